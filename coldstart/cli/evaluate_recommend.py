@@ -134,6 +134,8 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         f"split {split['kind']}, part {split['part']}, digest {split['digest']}: {counts['users']:,} users evaluated, "
         f"{counts['users_without_history']:,} more without a history"
     )
+    for warning in (known["count_attributes"] or {"lines": ()})["lines"]:
+        output.note(f"warning: {warning}")
     for note in known["notes"]:
         output.note(f"note: {note}")
     for name, of in counts["sets"].items():

@@ -75,7 +75,7 @@ def test_the_command_writes_page_record_table_and_split(uri: str, tmp_path: Path
         "in brackets: 95 % intervals by bootstrap over users or items, the wider; less reference: than content, mean "
         "of the history, * where p < 0.05 after Holm's correction"
     )
-    assert lines[-5] == "no leak found; 12 kinds checked"
+    assert lines[-5] == "no leak found; 15 kinds checked"
     assert lines[-4:] == [
         f"written: {tmp_path / 'out' / name}" for name in ("recommend.html", "recommend.json", "recommend.md")
     ] + [f"written: {tmp_path / 'out' / 'split'}"]

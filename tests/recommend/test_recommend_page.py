@@ -31,7 +31,7 @@ def test_every_method_and_set_is_shown(known: dict[str, Any]) -> None:
     assert page.count('class="dot') == 4 * len(METHODS) + 2 * len(METHODS)
     assert known["split"]["digest"] in page
     assert f"their share of the later likes: {100 * known['cold_share']:.0f} %" in page
-    assert "none of 12 kinds: test rows, valid rows, " in page
+    assert "none of 15 kinds: test rows, valid rows, " in page
     assert "Not a test" not in page
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
+from coldstart.recommend import count_attributes
 from coldstart.recommend.evaluate import leaks, splits
 from coldstart.recommend.evaluate.data import (
     EvaluationData,
@@ -179,8 +180,33 @@ def evaluate(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ColdstartError(f"no method could be fitted: {reasons}")
     kept = [one for one in given if one.name in results]
+    counted = _count_attributes(data, settings)
     checked = [kind for kind in leaks.KINDS if settings.check or kind not in leaks.FIT_KINDS]
-    return build_report(data, task, kept, results, left_out, checked, settings)
+    return replace(build_report(data, task, kept, results, left_out, checked, settings), count_attributes=counted)
+
+
+def _count_attributes(data: EvaluationData, settings: EvaluateSettings) -> dict[str, Any] | None:
+    """Find attributes that count interactions, and measure what rests on them, where fits read attributes."""
+    if not data.fusing.get("labels", True):
+        return None
+    rows, content = data.window.training_data()
+    found = count_attributes.find_count_attributes(content, rows.counts())
+    if not found:
+        return None
+    held = np.flatnonzero(data.cold)
+    users = data.query_users()
+    gain = count_attributes.gain_share(
+        data.training,
+        data.content,
+        found,
+        held,
+        data.histories[users],
+        data.relevant[users][:, held],
+        min_weight=data.min_weight,
+        draws=settings.draws,
+        seed=settings.seed,
+    )
+    return count_attributes.to_dict(found, gain)
 
 
 def _with_own(given: list[Method], own: Sequence[Method]) -> list[Method]:

@@ -227,6 +227,8 @@ def markdown(known: Mapping[str, Any]) -> str:
         title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}"
         lines += ["", f"### {title}", "", *_markdown_table(known, name), "", *_markdown_popularity(known, name)]
     lines += ["", _footnote(known)]
+    warnings = (known["count_attributes"] or {"lines": ()})["lines"]
+    lines += [part for warning in warnings for part in ("", f"Warning: {_cell(warning)}.")]
     lines += [part for note in known["notes"] for part in ("", f"Note: {_cell(note)}.")]
     if known["left_out"]:
         reasons = "; ".join(f"{_cell(name)}: {_cell(reason)}" for name, reason in known["left_out"].items())

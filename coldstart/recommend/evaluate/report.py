@@ -54,6 +54,8 @@ class RecommendReport:
         cold_share: of the relevant pairs of `all`, those of new items; None without that set.
         left_out: method -> reason why it could not be fitted; checked: kinds of leaks that were checked.
         settings: of the evaluation; notes: caveats of the data.
+        count_attributes: `attributes` that count interactions, the `gain` that rests on them, and `lines` that say so;
+            see `coldstart.recommend.count_attributes`. None where there are none.
     """
 
     split: Mapping[str, Any]
@@ -71,6 +73,7 @@ class RecommendReport:
     checked: Sequence[str]
     settings: Mapping[str, Any]
     notes: Sequence[str] = ()
+    count_attributes: Mapping[str, Any] | None = None
 
     def to_markdown(self) -> str:
         """Format the tables as Markdown, one for each candidate set."""
