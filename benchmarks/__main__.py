@@ -33,7 +33,7 @@ AREAS: dict[str, tuple[str, ...]] = {
             "safety",
         ),
     ),
-    "Pictures and words": ("align_fashion", "align_100k", "starter_clip"),
+    "Pictures and words": ("align_unseen", "align_fashion", "align_100k", "starter_clip"),
     "Descriptions": (*("describe_fashion", "describe_retrieval", "describe_films", "lora_tokens", "describe_tokens"),),
     "Behaviour": (
         "interactions_ingest",

@@ -64,7 +64,7 @@ class HeadTraining(Section):
     """Seed of weights, order, draws, dropout and the split."""
 
 
-_TRAINING_OF_0_1 = {
+TRAINING_OF_0_1 = {
     "loss": "infonce", "epochs": 50, "patience": 15, "batch_size": 512, "lr": 3e-3, "weight_decay": 1.0, "dim": 384,
     "hidden": 0, "standardise": True, "dropout": 0.5, "hidden_dropout": 0.0, "noise": 0.0, "smoothing": 0.1,
     "prior": 0.0, "seed": 0,
@@ -168,7 +168,7 @@ class Settings(Section):
             chosen["hold_out"] = list(self.hold_out)
         if self.towers == "frozen":
             given = self.training.model_dump(include=self.training.model_fields_set)
-            return {**chosen, "training": {**_TRAINING_OF_0_1, **given}}
+            return {**chosen, "training": {**TRAINING_OF_0_1, **given}}
         unused = {"gradient_checkpointing", "processes", "workers"}
         unused |= {"last_blocks"} if self.towers == "lora" else {"r", "lora_alpha", "lora_dropout", "lora_layers"}
         if self.towers != "lora" or not self.tune.lora_dropout:

@@ -52,8 +52,8 @@ def settings(folder: Path, encoder: str, **fit: Any) -> dict[str, Any]:
     stages = made["stages"]
     stages["image"]["encoder"] = encoder
     stages["align"]["text_image"] = {
-        "towers": "lora", "texts": {"title": 1.0}, "min_items": 20, "test_share": 0.2, "near_duplicates": None, "hold_out": [],
-        "valid_share": 0.0, "tune": QUICK, **fit,
+        "towers": "lora", "texts": {"title": 1.0}, "min_items": 20, "test_share": 0.2, "near_duplicates": None,
+        "hold_out": [], "valid_share": 0.0, "tune": QUICK, **fit,
     }  # fmt: skip
     del stages["aligned"]["over"]
     return made
