@@ -47,8 +47,9 @@ class SearchMethods(OpenedStore):
             text, image, video, item: exactly one of them.
             kind: `video` or `product`.
             where: an SQL condition over the catalog's columns, such as `price < 20`.
-            spaces: the spaces to search; by default all that the query fits, except those whose pipeline sets
-                `text_queries: false`, which a text query searches only if they are named here.
+            spaces: the spaces to search; by default those that the query fits and that find something, as the stored
+                calibration has it. Those whose pipeline sets `text_queries: false` a text query searches only if they
+                are named here.
             hybrid: let a text query match words as well as vectors.
             copies: also return items that are linked to an original.
 
@@ -73,15 +74,24 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: as `search`.
         """
+        from coldstart.search.calibrate_catalog import apart_of, stored_calibration
         from coldstart.search.notebook import Hits
         from coldstart.search.search import search_many
         from coldstart.store.empty import why_empty
 
-        apart = [spec.name for spec in self._reading_pipeline().of_kind("embed") if not spec.settings.text_queries]
+        specs = self._reading_pipeline().of_kind("embed")
+        ways: dict[str, Any] = {
+            "apart": apart_of(self._reading_pipeline()),
+            "pictures": [s.name for s in specs if s.settings.input == "image" and s.settings.text_queries is None],
+        }
         limits = self.media_limits()
         notes: list[str] = []
+        try:
+            ways["calibration"] = stored_calibration(self._store)
+        except ColdstartError as error:  # the spaces then weigh alike
+            notes.append(str(error))
         answers = search_many(
-            self.published(), self.encoder_for, queries, frames_of=self._frames_of, apart=apart, notes=notes, **options
+            self.published(), self.encoder_for, queries, frames_of=self._frames_of, notes=notes, **ways, **options
         )
         empty = ""
         for query_id, hits in answers:

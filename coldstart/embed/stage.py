@@ -71,9 +71,10 @@ class Settings(Section):
     budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Input of the prompt -> tokens of it that are read, such as `{transcript: 96, screen_text: 48}`; the rest of a
     long text is left out, so that one source cannot crowd out the others."""
-    text_queries: bool = True
-    """Let text queries search this space without naming it. False for pictures in which words find too little to stand
-    beside words that find words."""
+    text_queries: bool | None = None
+    """Let text queries search this space without naming it. By default one of texts, and one of pictures as much as
+    queries made from the catalogue's own titles find there; false leaves it out, true takes it in even before that is
+    known."""
     batch_size: int = Field(default=64, ge=1)
     """Pictures or texts that the model takes at once; no result depends on it."""
     allow_random_weights: bool = False

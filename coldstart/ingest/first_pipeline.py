@@ -130,8 +130,7 @@ def _image(videos: bool) -> str:
     stage: embed  ## make one vector an item
     encoder: starter-clip  ## small; after `coldstart finetune align` one for this catalogue: align:text_image
     input: image  ## pictures, or frames of videos
-    over: image  ## over the stored vectors: nothing is decoded again
-    text_queries: false  ## searched by `--space clip` alone: too coarse to be mixed with titles"""
+    over: image  ## over the stored vectors: nothing is decoded again"""
 
 
 def _text(contents: Contents | None, heard: bool) -> str:

@@ -29,6 +29,7 @@ from coldstart.core.stage import LedgerRow, Reject
 from coldstart.embed.spaces import spaces_of
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
+from coldstart.search.calibrate_catalog import Calibrator
 from coldstart.store import ITEMS, Store
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.catalog import Catalog
@@ -169,12 +170,14 @@ class IndexStage:
         )
         publication = catalog.publish(reports)
         catalog.cleanup(self._settings.keep_publications, timedelta(hours=1))
+        published = catalog.published()
+        calibrated = [] if published is None else Calibrator(store, self._pipeline).run(published)
         changes = f"{written.added} added, {written.changed} changed, {written.deleted} removed"
         first = f"published {publication.tag}: {publication.rows} items ({changes})"
         spaces = [_describe(report, self._settings.target_recall) for report in reports]
         left = passports.keys() - self._spaces.keys()
         notes = [_describe_kept(report, publication.rows, store.uri) for report in reports if report.space in left]
-        return written.added + written.changed + written.deleted, [first, *spaces, *notes]
+        return written.added + written.changed + written.deleted, [first, *spaces, *calibrated, *notes]
 
     def _kept(self, catalog: Catalog) -> _Kept | None:
         """Find the spaces that are served and that the pipeline no longer makes: they stay as they are.

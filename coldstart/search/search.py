@@ -1,7 +1,7 @@
 """Search: a text, picture, video or item in; items of the published catalog out, with their rank in each space.
 
-Spaces are searched one by one, and their rankings are joined by reciprocal rank (Cormack, Clarke and Büttcher 2009),
-where no distance of one space meets a distance of another. Knows nothing of users or of past behaviour.
+Spaces are searched one by one. Where several are, their nearest are scored in all of them and joined by scores that
+are calibrated on the catalog, see `coldstart.search.scoring`. Knows nothing of users or of past behaviour.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import fsum
 from pathlib import Path
 from typing import Literal
 
@@ -23,29 +22,29 @@ from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
+from coldstart.search.calibration import Calibration
 from coldstart.search.queries import BY, SINGLE, By, FaultyQuery, Query, missing_file
+from coldstart.search.scoring import FULL_TEXT, Fused, Ranking, Scorer
 from coldstart.store.published import Published, check_top_k
 from coldstart.store.similar import similar_ids
-
-FULL_TEXT = "full_text"
-"""Name of the word ranking."""
 
 _ADVISED = ("not_found", "not_a_file", "no_vector", "no_space")
 """Reasons whose detail says what to do."""
 
 DEPTH = 50
-"""Places of each ranking that take part in a fusion, or three times the requested hits where that is more."""
+"""Places of each ranking that become candidates, or three times the requested hits where that is more."""
+
+ALIKE = (
+    "the spaces weigh alike: what each finds is not known yet; `coldstart index` finds out where the catalogue gives "
+    "30 queries or more"
+)
+"""Note on an answer without a calibration."""
 
 Pool = Literal["mean", "max", "both"]
-
-Ranking = list[tuple[str, float]]
-"""(item_id, distance or score), best first."""
 
 FramesOf = Callable[[str, Sequence[str]], Mapping[str, Vectors]]
 """(space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos."""
 
-
-RRF_K = 60
 DISPLAY = ("kind", "title", "category", "price", "media")
 
 
@@ -73,6 +72,7 @@ class Ranker:
 
     Attributes:
         requested: the spaces to search, each of which must fit; None for all that fit.
+        scorer: joins the rankings of a query, and chooses the spaces of one.
         apart: spaces that a text query searches only if they are requested, or where no other fits.
         notes: remarks on the answers, a line each.
         condition: SQL that items must meet, from `Published.condition`.
@@ -91,6 +91,7 @@ class Ranker:
     limits: Limits
     batch_size: int
     is_strict: bool
+    scorer: Scorer
     frames_of: FramesOf | None = None
     apart: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
@@ -102,9 +103,9 @@ class Ranker:
             if space not in self.catalog.passports:
                 raise self.catalog.no_space(space)
 
-    def rankings(self, batch: Sequence[Query | FaultyQuery]) -> list[dict[str, Ranking] | Reject]:
-        """Rank items for each query: space -> ranking, or the reason why it cannot be answered."""
-        found: list[dict[str, Ranking] | Reject] = [q.reason if isinstance(q, FaultyQuery) else {} for q in batch]
+    def ranked(self, batch: Sequence[Query | FaultyQuery]) -> list[Fused | Reject]:
+        """Rank items for each query, or give the reason why it cannot be answered."""
+        found: list[Fused | Reject] = [q.reason if isinstance(q, FaultyQuery) else [] for q in batch]
         for by in BY:
             own = {
                 place: query.value for place, query in enumerate(batch) if isinstance(query, Query) and query.by == by
@@ -115,7 +116,7 @@ class Ranker:
                     found[place] = ranking
         return found
 
-    def _ranked(self, by: By, values: Sequence[str]) -> list[dict[str, Ranking] | Reject]:
+    def _ranked(self, by: By, values: Sequence[str]) -> list[Fused | Reject]:
         try:
             self._spaces(by)
         except ColdstartError as error:
@@ -126,7 +127,7 @@ class Ranker:
 
     def _searched(
         self, by: By, values: Sequence[str], query_vectors: Sequence[dict[str, Vectors] | Reject]
-    ) -> list[dict[str, Ranking] | Reject]:
+    ) -> list[Fused | Reject]:
         words = by == "text" and self.hybrid
         several = len(self._spaces(by)) + words > 1
         depth = max(DEPTH, 3 * self.top_k) if several else self.top_k
@@ -153,7 +154,12 @@ class Ranker:
         for place, text in enumerate(values) if words else ():
             result = self.catalog.text_search(text, depth, where=self.condition)
             rankings[place][FULL_TEXT] = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
-        return [own if isinstance(own, Reject) else rankings[place] for place, own in enumerate(query_vectors)]
+        return [
+            own
+            if isinstance(own, Reject)
+            else self.scorer.fuse(by, self._spaces(by), rankings[place], own, values[place])[: self.top_k]
+            for place, own in enumerate(query_vectors)
+        ]
 
     def _stored(self, item_ids: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
         """Read the items' own vectors a space: `[1, D]`, or those of its frames where they are known."""
@@ -247,7 +253,8 @@ class Ranker:
             passports = {space: Passport.from_json(self.catalog.passports[space]) for space in names}
             if self.requested is None:  # a space of behaviour is searched only where it is named
                 passports = {space: own for space, own in passports.items() if own.of_content}
-            self.fitting[by] = passports if by == "item" else self._fitting(by, passports)
+            fitting = passports if by == "item" else self._fitting(by, passports)
+            self.fitting[by] = fitting if self.requested is not None else self.scorer.choose(by, fitting)
         return self.fitting[by]
 
     def _fitting(self, modality: Modality, passports: Mapping[str, Passport]) -> dict[str, Passport]:
@@ -306,10 +313,11 @@ class Hit:
     """One search result.
 
     Attributes:
-        score: sum over the rankings of 1 / (60 + rank); the best first.
+        score: 0 for as near as the catalog on average, 1 for as near as right items are on average; the best first.
         uri: its first media file.
         ranks: space (or `full_text`) -> place there, from 1; a ranking that did not reach the item is left out.
-        distances: space -> 1 - cosine, of the nearest query vector where a query has several.
+        distances: space -> 1 - cosine, of the nearest query vector where a query has several; of every space that was
+            searched and has a vector of it.
         copies: items that are linked to it as its copies, and so are not found beside it.
     """
 
@@ -344,6 +352,8 @@ def search_many(
     batch_size: int = 64,
     frames_of: FramesOf | None = None,
     apart: Iterable[str] = (),
+    pictures: Iterable[str] = (),
+    calibration: Calibration | None = None,
     on_error: Callable[[str | None, Reject], None] | None = None,
     notes: list[str] | None = None,
 ) -> Iterator[tuple[str, list[Hit]]]:
@@ -365,6 +375,8 @@ def search_many(
         frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a query
             by the id of a video goes by its frames, as one by a video file does.
         apart: spaces that a text query searches only if `spaces` names them, or where no other fits.
+        pictures: spaces of pictures, which a text query searches if the calibration shows that they find something.
+        calibration: how the scores of the spaces compare; without it all spaces that are searched weigh alike.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why, in
             the place of its answer; the rest goes on. Without it, the first such query raises.
         notes: a list that remarks are added to, such as a space that is not searched since its encoder is missing.
@@ -374,11 +386,12 @@ def search_many(
             cannot be answered.
     """
     check_top_k(top_k)
+    condition = catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies)
     ranker = Ranker(
         catalog=catalog,
         encoder_for=encoder_for,
         requested=None if spaces is None else tuple(spaces),
-        condition=catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies),
+        condition=condition,
         top_k=top_k,
         hybrid=hybrid,
         video_pool=video_pool,
@@ -386,22 +399,20 @@ def search_many(
         limits=limits or Limits(),
         batch_size=batch_size,
         is_strict=on_error is None,
+        scorer=Scorer(catalog, calibration, frozenset(pictures), requested=spaces is not None),
         frames_of=frames_of,
         apart=frozenset(apart),
         notes=[] if notes is None else notes,
     )
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):
-        rankings = ranker.rankings(batch)
-        answered = [
-            (query, own)
-            for query, own in zip(batch, rankings, strict=True)
-            if isinstance(query, Query) and not isinstance(own, Reject)
-        ]
-        hits = _hits(catalog, answered, top_k)
-        for query, own in zip(batch, rankings, strict=True):
+        ranked = ranker.ranked(batch)
+        if ranker.scorer.weighed_alike and ALIKE not in ranker.notes:
+            ranker.notes.append(ALIKE)
+        hits = _hits(catalog, [own for own in ranked if not isinstance(own, Reject)])
+        for query, own in zip(batch, ranked, strict=True):
             if not isinstance(own, Reject):
-                yield next(hits)
+                yield str(query.query_id), next(hits)
             elif on_error is None:
                 after = "" if own.reason in _ADVISED else ": give another one"
                 shown = own.detail if query.query_id == SINGLE and own.detail else f"query {query.query_id!r}: {own}"
@@ -410,39 +421,15 @@ def search_many(
                 on_error(query.query_id, own)
 
 
-def fuse(rankings: Mapping[str, Sequence[str]]) -> list[tuple[str, float, dict[str, int]]]:
-    """Join rankings by reciprocal rank.
-
-    Args:
-        rankings: name -> item ids, best first.
-
-    Returns:
-        (item_id, score, name -> rank from 1), by falling score, then item_id.
-    """
-    ranks: dict[str, dict[str, int]] = defaultdict(dict)
-    for name, item_ids in rankings.items():
-        for rank, item_id in enumerate(item_ids, start=1):
-            ranks[item_id][name] = rank
-    scored = [(item_id, fsum(1 / (RRF_K + rank) for rank in own.values()), own) for item_id, own in ranks.items()]
-    return sorted(scored, key=lambda entry: (-entry[1], entry[0]))
-
-
-def _hits(
-    catalog: Published, answered: Sequence[tuple[Query, dict[str, Ranking]]], top_k: int
-) -> Iterator[tuple[str, list[Hit]]]:
-    """Fuse the rankings of each query, and read the display columns of all items at once."""
-    fused = [fuse({name: [item_id for item_id, _ in r] for name, r in own.items()})[:top_k] for _, own in answered]
-    found = {item_id for hits in fused for item_id, _, _ in hits}
+def _hits(catalog: Published, answers: Sequence[Fused]) -> Iterator[list[Hit]]:
+    """Read the display columns of the items of all answers at once."""
+    found = {item_id for fused in answers for item_id, *_ in fused}
     shown, copies = catalog.items(found, (*DISPLAY, "creator")), catalog.copies(found)
-    for (query, rankings), entries in zip(answered, fused, strict=True):
-        distances = {name: dict(ranking) for name, ranking in rankings.items() if name != FULL_TEXT}
+    for fused in answers:
         hits = []
-        for item_id, score, ranks in entries:
+        for item_id, score, ranks, distances in fused:
             kind, title, category, price, media = (shown[item_id][column] for column in DISPLAY)
-            near = {name: distances[name][item_id] for name in ranks if name in distances}
             uri = media[0]["uri"] if media else None
-            own = copies.get(item_id, ())
-            hits.append(
-                Hit(item_id, score, kind, title, category, price, uri, ranks, near, own, shown[item_id]["creator"])
-            )
-        yield query.query_id, hits
+            own, creator = copies.get(item_id, ()), shown[item_id]["creator"]
+            hits.append(Hit(item_id, score, kind, title, category, price, uri, ranks, distances, own, creator))
+        yield hits

@@ -273,6 +273,8 @@ class Published:
         present, meeting = len(self), self.count(where)
         offsets = np.unique(np.linspace(0, present - 1, min(present, rows * present // max(1, meeting))).astype(int))
         ids = self._table.take_offsets(offsets.tolist()).select(["item_id"]).to_arrow()["item_id"].to_pylist()
+        if not ids:
+            return
         chosen = sql.one_of("item_id", ids)
         yield from self.blocks(columns, where=f"{where} AND {chosen}" if where else chosen)
 

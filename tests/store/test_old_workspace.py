@@ -93,6 +93,7 @@ def test_a_workspace_of_0_1_opens_runs_and_redoes_nothing(
     assert balances(report.stages) == then["balance"]
     now = keys_of(folder / name, monkeypatch)
     assert Store(folder / name).keys(CARRIED) == then["tables"]["items"]
+    now["fits"].pop("search", None)  # how searches weigh spaces: later versions find it out, and redo nothing for it
     for part in ("tables", "ledger", "fits"):
         assert now[part] == then[part], part
 
