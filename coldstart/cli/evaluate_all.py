@@ -103,11 +103,19 @@ def evaluate_all(
 
 
 def _print(known: Mapping[str, Any]) -> None:
-    titles = {one["name"]: one["title"] for one in known["capabilities"]}
-    last = ""
-    for row in known["rows"]:
-        if row["capability"] != last:
-            last = row["capability"]
-            output.line(f"\n{titles[last]}")
-        output.note(f"  {row['sentence']}")
-    output.note("\nin brackets: 95 % intervals; n: queries, items or claims behind a value")
+    rows = known["rows"]
+    measured = {row["capability"] for row in rows if row["value"]}
+    for one in known["capabilities"]:
+        own = [row for row in rows if row["capability"] == one["name"]]
+        if one["name"] in measured:
+            output.line(f"\n{one['title']}")
+            for row in own:
+                output.note(f"  {row['sentence']}")
+    if measured:
+        output.note("\nin brackets: 95 % intervals; n: queries, items or claims behind a value")
+    without = [row for row in rows if row["capability"] not in measured]
+    if without:
+        titles = {one["name"]: one["title"] for one in known["capabilities"]}
+        output.line("\nNot measured here" if measured else "Nothing could be measured")
+        for row in without:
+            output.note(f"  {titles[row['capability']]}: {known['verdicts'][row['verdict']]}: {row['why']}")

@@ -69,13 +69,15 @@ def evaluation_html(known: Mapping[str, Any], links: Mapping[str, str] | None = 
     sections = [
         _section(one, [row for row in rows if row["capability"] == one["name"]]) for one in known["capabilities"]
     ]
+    sections = [section for section in sections if section["rows"]]
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
     return (
         environment()
         .get_template("evaluation.html")
         .render(
             known=known,
-            sections=[section for section in sections if section["rows"]],
+            sections=[section for section in sections if section["measured"]],
+            unmeasured=[section for section in sections if not section["measured"]],
             counts={VERDICTS[verdict]: count for verdict, count in counts.items() if count},
             fewest=FEWEST_COMPARED,
             links=links or {},
@@ -85,7 +87,8 @@ def evaluation_html(known: Mapping[str, Any], links: Mapping[str, str] | None = 
 
 def _section(capability: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     heads = [row for place, row in enumerate(rows) if row["headline"] or not place]
-    return {"name": capability["name"], "title": capability["title"], "rows": rows, "heads": heads}
+    measured = any(row["chart"] for row in rows)
+    return {**capability, "rows": rows, "heads": heads, "measured": measured}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
