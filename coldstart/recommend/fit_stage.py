@@ -182,6 +182,7 @@ class BehaviourFitStage:
         return TrainingData(content, keys, read.over(content.item_ids), likes)
 
     def _fit(self, store: Store, training: TrainingData, progress: Progress) -> tuple[int, list[str]]:
+        from coldstart.recommend.count_attributes import check_fit
         from coldstart.recommend.model.fitted import to_files
         from coldstart.recommend.model.selection import count_steps, select_model
 
@@ -191,6 +192,16 @@ class BehaviourFitStage:
         with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
             selected = select_model(
                 training.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
+            )
+        counted = None
+        if self._settings.labels:
+            counted = check_fit(
+                training.interactions,
+                content,
+                min_weight=settings.min_weight,
+                groups=groups,
+                share=self._settings.valid_share,
+                seed=settings.seed,
             )
         keys = [training.keys[item] for item in content.item_ids]
         rows = InteractionTable(store).digest(end=self._end)
@@ -214,6 +225,7 @@ class BehaviourFitStage:
                 "until": None if self._settings.until is None else self._settings.until.isoformat(),
             },
             "likes": str(training.likes),
+            "count_attributes": counted,
         }
         fit = self._fits.save(store, [rows, *keys], files, report)
         return len(content), [_summary(fit), *_details(fit), self._next(store)]
@@ -262,6 +274,7 @@ def _details(fit: Artifact) -> list[str]:
         f"budget: {budget['estimated']:,.0f} of {budget['seconds']:,.0f} processor seconds (budget_s), as estimated from "
         f"the sizes, so that the same data give the same fit; {budget['trials']} trials of weights{left_out}; it took "
         f"{report['seconds']:,.0f} s",
+        *(f"warning: {line}" for line in (report["count_attributes"] or {"lines": ()})["lines"]),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from coldstart.recommend.count_attributes import (
 )
 from coldstart.recommend.evaluate import EvaluateSettings, evaluate
 from coldstart.recommend.evaluate.page import markdown, recommend_html
+from coldstart.recommend.fit_stage import _details
 from coldstart.recommend.model.fusion import Content
 
 
@@ -133,3 +135,17 @@ def test_the_words_of_several() -> None:
         "'bestseller' (by its name; rank correlation +0.50 with their users in training, 40 items). A new item has "
         "none yet, and what the catalogue says was counted after the fact: leave them out of the table"
     )
+
+
+def test_a_fit_of_behaviour_says_what_rests_on_a_count(small: World) -> None:
+    content = with_attributes(small, {"n_ratings": small.interactions.counts().tolist()})
+    each = np.arange(len(content))
+    counted = check_fit(small.interactions, content, min_weight=None, groups=each, share=0.3)
+    assert counted is not None
+    assert counted["gain"]["items"] > 20
+    budget = {"estimated": 1.0, "seconds": 2.0, "left_out": [], "trials": 3}
+    report = {"likes": "all", "weights": {}, "powers": {}, "budget": budget, "seconds": 1.0}
+    lines = _details(SimpleNamespace(report={**report, "count_attributes": counted}))  # type: ignore[arg-type]
+    assert [line for line in lines if line.startswith("warning: ")] == [f"warning: {line}" for line in counted["lines"]]
+    assert len(_details(SimpleNamespace(report={**report, "count_attributes": None}))) == 3  # type: ignore[arg-type]
+    assert check_fit(small.interactions, small.content, min_weight=None, groups=each, share=0.3) is None
