@@ -104,7 +104,7 @@ def ranks(workspace: coldstart.Workspace, space: str, items: list[str]) -> list[
 def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     report = fitted(workspace).report
-    assert (report["towers"], report["parts"]) == ("lora", {"test": 22, "valid": 0, "train": 78})
+    assert (report["towers"], report["parts"]) == ("lora", {"test": 22, "valid": 0, "train": 78, "seen": 0})
     assert [epoch["epoch"] for epoch in report["history"]] == list(range(1, QUICK["epochs"] + 1))
     assert report["recall_at_10"]["before"] < 0.7  # by chance 10 of 22, 0.45
     assert report["recall_at_10"]["after"] > 0.85
