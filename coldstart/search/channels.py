@@ -1,14 +1,14 @@
-"""Channels between a video and products, the weight of each, and cosines in every channel.
+"""Channels between a video and products, and what the video says of products in every channel.
 
 A channel leads from one side of a video (its frames, its text, its lines of speech and text on screen) to one space of
 the products, where both have one passport. With pictures and words in one space, frames are compared with the texts of
 products as well, and words with their pictures. Cosines are computed over all products, in one pass over the catalog in
-blocks for any number of videos, or over the nearest of each channel by index.
+blocks for any number of videos, or over the nearest of each channel by index. Frames and pictures are compared less the
+mean of their kind, see `coldstart.search.match_calibration`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,15 @@ import numpy as np
 from coldstart.core.vectors import unit
 from coldstart.encoders import Passport, Vectors
 from coldstart.errors import ColdstartError
-from coldstart.search.fusion import Scores, Weights, standardise
+from coldstart.search.fusion import (
+    ChannelVotes,
+    Scores,
+    Votes,
+    share_votes,
+    standardise,
+    support_of_words,
+)
+from coldstart.search.match_calibration import MatchCalibration
 from coldstart.store.ann import column_of
 
 if TYPE_CHECKING:
@@ -28,20 +36,8 @@ if TYPE_CHECKING:
 Input = Literal["image", "text"]
 Source = Literal["frame", "picture", "text", "title", "speech", "screen"]
 
-MATCH, FILE = "match", "weights.json"
-"""Name of the artifact that keeps fitted weights, and of its file."""
-
 LINES = " lines"
 """Suffix of the name of a space for the lines of a video in it."""
-
-DEFAULT = "default weights by kind of evidence"
-
-ACROSS = 0.5
-"""Weight of a kind that compares frames with words, where one that compares like with like has 1: an aligned space
-separates names and pictures less well than an encoder of either (LOG.md of 2026-11-22)."""
-
-_LIKE = ("frames→picture", "words→words")
-
 
 DEPTH = 200
 """Nearest of each channel that become candidates where the indexes are searched."""
@@ -86,12 +82,17 @@ class QuerySide:
 
 @dataclass(frozen=True)
 class VideoQuery:
-    """Sides of one video, with a description of them and notes for a reader."""
+    """Sides of one video, with a description of them and notes for a reader.
+
+    Attributes:
+        counted: it is a video of the catalogue, and so is among those whose mean is subtracted.
+    """
 
     name: str
     sides: Sequence[QuerySide]
     used: Sequence[str]
     notes: Sequence[str]
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,84 +136,6 @@ def channels_of(
     return sorted(found, key=lambda channel: (channel.kind, channel.side, channel.space))
 
 
-def default_weights(channels: Sequence[Channel]) -> Weights:
-    """Weigh kinds of evidence alike, those across modalities by `ACROSS`: float64 [C], of sum 1.
-
-    Frames against words, or words against a picture, are across modalities. The channels of a kind share its weight.
-    """
-    kinds = [channel.kind for channel in channels]
-    weights = np.array([(1.0 if kind in _LIKE else ACROSS) / kinds.count(kind) for kind in kinds])
-    return np.asarray(weights / weights.sum())
-
-
-@dataclass(frozen=True)
-class ChannelWeights:
-    """Fitted weights of channels. A channel of another passport is another channel."""
-
-    weights: Mapping[tuple[str, str], float]
-    """(name of the channel, digest of the passport) -> weight."""
-
-    def to_bytes(self) -> bytes:
-        """Serialise as JSON."""
-        rows = [{"channel": name, "passport": digest, "weight": w} for (name, digest), w in self.weights.items()]
-        return (json.dumps({"version": 1, "channels": rows}, ensure_ascii=False, indent=2) + "\n").encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> ChannelWeights:
-        """Read what `to_bytes` wrote."""
-        rows = json.loads(data)["channels"]
-        return cls({(row["channel"], row["passport"]): float(row["weight"]) for row in rows})
-
-    @classmethod
-    def of(cls, channels: Sequence[Channel], weights: Weights) -> ChannelWeights:
-        """Pair channels with their weights, rounded to six decimals."""
-        pairs = zip(channels, weights, strict=True)
-        return cls({(channel.name, channel.passport): round(float(weight), 6) for channel, weight in pairs})
-
-
-def resolve_weights(channels: Sequence[Channel], fitted: ChannelWeights | None) -> tuple[Weights, str, list[str]]:
-    """Choose the weights of channels: fitted ones where they fit, else the default.
-
-    A channel that is new since the fit gets the mean of those that were; where none of the fitted
-    ones is left, or those that are left weigh nothing, all are weighed as if nothing had been fitted.
-
-    Returns:
-        float64 [C] of sum 1, a sentence, further sentences.
-    """
-    if fitted is None:
-        return default_weights(channels), DEFAULT, []
-    known = [fitted.weights.get((channel.name, channel.passport)) for channel in channels]
-    fitting = [weight for weight in known if weight is not None]
-    if not sum(fitting):
-        why = "weigh nothing" if fitting else "are of other spaces or other encoders"
-        return (
-            default_weights(channels),
-            DEFAULT,
-            [f"the fitted weights {why}: fit them again with `coldstart match --fit`"],
-        )
-    mean = sum(fitting) / len(fitting)
-    weights = np.array([mean if weight is None else weight for weight in known])
-    new = [channel.name for channel, weight in zip(channels, known, strict=True) if weight is None]
-    notes = [f"{', '.join(new)}: not among the fitted weights, so the mean weight is taken"] if new else []
-    return weights / weights.sum(), "fitted weights", notes
-
-
-def weights_to_dict(channels: Sequence[Channel], weights: Weights) -> list[dict[str, object]]:
-    """Convert channels with their weights to JSON-serialisable values."""
-    pairs = zip(channels, weights, strict=True)
-    return [
-        {
-            "channel": channel.name,
-            "asked": channel.side,
-            "space": channel.space,
-            "passport": channel.passport,
-            "kind": channel.kind,
-            "weight": round(float(weight), 6),
-        }
-        for channel, weight in pairs
-    ]
-
-
 def catalog_channels(catalog: Published, sides: Iterable[QuerySide], inputs: Mapping[str, Input]) -> list[Channel]:
     """List the channels between these sides and the catalog.
 
@@ -234,75 +157,101 @@ def catalog_channels(catalog: Published, sides: Iterable[QuerySide], inputs: Map
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """Candidates of one video with their cosines.
+    """Candidates of one video with what it says of them.
 
     Attributes:
         item_ids: theirs, sorted.
-        cosines: float32 [C, N], NaN where a channel is missing.
-        reference: float32 [C, M] of products from all over the catalog, where the candidates are chosen for being near
-            and so say nothing of what is average; None where they are all.
+        cosines: float32 [C, N], of the nearest vector of the side; NaN where a channel is missing.
+        votes: of each channel.
     """
 
     item_ids: Sequence[str]
     cosines: Scores
-    reference: Scores | None = None
+    votes: Votes
 
-    def standardised(self) -> Scores:
-        """Standardise the cosines; see `coldstart.search.fusion.standardise`."""
-        return standardise(self.cosines, self.reference)
+
+@dataclass(frozen=True)
+class _Measured:
+    """Cosines of one video to some products: of the nearest [C, N]; of each frame less the means, and of each line of
+    words, [T, N] by the place of the channel."""
+
+    nearest: Scores
+    rows: Mapping[int, Scores]
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Measured], channels: int, order: Sequence[int]) -> _Measured:
+        """Join blocks of products, and put them in order."""
+        none = np.empty((channels, 0), np.float32)
+        nearest = np.concatenate([none, *(part.nearest for part in parts)], axis=1)[:, order]
+        rows = parts[0].rows if parts else {}
+        return cls(nearest, {row: np.concatenate([part.rows[row] for part in parts], axis=1)[:, order] for row in rows})
 
 
 def score_all(
     catalog: Published,
-    queries: Sequence[Sequence[QuerySide]],
+    queries: Sequence[VideoQuery],
     channels: Sequence[Channel],
+    calibration: MatchCalibration,
     condition: str | None,
     *,
     exact: bool,
 ) -> list[ScoredCandidates]:
-    """Compute the cosines of each video to the products that meet a condition, in every channel.
-
-    Of a side with several vectors the nearest counts.
+    """Compare each video with the products that meet a condition, in every channel.
 
     Args:
-        queries: the sides of each video.
         exact: compare all products, in one pass over the catalog for all videos; else those that the index finds.
     """
+    centred = [_centred_frames(query, channels, calibration) for query in queries]
     if exact:
-        return _exact(catalog, queries, channels, condition)
+        return _exact(catalog, queries, centred, channels, calibration, condition)
     spaces = sorted({channel.space for channel in channels})
     blocks = list(catalog.spread([column_of(space) for space in spaces], REFERENCE, where=condition))
     background = {
         space: np.concatenate([_dense(block[column_of(space)]) for block in blocks]) for space in spaces if blocks
     }
-    return [_from_index(catalog, sides, channels, condition, background) for sides in queries]
+    return [
+        _from_index(catalog, query, frames, channels, calibration, condition, background)
+        for query, frames in zip(queries, centred, strict=True)
+    ]
 
 
 def _exact(
-    catalog: Published, queries: Sequence[Sequence[QuerySide]], channels: Sequence[Channel], condition: str | None
+    catalog: Published,
+    queries: Sequence[VideoQuery],
+    centred: Sequence[Mapping[int, Vectors]],
+    channels: Sequence[Channel],
+    calibration: MatchCalibration,
+    condition: str | None,
 ) -> list[ScoredCandidates]:
     spaces = sorted({channel.space for channel in channels})
     item_ids: list[str] = []
-    parts: list[list[Scores]] = [[] for _ in queries]
+    parts: list[list[_Measured]] = [[] for _ in queries]
     for block in catalog.blocks([column_of(space) for space in spaces], where=condition):
         item_ids += block["item_id"].to_pylist()
         vectors = {space: _dense(block[column_of(space)]) for space in spaces}
-        for place, sides in enumerate(queries):
-            parts[place].append(_cosines(sides, channels, vectors))
+        less = _less_means(vectors, calibration)
+        for place, (query, frames) in enumerate(zip(queries, centred, strict=True)):
+            parts[place].append(_measure(query.sides, frames, channels, vectors, less))
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[place] for place in order]
-    none = np.empty((len(channels), 0), np.float32)
-    return [ScoredCandidates(ids, np.concatenate([none, *own], axis=1)[:, order]) for own in parts]
+    found = []
+    for place in range(len(queries)):
+        measured = _Measured.joined(parts[place], len(channels), order)
+        parts[place] = []
+        found.append(_judged(ids, channels, calibration, measured, measured))
+    return found
 
 
 def _from_index(
     catalog: Published,
-    sides: Sequence[QuerySide],
+    query: VideoQuery,
+    frames: Mapping[int, Vectors],
     channels: Sequence[Channel],
+    calibration: MatchCalibration,
     condition: str | None,
     background: Mapping[str, Vectors],
 ) -> ScoredCandidates:
-    of = {side.name: side for side in sides}
+    of = {side.name: side for side in query.sides}
     candidates: set[str] = set()
     for channel in channels:
         if channel.side in of:
@@ -312,25 +261,83 @@ def _from_index(
                 nearest[item_id] = min(distance, nearest.get(item_id, np.inf))
             candidates.update(sorted(nearest, key=lambda item: (nearest[item], item))[:DEPTH])
     ids = sorted(candidates)
-    stored = {space: catalog.vectors(space, ids) for space in {channel.space for channel in channels}}
-    own = {space: _stacked(vectors, ids) for space, vectors in stored.items()}
-    return ScoredCandidates(
-        ids, _cosines(sides, channels, own), _cosines(sides, channels, background) if background else None
-    )
+    own = catalog.unit_vectors(sorted({channel.space for channel in channels}), ids)
+    measured = _measure(query.sides, frames, channels, own, _less_means(own, calibration))
+    others = measured
+    if background:
+        others = _measure(query.sides, frames, channels, background, _less_means(background, calibration))
+    return _judged(ids, channels, calibration, measured, others)
 
 
-def _cosines(sides: Sequence[QuerySide], channels: Sequence[Channel], vectors: Mapping[str, Vectors]) -> Scores:
-    """Compute the best cosine of a side's vectors to each product: float32 [C, N].
+def _centred_frames(
+    query: VideoQuery, channels: Sequence[Channel], calibration: MatchCalibration
+) -> dict[int, Vectors]:
+    """Subtract the mean of the videos from the frames of each channel, by its place."""
+    of = {side.name: side for side in query.sides}
+    found = {}
+    for place, channel in enumerate(channels):
+        side = of.get(channel.side)
+        if side is None or side.way != "image" or not {side.name, channel.space} <= calibration.products.keys():
+            continue
+        own = unit(side.vectors.mean(0, keepdims=True))[0] if query.counted else None
+        found[place] = unit(side.vectors - calibration.mean_of_views(side.name, own))
+    return found
 
-    Vectors of products are [N, D], NaN for none.
-    """
+
+def _less_means(vectors: Mapping[str, Vectors], calibration: MatchCalibration) -> dict[str, Vectors]:
+    return {
+        space: unit(own - calibration.products[space])
+        for space, own in vectors.items()
+        if space in calibration.products
+    }
+
+
+def _measure(
+    sides: Sequence[QuerySide],
+    frames: Mapping[int, Vectors],
+    channels: Sequence[Channel],
+    vectors: Mapping[str, Vectors],
+    less: Mapping[str, Vectors],
+) -> _Measured:
+    """Compute the cosines of one video to products, whose vectors are [N, D], NaN for none."""
     of = {side.name: side for side in sides}
     count = len(next(iter(vectors.values())))
-    out = np.full((len(channels), count), np.nan, np.float32)
+    nearest = np.full((len(channels), count), np.nan, np.float32)
+    rows = {place: own @ less[channels[place].space].T for place, own in frames.items()}
     for place, channel in enumerate(channels):
-        if channel.side in of and count:
-            out[place] = (vectors[channel.space] @ of[channel.side].vectors.T).max(1)
-    return out
+        if channel.side in of:
+            cosines = of[channel.side].vectors @ vectors[channel.space].T
+            nearest[place] = cosines.max(0)
+            if channel.kind.startswith("words"):
+                rows[place] = cosines
+    return _Measured(nearest, rows)
+
+
+def _judged(
+    ids: Sequence[str],
+    channels: Sequence[Channel],
+    calibration: MatchCalibration,
+    measured: _Measured,
+    others: _Measured,
+) -> ScoredCandidates:
+    """Turn cosines into votes.
+
+    Args:
+        others: of products from all over the catalog, by which the cosines of frames are standardised.
+    """
+    votes: list[ChannelVotes | None] = []
+    for place, channel in enumerate(channels):
+        if place not in measured.rows:
+            votes.append(None)
+        elif channel.kind.startswith("frames"):
+            own = standardise(measured.rows[place], others.rows[place])
+            votes.append(ChannelVotes(share_votes(own), in_turn=True))
+        elif channel.space in calibration.bounds:
+            support = support_of_words(measured.rows[place], *calibration.bounds[channel.space])
+            votes.append(ChannelVotes(support[None], in_turn=False))
+        else:
+            votes.append(None)
+    return ScoredCandidates(ids, measured.nearest, votes)
 
 
 def _dense(column: Any) -> Vectors:
@@ -339,9 +346,3 @@ def _dense(column: Any) -> Vectors:
     present = np.asarray(column.is_valid())
     out[present] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, column.type.list_size)
     return unit(out)
-
-
-def _stacked(vectors: Mapping[str, Vectors], ids: Sequence[str]) -> Vectors:
-    dim = len(next(iter(vectors.values()))) if vectors else 1
-    missing = np.full(dim, np.nan, np.float32)
-    return unit(np.array([vectors.get(item_id, missing) for item_id in ids], np.float32).reshape(len(ids), dim))

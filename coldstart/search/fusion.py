@@ -1,9 +1,9 @@
-"""Fusion of several channels into one score: standardised, weighted, and over those channels alone that a pair has.
+"""Fusion of the evidence of one video: frames vote for products, words support them, and products are taken in turn.
 
-A channel is one way to compare a video with a product. Its cosines are standardised over the candidates of the query,
-so that channels with wide and narrow spreads meet on one scale, and the score is the weighted mean over the channels
-that are present: a product without a picture is scored by its words, and not punished by a zero. Weights are fitted on
-known pairs. Plain arrays; knows nothing of items, spaces or stores.
+A frame shows one thing, so each has one vote, which it shares among the products nearest to it. Products are taken in
+the order of what they add: a frame that speaks for one that is taken already speaks for another only by as much as it
+is nearer to that. So a clip of three products lists three, not three kinds of the first. Words name any number of
+products, and so what they say is added. Plain arrays; knows nothing of items, spaces or stores.
 """
 
 from __future__ import annotations
@@ -25,19 +25,50 @@ Weights = NDArray[np.float64]
 TOP = 5
 """Places that count as found when weights are fitted."""
 
+RANKED = 10
+"""Products that are taken where ranks are measured."""
+
 STEP = 10
 """Parts of a whole in which weights are searched."""
 
+SHARPNESS = 2.0
+"""Exponent by which a frame's vote is shared, in deviations of its cosines."""
+
+VOTED = 50
+"""Nearest products that share the vote of a frame; with all, those far away would share most of it in a large shop."""
+
+CONTRAST = 3.0
+"""Power by which words tell the product that they name from others of a like name."""
+
 _FULL_GRID = 4  # channels up to which every combination is tried: 286 of four, 1,001 of five
-_BLOCK = 1 << 24  # scores in memory at a time: 64 MiB
+_IN_TURN = 50  # products that are taken one by one
+_BLOCK = 1 << 22  # votes in memory at a time: 32 MiB
+_WHOLE_SHARE = 1e-4  # what a frame that is spoken for still adds: it settles the order of those that add nothing
+
+
+@dataclass(frozen=True)
+class ChannelVotes:
+    """What one channel says of the candidates of one video.
+
+    Attributes:
+        values: float32 [T, N], from 0 to 1: votes of frames, or the support of words in one row.
+        in_turn: frames, of which each speaks for one product; words support any number of products.
+    """
+
+    values: Scores
+    in_turn: bool
+
+
+Votes = Sequence[ChannelVotes | None]
+"""Votes of each channel; None for one that the video does not have."""
 
 
 def standardise(cosines: Scores, reference: Scores | None = None) -> Scores:
     """Subtract a mean from each row and divide by a deviation; NaN stays, 0 where there is no deviation.
 
     Args:
-        cosines: float32 [C, N], a row a channel, NaN where a candidate lacks it.
-        reference: float32 [C, M], cosines of those whose mean and deviation count; by default the candidates' own.
+        cosines: float32 [T, N], a row a frame, NaN where a candidate lacks it.
+        reference: float32 [T, M], cosines of those whose mean and deviation count; by default the candidates' own.
     """
     others = cosines if reference is None else reference
     present = np.isfinite(others)
@@ -48,21 +79,103 @@ def standardise(cosines: Scores, reference: Scores | None = None) -> Scores:
     return np.asarray((cosines - mean) / np.where(deviation > TIE, deviation, np.inf), np.float32)
 
 
-def combine(standardised: Scores, weights: Weights) -> Scores:
-    """Average the channels that a candidate has, by weight; NaN for one that has none of any weight.
+def share_votes(standardised: Scores) -> Scores:
+    """Share the vote of each frame among the products nearest to it: float32 [T, N], a row sums to 1.
 
     Args:
-        standardised: float32 [C, N], NaN where a candidate lacks a channel.
-        weights: [C] or [G, C], not negative.
+        standardised: float32 [T, N], NaN for a product that cannot be compared, which gets nothing.
+    """
+    frames, count = standardised.shape
+    votes = np.zeros((frames, count), np.float32)
+    if not count:
+        return votes
+    values = np.where(np.isfinite(standardised), standardised, -np.inf)
+    keep = min(VOTED, count)
+    nearest = np.argpartition(-values, keep - 1, axis=1)[:, :keep]
+    own = np.take_along_axis(values, nearest, 1)
+    top = own.max(1, keepdims=True)
+    parts = np.exp(SHARPNESS * (own - np.where(np.isfinite(top), top, 0)))
+    np.put_along_axis(votes, nearest, parts / np.maximum(parts.sum(1, keepdims=True), TIE), 1)
+    return votes
+
+
+def support_of_words(cosines: Scores, low: float, high: float) -> Scores:
+    """Measure how far the words of a video stand out for each product: float32 [N], from 0 to 1.
+
+    Words support what they are nearest to, and others by the `CONTRAST`-th power of how near these come to that.
+
+    Args:
+        cosines: float32 [T, N], a row for each line of words; NaN for a product that cannot be compared.
+        low: cosine that words which name nothing reach, which is no support; high: that a product's own name has.
+    """
+    own = np.nan_to_num(np.clip((cosines - low) / (high - low), 0, 1))
+    best = np.maximum(own.max(1, keepdims=True, initial=0), TIE)
+    return np.asarray((own * (own / best) ** (CONTRAST - 1)).max(0, initial=0), np.float32)
+
+
+def take_in_turn(votes: Votes, weights: Weights, top: int) -> tuple[list[int], list[float]]:
+    """Order products by what each adds to those before it.
+
+    Args:
+        weights: [C], not negative.
+        top: how many are taken.
 
     Returns:
-        float32 [N] or [G, N].
+        Places of the products among the candidates, and what each adds: from 1, if all the video says is of it, to 0.
+        Products of which nothing speaks are left out.
     """
-    present = np.isfinite(standardised).astype(np.float32)
-    own = weights.astype(np.float32)
-    total = own @ present
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (own @ np.where(present > 0, standardised, 0)) / total, np.nan).astype(np.float32)
+    places, gains = _take(votes, weights[None], top)
+    said = [(int(place), float(gain)) for place, gain in zip(places[0], gains[0], strict=True) if gain > 0]
+    return [place for place, _ in said], [gain for _, gain in said]
+
+
+def _take(votes: Votes, weights: Weights, top: int) -> tuple[NDArray[np.intp], Weights]:
+    """Take products in turn by each row of weights [G, C]: their places and what they add, [G, top] or fewer."""
+    given = [(row, one) for row, one in enumerate(votes) if one is not None and one.values.any()]
+    if not given or not given[0][1].values.shape[1] or top < 1:
+        return np.zeros((len(weights), 0), np.intp), np.zeros((len(weights), 0))
+    count = given[0][1].values.shape[1]
+    own = weights[:, [row for row, _ in given]]  # words that do not stand out say nothing, and weigh nothing
+    own = own / np.maximum(own.sum(1, keepdims=True), TIE)
+    fixed = np.zeros((len(weights), count))
+    frames, each = [np.zeros((0, count), np.float32)], [np.zeros((len(weights), 0))]
+    for column, (_, one) in enumerate(given):
+        share = own[:, [column]]
+        if one.in_turn:
+            frames.append(one.values)
+            each.append(np.repeat(share / len(one.values), len(one.values), axis=1))
+            fixed += _WHOLE_SHARE * share * one.values.mean(0)
+        else:
+            fixed += share * one.values[0]
+    rows, by_row = np.concatenate(frames), np.concatenate(each, axis=1)
+    spoken = np.zeros(by_row.shape, np.float32)
+    taken, at = np.zeros((len(weights), count), bool), np.arange(len(weights))
+    places, gains = [], []
+    for _ in range(min(top, count, _IN_TURN)):
+        gain = fixed + np.einsum("gr,grn->gn", by_row, np.maximum(rows - spoken[:, :, None], 0))
+        gain[taken] = -1
+        best = gain.argmax(1)
+        places.append(best)
+        gains.append(gain[at, best])
+        taken[at, best] = True
+        spoken = np.maximum(spoken, rows[:, best].T)
+    if len(places) < min(top, count):  # every frame is spoken for: the rest in one go
+        gain = fixed + np.einsum("gr,grn->gn", by_row, np.maximum(rows - spoken[:, :, None], 0))
+        gain[taken] = -1
+        rest = np.argsort(-gain, axis=1, kind="stable")[:, : min(top, count) - len(places)]
+        places += list(rest.T)
+        gains += list(np.take_along_axis(gain, rest, 1).T)
+    return np.stack(places, axis=1), np.stack(gains, axis=1)
+
+
+def keep_best(votes: Votes, keep: int) -> NDArray[np.intp]:
+    """List the places of those candidates that are among the `keep` best of some channel, ascending."""
+    chosen: set[int] = set()
+    for one in votes:
+        if one is not None:
+            best = one.values.max(0)
+            chosen.update(np.argsort(-best, kind="stable")[:keep].tolist())
+    return np.asarray(sorted(chosen), np.intp)
 
 
 @dataclass(frozen=True)
@@ -71,13 +184,13 @@ class KnownVideo:
 
     Attributes:
         group: of the split: its id, or that of the original of which it is a copy.
-        standardised: float32 [C, N], see `standardise`.
+        votes: of each channel, over N candidates.
         right: places of its products among the N candidates.
         shown: number of its products, those that are no candidates included.
     """
 
     group: str
-    standardised: Scores
+    votes: Votes
     right: NDArray[np.intp]
     shown: int
 
@@ -89,7 +202,7 @@ class RetrievalScores:
     Attributes:
         found_1, found_5: products among the first one, or five.
         shown: products that it shows.
-        reciprocal: 1 over the rank of the first product that is right, 0 where none is reached.
+        reciprocal: 1 over the rank of the first product that is right, 0 where none is among the first `RANKED`.
     """
 
     found_1: NDArray[np.float64]
@@ -245,19 +358,19 @@ def _scores_of_weights(one: KnownVideo, tried: Weights) -> NDArray[np.float64]:
     out = np.zeros((len(tried), 3))
     if not len(one.right):
         return out
-    step = max(1, _BLOCK // max(1, one.standardised.shape[1]))
+    count = next((own.values.shape[1] for own in one.votes if own is not None), 0)
+    order = np.concatenate([np.setdiff1d(np.arange(count), one.right), one.right])  # a tie counts against a right one
+    votes = [None if own is None else ChannelVotes(own.values[:, order], own.in_turn) for own in one.votes]
+    rows = sum(len(own.values) for own in votes if own is not None and own.in_turn)
+    step = max(1, _BLOCK // max(1, count * max(1, rows)))
     for start in range(0, len(tried), step):
-        scores = np.nan_to_num(combine(one.standardised, tried[start : start + step]), nan=-np.inf)
-        right = np.sort(scores[:, one.right], axis=1)[:, ::-1]
-        wrong = np.delete(scores, one.right, axis=1)
-        for place in range(right.shape[1]):  # a right one is beaten by the better right ones, and by any tie
-            own = right[:, place : place + 1]
-            rank = place + 1 + (wrong >= own - TIE).sum(1)
-            reached = np.isfinite(own[:, 0])
-            out[start : start + step, 0] += reached & (rank <= 1)
-            out[start : start + step, 1] += reached & (rank <= TOP)
-            if place == 0:
-                out[start : start + step, 2] = np.where(reached, 1 / rank, 0)
+        places, gains = _take(votes, tried[start : start + step], RANKED)
+        right = (places >= count - len(one.right)) & (gains > 0)
+        first = right.argmax(1)
+        block = slice(start, start + len(places))
+        out[block, 0] = right[:, :1].sum(1)
+        out[block, 1] = right[:, :TOP].sum(1)
+        out[block, 2] = np.where(right.any(1), 1 / (1 + first), 0)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Match: a video in, products out, each with its score and the frame and words that support it.
+"""Match: a video in, products out, each with what it adds and the frame and words that support it.
 
 Up to `EXACT_BELOW` products every one is compared, block by block. Beyond that, each channel's nearest by the index are
 candidates, all channels are computed for all candidates, and a sample from all over the catalog gives the average. For
@@ -12,25 +12,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from coldstart.core.vectors import unit
 from coldstart.encoders import Vectors
+from coldstart.search.channel_weights import ChannelWeights, resolve_weights, weights_to_dict
 from coldstart.search.channels import (
     DEPTH,
     Channel,
-    ChannelWeights,
     Input,
     Moment,
     QuerySide,
     ScoredCandidates,
     VideoQuery,
     catalog_channels,
-    resolve_weights,
     score_all,
-    weights_to_dict,
 )
-from coldstart.search.fusion import Scores, Weights, combine
+from coldstart.search.fusion import Scores, Weights, take_in_turn
+from coldstart.search.match_calibration import MatchCalibration
 from coldstart.search.search import DISPLAY
 from coldstart.store.published import Published, check_top_k
 
@@ -38,7 +35,15 @@ EXACT_BELOW = 100_000
 """Products up to which every one is compared."""
 
 FRAMES = 3
-"""Frames that are named for a match, the nearest first."""
+"""Frames that are named for a match, the best first."""
+
+NEAREST = 3
+"""A frame speaks for a product that is among so many of its nearest."""
+
+EVIDENT = 0.2
+"""Support from which on words are evidence: a fifth of the way from words that name nothing to a product's own name."""
+
+NO_WORDS = "no words of this video stand out: none is nearer to a product than words that name nothing"
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,14 @@ class ChannelScore:
     Attributes:
         rank: place among the candidates there, from 1.
         cosine: to the nearest vector of the video.
-        standardised: the cosine in deviations above the mean of the candidates.
-        weight: share of the product's score.
+        support: what the channel says of it, from 0 to 1: its share of the votes of frames, or how far words stand
+            out.
+        weight: of the channel.
     """
 
     rank: int
     cosine: float
-    standardised: float
+    support: float
     weight: float
 
 
@@ -83,10 +89,9 @@ class Match:
     """One matched product.
 
     Attributes:
-        score: weighted mean of its standardised cosines, over the channels that it has.
+        score: what it adds to those before it, from 1, where all that the video says is of it, down to 0.
         uri: its first media file.
-        frame, words: the best evidence of each sort; None where nothing of the sort is nearer to it than to the
-            candidates on average.
+        frame, words: the best evidence of each sort; None where no frame is nearest to it, or no words stand out.
         channels: name -> the product there; a channel that it lacks is left out.
         copies: items that are linked to it as its copies, and so are not found beside it.
     """
@@ -142,6 +147,7 @@ def match(
     catalog: Published,
     query: VideoQuery,
     inputs: Mapping[str, Input],
+    calibration: MatchCalibration,
     *,
     fitted_weights: ChannelWeights | None = None,
     kind: str | None = "product",
@@ -156,7 +162,8 @@ def match(
     Args:
         query: the sides of the video.
         inputs: what each space of the catalog holds vectors of; a space that is left out is not compared.
-        fitted_weights: by default kinds of evidence weigh by `default_weights`.
+        calibration: of this catalog, see `coldstart.search.match_calibration`.
+        fitted_weights: by default channels weigh by `coldstart.search.channel_weights.default_weights`.
         kind, where, exclude, copies: as for `coldstart.search.search.search_many`.
         exact_below: see `EXACT_BELOW`.
 
@@ -168,15 +175,12 @@ def match(
     channels = catalog_channels(catalog, sides, inputs)
     condition = catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies)
     exact = catalog.count(condition) <= exact_below
-    scored = score_all(catalog, [sides], channels, condition, exact=exact)[0]
-    weights, origin, remarks = resolve_weights(channels, fitted_weights)
-    standardised = scored.standardised()
-    score = combine(standardised, weights)
-    order = sorted(
-        np.flatnonzero(np.isfinite(score)).tolist(), key=lambda place: (-score[place], scored.item_ids[place])
-    )
-    best = order[:top_k]
-    matches = _matches(catalog, sides, channels, weights, scored, standardised, score, best)
+    scored = score_all(catalog, [query], channels, calibration, condition, exact=exact)[0]
+    weights, origin, remarks = resolve_weights(channels, fitted_weights, calibration)
+    best, gains = take_in_turn(scored.votes, weights, top_k)
+    matches = _matches(catalog, sides, channels, weights, scored, best, gains)
+    if _without_words(channels, scored):
+        remarks = [*remarks, NO_WORDS]
     return Answer(
         asked=query.name,
         used=list(query.used),
@@ -189,53 +193,79 @@ def match(
     )
 
 
+def _without_words(channels: Sequence[Channel], scored: ScoredCandidates) -> bool:
+    """Tell whether the video has words of which none stands out."""
+    said = [
+        own
+        for channel, own in zip(channels, scored.votes, strict=True)
+        if own is not None and channel.kind.startswith("words")
+    ]
+    return bool(said) and all(float(own.values.max(initial=0)) < EVIDENT for own in said)
+
+
 def _matches(
     catalog: Published,
     sides: Sequence[QuerySide],
     channels: Sequence[Channel],
     weights: Weights,
     scored: ScoredCandidates,
-    standardised: Scores,
-    score: Scores,
     best: Sequence[int],
+    gains: Sequence[float],
 ) -> list[Match]:
     ids = [scored.item_ids[place] for place in best]
     shown, copies = catalog.items(ids, DISPLAY), catalog.copies(ids)
-    vectors = {space: catalog.vectors(space, ids) for space in {channel.space for channel in channels}}
+    vectors = catalog.unit_vectors(sorted({channel.space for channel in channels}), ids)
     by_name = {side.name: side for side in sides}
     found = []
-    for place, item_id in zip(best, ids, strict=True):
-        own = np.flatnonzero(np.isfinite(scored.cosines[:, place])).tolist()
-        total = float(weights[own].sum())
-        readings, evidence = {}, []
-        for row in own:
-            channel, cosine = channels[row], float(scored.cosines[row, place])
-            rank = 1 + int(np.count_nonzero(scored.cosines[row] > scored.cosines[row, place]))
-            share = float(weights[row]) / total
-            value = float(standardised[row, place])
-            readings[channel.name] = ChannelScore(rank, cosine, value, share)
-            product = unit(vectors[channel.space][item_id][None])[0]
-            if value > 0:
-                evidence.append((share * value, _evidence(by_name[channel.side], channel, product)))
+    for row, (place, item_id) in enumerate(zip(best, ids, strict=True)):
+        readings, frames, words = {}, [], []
+        for number, channel in enumerate(channels):
+            cosine, votes = scored.cosines[number, place], scored.votes[number]
+            if votes is None or not np.isfinite(cosine):
+                continue
+            rank = 1 + int(np.count_nonzero(scored.cosines[number] > cosine))
+            support = float(votes.values[:, place].mean())
+            weight = float(weights[number])
+            readings[channel.name] = ChannelScore(rank, float(cosine), support, weight)
+            side, product = by_name[channel.side], vectors[channel.space][row]
+            if not votes.in_turn:
+                if support >= EVIDENT:
+                    words.append((weight * support, _words(side, channel, product)))
+            elif speaking := _speaking(votes.values, place):
+                own = float(votes.values[speaking, place].sum())
+                frames.append((weight * own / len(votes.values), _frame(side, channel, product, speaking)))
         kind, title, category, price, media = (shown[item_id][column] for column in DISPLAY)
         found.append(
             Match(
-                item_id, float(score[place]), kind, title, category, price, media[0]["uri"] if media else None,
-                _strongest(evidence, ("frame", "picture")),
-                _strongest(evidence, ("title", "speech", "screen")) or _strongest(evidence, ("text",)),
+                item_id, gains[row], kind, title, category, price, media[0]["uri"] if media else None,
+                _strongest(frames, ("frame", "picture")),
+                _strongest(words, ("title", "speech", "screen")) or _strongest(words, ("text",)),
                 readings, copies.get(item_id, ()),
             )
         )  # fmt: skip
     return found
 
 
-def _evidence(side: QuerySide, channel: Channel, product: Vectors) -> Evidence:
-    cosines: NDArray[np.float32] = side.vectors @ product
-    nearest = np.argsort(-cosines, kind="stable")
-    moment: Moment = side.moments[nearest[0]]
-    seconds = [side.moments[place].second for place in nearest[:FRAMES]] if moment.source == "frame" else []
+def _speaking(votes: Scores, place: int) -> list[int]:
+    """List the frames that have a product among their nearest, the one that speaks for it most first."""
+    own = votes[:, place]
+    ahead = (votes > own[:, None]).sum(1)
+    return [row for row in np.argsort(-own, kind="stable").tolist() if own[row] > 0 and ahead[row] < NEAREST]
+
+
+def _frame(side: QuerySide, channel: Channel, product: Vectors, speaking: Sequence[int]) -> Evidence:
+    first: Moment = side.moments[speaking[0]]
+    cosine = float(side.vectors[speaking[0]] @ product)
+    seconds = [side.moments[row].second for row in speaking[:FRAMES]]
     known = [second for second in seconds if second is not None]
-    return Evidence(moment.source, moment.second, moment.text, float(cosines[nearest[0]]), channel.name, known)
+    return Evidence(first.source, first.second, first.text, cosine, channel.name, known)
+
+
+def _words(side: QuerySide, channel: Channel, product: Vectors) -> Evidence:
+    cosines = side.vectors @ product
+    nearest = int(np.argmax(cosines))
+    moment: Moment = side.moments[nearest]
+    return Evidence(moment.source, moment.second, moment.text, float(cosines[nearest]), channel.name)
 
 
 def _strongest(evidence: Sequence[tuple[float, Evidence]], sources: Sequence[str]) -> Evidence | None:

@@ -6,6 +6,7 @@ Parts of the workspace that take time, or can be missing, are loaded when they a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +18,17 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.sanitize import check_text
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
-from coldstart.search.channels import (
-    FILE,
-    MATCH,
-    Channel,
-    ChannelWeights,
-    catalog_channels,
-    default_weights,
-    score_all,
-    weights_to_dict,
-)
-from coldstart.search.fusion import KnownVideo, WeightFit, Weights, fit_held_out
+from coldstart.search.channel_weights import FILE, MATCH, ChannelWeights, default_weights, weights_to_dict
+from coldstart.search.channels import Channel, catalog_channels, score_all
+from coldstart.search.fusion import ChannelVotes, KnownVideo, WeightFit, Weights, fit_held_out, keep_best
 from coldstart.search.match import Answer, match
+from coldstart.search.match_calibration import (
+    CALIBRATION,
+    MatchCalibration,
+    calibrate_matching,
+    key_of_calibration,
+)
+from coldstart.search.match_calibration import FILE as CALIBRATION_FILE
 from coldstart.search.query_vectors import QueryBuilder
 from coldstart.store import Store
 from coldstart.store.published import COPY_OF
@@ -44,6 +44,9 @@ LEAST = 10
 MOST_SCORES = 1 << 28
 """Cosines that a fit holds, 1 GiB; with more, candidates are those of the indexes."""
 
+KEPT = 200
+"""Candidates that a fit keeps of each channel; those farther away are no matches by any weights."""
+
 Pairs = Mapping[str, frozenset[str]]
 """item_id of a video -> the products that it shows."""
 
@@ -58,6 +61,7 @@ class KnownPairs:
     """
 
     channels: Sequence[Channel]
+    calibration: MatchCalibration
     known: Sequence[KnownVideo]
     item_ids: Sequence[str]
     missing_videos: int
@@ -67,13 +71,18 @@ class KnownPairs:
     @property
     def default(self) -> Weights:
         """Default weights of the channels."""
-        return default_weights(self.channels)
+        return default_weights(self.channels, self.calibration)
 
 
 def gather_pairs(
-    builder: QueryBuilder, pairs: Pairs, *, kind: str | None = "product", where: str | None = None
+    builder: QueryBuilder,
+    calibration: MatchCalibration,
+    pairs: Pairs,
+    *,
+    kind: str | None = "product",
+    where: str | None = None,
 ) -> KnownPairs:
-    """Compute the cosines of every known video to all products, standardised.
+    """Compare every known video with all products.
 
     Raises:
         ColdstartError: nothing of the videos can be compared with products.
@@ -85,17 +94,22 @@ def gather_pairs(
         catalog, [side for question in questions.values() for side in question.sides], builder.inputs
     )
     condition = catalog.condition(where=where, kind=kind)
-    exact = catalog.count(condition) * len(questions) * len(channels) <= MOST_SCORES
-    scored = score_all(catalog, [one.sides for one in questions.values()], channels, condition, exact=exact)
+    frames = max(
+        (len(side.moments) for one in questions.values() for side in one.sides if side.way == "image"), default=1
+    )
+    exact = catalog.count(condition) * len(questions) * len(channels) * frames <= MOST_SCORES
+    scored = score_all(catalog, list(questions.values()), channels, calibration, condition, exact=exact)
     known, missing = [], 0
     for item_id, own in zip(questions, scored, strict=True):
         others = np.asarray([candidate != item_id for candidate in own.item_ids], bool)
-        ids = [candidate for candidate in own.item_ids if candidate != item_id]
-        right = [place for place, candidate in enumerate(ids) if candidate in pairs[item_id]]
-        missing += len(pairs[item_id]) - len(right)
+        best = [place for place in keep_best(own.votes, KEPT).tolist() if others[place]]
+        right = [place for place, at in enumerate(best) if own.item_ids[at] in pairs[item_id]]
+        there = sum(candidate in pairs[item_id] for candidate in own.item_ids if candidate != item_id)
+        missing += len(pairs[item_id]) - there
+        votes = [None if one is None else ChannelVotes(one.values[:, best], one.in_turn) for one in own.votes]
         group = originals[item_id] or item_id
-        known.append(KnownVideo(group, own.standardised()[:, others], np.asarray(right, np.intp), len(pairs[item_id])))
-    return KnownPairs(channels, known, list(questions), len(pairs) - len(questions), missing, exact)
+        known.append(KnownVideo(group, votes, np.asarray(right, np.intp), len(pairs[item_id])))
+    return KnownPairs(channels, calibration, known, list(questions), len(pairs) - len(questions), missing, exact)
 
 
 def fit_weights(gathered: KnownPairs) -> WeightFit:
@@ -170,6 +184,29 @@ class Matcher:
         stored = self.store.artifacts.newest(MATCH)
         return None if stored is None else ChannelWeights.from_bytes(stored.files()[FILE])
 
+    def calibration(self, builder: QueryBuilder, kind: str | None = "product") -> MatchCalibration:
+        """Load the calibration of the published catalogue; made where there is none, and kept where nobody writes."""
+        inputs = builder.inputs
+        whole = builder if builder.spaces is None else self.query_builder()
+        if kind != "product":
+            return calibrate_matching(builder.catalog, inputs, self.encoder_of_words, kind)
+        key = key_of_calibration(builder.catalog, whole.inputs)
+        stored = self.store.artifacts.newest(CALIBRATION)
+        if stored is not None and stored.key == key:
+            return MatchCalibration.from_bytes(stored.files()[CALIBRATION_FILE])
+        made = calibrate_matching(builder.catalog, whole.inputs, self.encoder_of_words)
+        with suppress(ColdstartError, OSError), self.store.lock():  # a run is going on, or the workspace is only read
+            self.store.artifacts.save(CALIBRATION, key, {CALIBRATION_FILE: made.to_bytes()}, {"queries": made.queries})
+        return made
+
+    def encoder_of_words(self, passport: Passport) -> Encoder | None:
+        """Load the encoder of texts of a space; None where there is none, or its weights are not on this machine."""
+        try:
+            encoder = self.encoder_for(passport)
+        except ColdstartError:
+            return None
+        return encoder if "text" in encoder.modalities and encoder.passport("text") == passport else None
+
     def match(
         self,
         item: str | None,
@@ -202,7 +239,9 @@ class Matcher:
             options["exclude"] = [*options.get("exclude", ()), item]
         else:
             question = builder.file(Path(str(video)), title, listen)
-        return match(builder.catalog, question, builder.inputs, fitted_weights=self.fitted_weights(), **options)
+        calibration = self.calibration(builder, options.get("kind", "product"))
+        fitted = self.fitted_weights()
+        return match(builder.catalog, question, builder.inputs, calibration, fitted_weights=fitted, **options)
 
     def fit(
         self, pairs: Mapping[str, Iterable[str]], spaces: Iterable[str] | None, kind: str | None, where: str | None
@@ -216,7 +255,8 @@ class Matcher:
             ColdstartError: too few of the videos are in the catalog, or nothing of them can be compared.
         """
         shown = {video: frozenset(products) for video, products in pairs.items() if products}
-        gathered = gather_pairs(self.query_builder(spaces), shown, kind=kind, where=where)
+        builder = self.query_builder(spaces)
+        gathered = gather_pairs(builder, self.calibration(builder, kind), shown, kind=kind, where=where)
         fit = fit_weights(gathered)
         report = weights_report(gathered, fit)
         if fit.helps:

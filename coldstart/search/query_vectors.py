@@ -79,7 +79,7 @@ class QueryBuilder:
 
         Lines of all of them are encoded together.
         """
-        known = self.catalog.items(item_ids, ["title"])
+        known = self.catalog.items(item_ids, ["title", "kind"])
         ids = [item_id for item_id in dict.fromkeys(item_ids) if item_id in known]
         sides: dict[str, list[QuerySide]] = {item_id: [] for item_id in ids}
         moments = {
@@ -96,7 +96,12 @@ class QueryBuilder:
             if way == "text":
                 for item_id, side in self._lines(space, moments, notes).items():
                     sides[item_id].append(side)
-        return {item_id: VideoQuery(item_id, sides[item_id], _used(sides[item_id]), notes) for item_id in ids}
+        return {
+            item_id: VideoQuery(
+                item_id, sides[item_id], _used(sides[item_id]), notes, known[item_id]["kind"] == "video"
+            )
+            for item_id in ids
+        }
 
     def file(self, path: Path, title: str | None, listen: bool) -> VideoQuery:
         """Build a query from a video file.
