@@ -42,7 +42,7 @@ UNSEEN_PARTS = {
     "seen": "seen",
     "unseen": "unseen, among all",
     "alone": "unseen, among themselves",
-    "harmonic": "harmonic mean of seen and unseen",
+    "harmonic": "harmonic mean with seen",
     "drawn": "unseen, first result is seen",
 }
 
