@@ -19,6 +19,8 @@ from coldstart.evaluation.rows import VERDICTS, Row
 CAPABILITIES: Mapping[str, Capability] = {
     one.name: one
     for one in (
+        Capability("search", "Search", retrieval.search_rows, retrieval.search_seconds),
+        Capability("match", "Products in videos", retrieval.match_rows, retrieval.match_seconds),
         Capability("align", "Alignment of pictures and texts", fits.align_rows, fits.align_seconds),
         Capability("labels", "Labels", media.label_rows, media.label_seconds),
         Capability("describe", "Descriptions", fits.describe_rows, fits.describe_seconds),
