@@ -112,6 +112,8 @@ def test_each_field_of_the_records_is_a_block_of_its_own_weight_and_whitening() 
     assert np.array_equal(again.transform(content), fused)
     joint = fit_blocks(content, TRAINING, weights={"text": 1, "labels": 1}, fields=True)
     assert set(joint.weights) == {"text", "labels"}  # as a weight of all labels asks for
+    alone = fit_fusion(content, TRAINING, weights={"labels.category": 1.0})
+    assert alone.weights == {"labels.category": 1.0}
 
 
 def test_labels_of_an_earlier_fit_are_restored() -> None:

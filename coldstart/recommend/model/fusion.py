@@ -180,7 +180,8 @@ def fit_fusion(
         weights: block -> 0 or more; by default equal. A block that is not named, or of weight 0, is left out.
         dims: of each block at most this many directions, the widest.
         power: strength of whitening: 0: none; 0.5: every direction gets the same variance.
-        labels: use the labels of records as a block named `labels`.
+        labels: use the labels of records as a block named `labels`, or where a weight is of the block of one field, such
+            as `labels.category`, as a block each.
 
     Raises:
         ColdstartError: a weight is of no block or below 0, or a space is named `labels`.
@@ -249,13 +250,15 @@ def fit_blocks(
     """Fit the blocks on the items at `places` alone; arguments as for `fit_fusion`.
 
     Args:
-        fields: give each field of the records a block `labels.FIELD`, where no weight is of the block `labels`.
+        fields: give each field of the records a block `labels.FIELD`, where no weight is of the block `labels`; so does
+            a weight of such a block.
     """
     if labels and LABELS in content.blocks:
         raise ColdstartError(
             f"space {LABELS!r} has the name of the labels of records: rename it, or fit without labels"
         )
     codes: dict[str, Labels | NumberCode] = {}
+    fields = fields or any(name.startswith(f"{LABELS}.") for name in weights or ())
     if labels and fields and (weights is None or LABELS not in weights):
         found = fit_fields(content.statements, places, most=MOST_FIELDS)
         codes = {f"{LABELS}.{name}": code for name, code in found.items()}
