@@ -16,8 +16,8 @@ from benchmarks.report import CACHE, Row
 from coldstart import api, sample
 from coldstart.core import pipeline as pipelines
 from coldstart.search import match_service
-from coldstart.search.channels import Channel, default_weights
-from coldstart.search.fusion import KnownVideo, RetrievalScores, evaluate_weights, search_weights
+from coldstart.search.channel_weights import default_weights
+from coldstart.search.fusion import KnownVideo, RetrievalScores, Weights, evaluate_weights, search_weights
 from coldstart.search.match_service import Matcher
 from coldstart.search.queries import read_pairs
 from coldstart.store import Store
@@ -38,6 +38,7 @@ CLIP_HEARD = (
     "clip_text lines→clip_text",
 )  # fmt: skip
 CONTENDERS: dict[str, tuple[str, ...]] = {
+    "the default of the demo's spaces": (*STARTER, *CLIP, *HEARD),
     "frames": STARTER,
     "title": TITLE,
     "all words": HEARD,
@@ -65,29 +66,32 @@ def run(short: bool) -> dict[str, Any]:
     workspace.run({**demo, "stages": stages}, spaces=SPACES)
     pairs = read_pairs(Path(sample.path()) / "truth.jsonl")
     matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
-    gathered = match_service.gather_pairs(matcher.query_builder(), pairs)
+    builder = matcher.query_builder()
+    gathered = match_service.gather_pairs(builder, matcher.calibration(builder), pairs)
     names = [channel.name for channel in gathered.channels]
     results = []
     for name, wanted in CONTENDERS.items():
         rows = [names.index(channel) for channel in wanted]
         channels = [gathered.channels[row] for row in rows]
-        known = [KnownVideo(one.group, one.standardised[rows], one.right, one.shown) for one in gathered.known]
+        known = [
+            KnownVideo(one.group, [one.votes[row] for row in rows], one.right, one.shown) for one in gathered.known
+        ]
+        default = default_weights(channels, gathered.calibration)
         results.append(
             {
                 "name": name,
                 "channels": len(rows),
-                "default": evaluate_weights(known, default_weights(channels)).summary(),
+                "default": evaluate_weights(known, default).summary(),
             }
         )
         if len(rows) > 1:
-            found, weights = left_one_out(known, channels)
+            found, weights = left_one_out(known, default)
             results[-1] |= {"fitted": found.summary(), "weights": dict(zip(wanted, weights, strict=True))}
-    return {"results": results, "products": len(gathered.known[0].standardised[0])}
+    return {"results": results, "products": matcher.published().count("kind = 'product'")}
 
 
-def left_one_out(known: list[KnownVideo], channels: list[Channel]) -> tuple[RetrievalScores, list[float]]:
+def left_one_out(known: list[KnownVideo], default: Weights) -> tuple[RetrievalScores, list[float]]:
     """Every video ranked by weights that were fitted on the others, and the mean of those weights."""
-    default = default_weights(channels)
     rows = np.array([search_weights([*known[:place], *known[place + 1 :]], default) for place in range(len(known))])
     return evaluate_weights(known, rows), [round(float(weight), 2) for weight in rows.mean(0)]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,18 @@ from coldstart.core.items import CONTENT_FIELDS
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 from coldstart.search import channels, queries
-from coldstart.search.channels import (
-    Channel,
-    ChannelWeights,
-    Moment,
-    QuerySide,
-    VideoQuery,
-    channels_of,
-    default_weights,
-    resolve_weights,
-)
+from coldstart.search.channel_weights import ChannelWeights, default_weights, resolve_weights
+from coldstart.search.channels import Channel, Moment, QuerySide, VideoQuery, channels_of
 from coldstart.search.fusion import is_held_out
-from coldstart.search.match import Answer, match
+from coldstart.search.match import NO_WORDS, Answer, match
+from coldstart.search.match_calibration import MatchCalibration, calibrate_matching
 from coldstart.store.catalog import Catalog
 from coldstart.store.published import Published
 
 LOOKS, WORDS = Passport("looks", "a", "none", 4), Passport("words", "b", "none", 3)
 IMAGE, TEXT = LOOKS.digest, WORDS.digest
 INPUTS: dict[str, Any] = {"image": "image", "text": "text"}
+BOUNDS = (0.5, 1.0)
 
 
 def unit(rows: Any) -> np.ndarray:
@@ -102,7 +97,9 @@ def words(vector: Any) -> QuerySide:
 
 
 def ask(made: Made, *sides: QuerySide, **options: Any) -> Answer:
-    return match(made.catalog, VideoQuery("clip", sides, ["some"], []), INPUTS, **options)
+    found = calibrate_matching(made.catalog, INPUTS, lambda _: None)
+    calibration = replace(found, bounds={"text": BOUNDS})  # no encoder of words here
+    return match(made.catalog, VideoQuery("clip", sides, ["some"], []), INPUTS, calibration, **options)
 
 
 def expected(made: Made, space: str, asked: np.ndarray) -> np.ndarray:
@@ -112,24 +109,17 @@ def expected(made: Made, space: str, asked: np.ndarray) -> np.ndarray:
     )
 
 
-def z(values: np.ndarray) -> np.ndarray:
-    return (values - np.nanmean(values)) / np.nanstd(values)
-
-
-def test_frames_and_words_are_fused_over_the_channels_that_a_product_has(shop: Made) -> None:
-    images, texts = frames(np.eye(4)[:2]), words([1, 1, 0])
+def test_products_come_with_what_they_add_and_with_readings_of_the_channels_that_they_have(shop: Made) -> None:
+    images, texts = frames(np.eye(4)[:2]), words(shop.vectors["text"][9])
     found = ask(shop, images, texts, top_k=12)
     image = expected(shop, "image", images.vectors)
     text = expected(shop, "text", texts.vectors)
-    both = np.array([z(image), z(text)])
-    there = np.isfinite(both).sum(0)  # both weigh the same: the mean of those that are there
-    score = np.where(there, np.nansum(both, axis=0) / np.maximum(there, 1), np.nan)
-    order = [shop.ids[place] for place in np.argsort(-score) if np.isfinite(score[place])]
-    assert [one.item_id for one in found.matches] == order
-    assert "p004" not in order and len(order) == 11
+    ids = [one.item_id for one in found.matches]
+    assert "p004" not in ids and "p009" in ids[:3]  # it is the one that is named
+    scores = [one.score for one in found.matches]
+    assert scores == sorted(scores, reverse=True) and scores[-1] > 0 and sum(scores) < 1.5
     for one in found.matches:
         place = shop.ids.index(one.item_id)
-        assert one.score == pytest.approx(score[place], abs=1e-5)
         assert one.title == f"product {place}" and one.price == place
         for name, values in (("image→image", image), ("text→text", text)):
             if np.isnan(values[place]):
@@ -138,26 +128,54 @@ def test_frames_and_words_are_fused_over_the_channels_that_a_product_has(shop: M
                 reading = one.channels[name]
                 assert reading.cosine == pytest.approx(values[place], abs=1e-6)
                 assert reading.rank == 1 + np.nansum(values > values[place])
-                assert reading.weight == pytest.approx(1.0 if len(one.channels) == 1 else 0.5)
-    assert (found.candidates, found.exact, found.weights) == (12, True, "default weights by kind of evidence")
+                assert 0 <= reading.support <= 1
+    assert (found.candidates, found.exact) == (12, True)
+    assert found.weights == (
+        "default weights: pictures by 10 queries made of the catalogue's products and one another; "
+        "words as far as they stand out from words that name nothing"
+    )
     assert found.compared == "all 12 that meet the conditions, each compared"
 
 
-def test_a_product_without_a_picture_is_not_punished_by_a_zero(shop: Made) -> None:
-    """Its words are the nearest of all: with a zero for its picture, those that have both would pass it."""
+def test_frames_are_compared_less_the_mean_of_their_kind(shop: Made) -> None:
+    """All that a light of their own does to frames is taken from them, as the catalogue's videos have it too."""
+    there = np.stack([one for one in shop.vectors["image"] if one is not None])
+    lit = unit(there + [3, -3, 3, -3])  # each product as a frame
+    products, videos = {"image": there.mean(0)}, {"image": lit.mean(0)}
+    calibration = MatchCalibration(products, videos, 1000, {"image": 0.1}, 10, "videos", {})
+    query = VideoQuery("clip", [frames(lit[:1])], ["some"], [])
+    assert int((there @ lit[0]).argmax()) != 0  # the light makes another one the nearest
+    assert match(shop.catalog, query, INPUTS, calibration, top_k=1).matches[0].item_id == "p000"
+
+
+def test_a_product_without_a_picture_is_found_by_words_that_name_it(shop: Made) -> None:
     texts = words(shop.vectors["text"][2])
-    images = frames([-shop.vectors["image"][0] - shop.vectors["image"][1]])
-    best = ask(shop, images, texts, top_k=1).matches[0]
-    assert best.item_id == "p002"
+    images = frames([shop.vectors["image"][0], shop.vectors["image"][1]])
+    best = next(one for one in ask(shop, images, texts, top_k=4).matches if one.item_id == "p002")
     assert best.frame is None and best.words is not None
-    assert best.score == pytest.approx(best.channels["text→text"].standardised)
+    assert best.channels["text→text"].support == pytest.approx(1, abs=1e-5)
+
+
+def test_words_that_name_nothing_are_no_evidence_and_change_nothing(shop: Made) -> None:
+    away = -np.mean([one for one in shop.vectors["text"] if one is not None], axis=0)
+    images = frames(np.eye(4)[:2])
+    sides = (images, words(away))
+    names = max(float(away @ one) for one in shop.vectors["text"] if one is not None) / float(np.linalg.norm(away))
+    calibration = replace(
+        calibrate_matching(shop.catalog, INPUTS, lambda _: None), bounds={"text": (names + 0.01, 1.5)}
+    )
+    found = match(shop.catalog, VideoQuery("clip", sides, ["some"], []), INPUTS, calibration, top_k=5)
+    alone = ask(shop, images, top_k=5)
+    assert [(one.item_id, one.score) for one in found.matches] == [(one.item_id, one.score) for one in alone.matches]
+    assert all(one.words is None for one in found.matches)
+    assert found.notes == [NO_WORDS] and alone.notes == []
 
 
 def test_a_video_without_words_uses_pictures_alone(shop: Made) -> None:
     found = ask(shop, frames([shop.vectors["image"][7]]), top_k=3)
     assert [channel["channel"] for channel in found.channels] == ["image→image"]
     assert found.matches[0].item_id == "p007"
-    assert all(one.words is None and one.frame for one in found.matches)
+    assert all(one.words is None for one in found.matches) and found.matches[0].frame
     assert "p002" not in [one.item_id for one in ask(shop, frames(np.eye(4)), top_k=12).matches]
 
 
@@ -171,8 +189,7 @@ def test_the_frame_that_is_nearest_to_a_product_is_its_evidence(shop: Made) -> N
     }
     frame = found["p006"].frame
     assert frame is not None and frame.channel == "image→image" and frame.cosine == pytest.approx(1, abs=1e-6)
-    near = np.argsort(-(images.vectors @ shop.vectors["image"][6]))
-    assert frame.seconds == [place + 0.5 for place in near]
+    assert frame.seconds[0] == 1.5
 
 
 def test_the_line_that_is_nearest_to_a_product_is_its_evidence_and_has_a_second(shop: Made) -> None:
@@ -185,10 +202,9 @@ def test_the_line_that_is_nearest_to_a_product_is_its_evidence_and_has_a_second(
     assert (found.source, found.second, found.text, found.channel) == (
         "speech", 3.5, "the eighth", "text lines→text",
     )  # fmt: skip
-    for one in best.matches:  # no words are named for a product that is no nearer to them than the average
+    for one in best.matches:  # no words are named for a product that they do not stand out for
         if one.words is not None:
-            assert one.channels[one.words.channel].standardised > 0
-    assert any(one.words is None for one in best.matches)
+            assert one.channels[one.words.channel].support >= 0.2
 
 
 def test_spaces_of_one_passport_are_crossed(tmp_path: Path) -> None:
@@ -200,15 +216,14 @@ def test_spaces_of_one_passport_are_crossed(tmp_path: Path) -> None:
     images = QuerySide("image", one.digest, "image", unit(np.eye(4)[:2]), [Moment("frame", 0.0), Moment("frame", 1.0)])
     texts = QuerySide("text", one.digest, "text", unit([[0, 1, 1, 0]]), [Moment("text", None, "t")])
     found = ask(made, images, texts, top_k=9)
-    assert [(channel["channel"], channel["kind"], channel["weight"]) for channel in found.channels] == [
-        ("image→image", "frames→picture", 0.333333),
-        ("image→text", "frames→words", 0.166667),
-        ("text→image", "words→picture", 0.166667),
-        ("text→text", "words→words", 0.333333),
+    assert [(channel["channel"], channel["kind"]) for channel in found.channels] == [
+        ("image→image", "frames→picture"),
+        ("image→text", "frames→words"),
+        ("text→image", "words→picture"),
+        ("text→text", "words→words"),
     ]
-    rows = [expected(made, space, side.vectors) for side in (images, texts) for space in ("image", "text")]
-    score = np.average([z(row) for row in rows], axis=0, weights=[2, 1, 1, 2])
-    assert [one.item_id for one in found.matches] == [made.ids[place] for place in np.argsort(-score)]
+    weights = np.array([channel["weight"] for channel in found.channels])
+    np.testing.assert_allclose(weights * 1.15, [2 / 3, 1 / 3, 0.05, 0.1], atol=1e-5)
 
 
 def test_sides_of_another_passport_are_never_compared(shop: Made) -> None:
@@ -223,12 +238,8 @@ def test_sides_of_another_passport_are_never_compared(shop: Made) -> None:
 def test_conditions_bound_the_candidates_and_what_is_average(shop: Made) -> None:
     images = frames(np.eye(4)[:2])
     found = ask(shop, images, where="price < 8", exclude=["p001"], top_k=12)
-    image = expected(shop, "image", images.vectors)[:8]
-    image[1] = np.nan
     assert found.candidates == 7
-    assert {one.item_id: pytest.approx(one.score, abs=1e-5) for one in found.matches} == {
-        shop.ids[place]: value for place, value in enumerate(z(image)) if np.isfinite(value)
-    }
+    assert {one.item_id for one in found.matches} == {"p000", "p003", "p005", "p006", "p007"}
     assert ask(shop, images, kind="video").matches == []
     with pytest.raises(ColdstartError, match=r"^where 'colour = 1': "):
         ask(shop, images, where="colour = 1")
@@ -255,7 +266,8 @@ def test_beyond_the_limit_candidates_come_from_the_index_and_meet_all_channels(t
     assert some.compared == (
         f"{some.candidates} from the index, the 200 nearest of each channel; all channels of each compared"
     )
-    assert set(some.matches[0].channels) == {"text→text"} and some.matches[0].item_id == "p017"
+    bare = next(one for one in some.matches if one.item_id == "p017")
+    assert set(bare.channels) == {"text→text"}
     assert [one.score for one in some.matches] == pytest.approx([one.score for one in every.matches], abs=1e-5)
     both = [one for one in some.matches if len(one.channels) == 2]
     places = [made.ids.index(one.item_id) for one in both]
@@ -297,7 +309,8 @@ def test_channels_are_pairs_of_one_passport_in_a_fixed_order() -> None:
     assert [channel.name for channel in found] == [
         "image→image", "text→other", "text→text", "text lines→other", "text lines→text",
     ]  # fmt: skip
-    assert default_weights(found).tolist() == pytest.approx([0.5, 0.125, 0.125, 0.125, 0.125])
+    weights = default_weights(found, MatchCalibration())
+    np.testing.assert_allclose(weights * 1.5, [1, 0.05, 0.05, 0.2, 0.2])  # frames 1, whole texts 0.1, lines 0.4
     assert [channel.name for channel in channels_of(sides, spaces, INPUTS)] == [
         "image→image", "text→text", "text lines→text",
     ]  # fmt: skip
@@ -306,14 +319,84 @@ def test_channels_are_pairs_of_one_passport_in_a_fixed_order() -> None:
 LEFT, RIGHT = Channel("image", "image", "aa", "frames→picture"), Channel("text", "text", "bb", "words→words")
 
 
+def test_spaces_of_pictures_weigh_by_how_seldom_they_miss() -> None:
+    better, worse = (Channel(name, name, name, "frames→picture") for name in ("better", "worse"))
+    calibration = MatchCalibration(misses={"better": 0.0, "worse": 0.38})
+    assert default_weights([better, worse], calibration).tolist() == pytest.approx([20 / 21, 1 / 21])
+
+
+def test_a_calibration_finds_the_space_that_tells_products_apart(tmp_path: Path) -> None:
+    """In one space all pictures look alike; twelve videos of each space are laid over them."""
+    rng = np.random.default_rng(8)
+    good, poor = Passport("good", "g", "none", 32), Passport("poor", "p", "none", 32)
+    sharp = unit(rng.normal(size=(42, 32)))
+    flat = unit(1 + 0.05 * rng.normal(size=(42, 32)))
+    flat[30:] = unit(rng.normal(size=(12, 32)))
+    kinds = ["product"] * 30 + ["video"] * 12
+    made = Made(tmp_path, {"sharp": list(sharp), "flat": list(flat)}, {"sharp": good, "flat": poor}, kind=kinds)
+    found = calibrate_matching(made.catalog, {"sharp": "image", "flat": "image"}, lambda _: None)
+    assert (found.queries, found.views, found.video_count) == (30, "videos", 12)
+    assert found.misses["sharp"] < 0.1 < 0.4 < found.misses["flat"]
+    np.testing.assert_allclose(found.products["sharp"], sharp[:30].mean(0), atol=1e-6)
+    np.testing.assert_allclose(found.videos["sharp"], sharp[30:].mean(0), atol=1e-6)
+    read = MatchCalibration.from_bytes(found.to_bytes())
+    assert read.misses == found.misses and read.video_count == 12
+    np.testing.assert_allclose(read.products["flat"], found.products["flat"], atol=1e-6)
+
+
+def test_the_mean_of_views_leaves_out_the_video_that_asks() -> None:
+    products, videos = np.zeros(2, np.float32), np.array([1, 0], np.float32)
+    calibration = MatchCalibration({"image": products}, {"image": videos}, 5)
+    assert calibration.mean_of_views("image", None).tolist() == pytest.approx([0.5, 0])  # five count as the products do
+    own = np.array([1, 0], np.float32)
+    assert calibration.mean_of_views("image", own).tolist() == pytest.approx([4 / 9, 0])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense",
+        b"[]",
+        b'{"products": {}, "videos": {}, "misses": {"a": 2}, "bounds": {}, "video_count": 0, "queries": 0, '
+        b'"views": ""}',
+        b'{"products": {}, "videos": {}, "misses": {}, "bounds": {"a": [1, 0]}, "video_count": 0, "queries": 0, '
+        b'"views": ""}',
+        b'{"products": {"a": [NaN]}, "videos": {"a": [1]}, "misses": {}, "bounds": {}, "video_count": 0, "queries": 0, '
+        b'"views": ""}',
+    ],
+)
+def test_a_damaged_calibration_is_refused(data: bytes) -> None:
+    with pytest.raises(ColdstartError, match=r"^the calibration of matching cannot be read: "):
+        MatchCalibration.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"{}", b'{"version": 2, "channels": [{"channel": "a", "passport": "b", "weight": -1}]}']
+)
+def test_damaged_weights_are_refused(data: bytes) -> None:
+    with pytest.raises(ColdstartError, match=r"^the fitted weights of match cannot be read .*coldstart match --fit`$"):
+        ChannelWeights.from_bytes(data)
+
+
+LEFT, RIGHT = Channel("image", "image", "aa", "frames→picture"), Channel("text", "text", "bb", "words→words")
+
+
 def test_fitted_weights_are_stored_with_their_passports() -> None:
     learnt = ChannelWeights.from_bytes(ChannelWeights.of([LEFT, RIGHT], np.array([0.7, 0.3])).to_bytes())
-    weights, origin, notes = resolve_weights([RIGHT, LEFT], learnt)
+    weights, origin, notes = resolve_weights([RIGHT, LEFT], learnt, MatchCalibration())
     assert (weights.tolist(), origin, notes) == (pytest.approx([0.3, 0.7]), "fitted weights", [])
     moved = Channel("text", "text", "cc", "words→words")
-    weights, _, notes = resolve_weights([LEFT, moved], learnt)
+    weights, _, notes = resolve_weights([LEFT, moved], learnt, MatchCalibration())
     assert weights.tolist() == pytest.approx([0.5, 0.5])  # the mean of those that are known is 0.7
     assert notes == ["text→text: not among the fitted weights, so the mean weight is taken"]
+
+
+def test_weights_of_an_earlier_recipe_stay_in_use_and_are_named() -> None:
+    rows = [{"channel": "image→image", "passport": "aa", "weight": 1.0}]
+    earlier = ChannelWeights.from_bytes(json.dumps({"version": 1, "channels": rows}).encode())
+    weights, origin, notes = resolve_weights([LEFT], earlier, MatchCalibration())
+    assert (weights.tolist(), origin) == ([1.0], "fitted weights")
+    assert notes == ["the weights were fitted by an earlier recipe; `coldstart match --fit` fits by the new one"]
 
 
 @pytest.mark.parametrize(
@@ -324,9 +407,9 @@ def test_fitted_weights_that_say_nothing_are_left_aside(weights: list[float] | N
     learnt = (
         ChannelWeights.of([LEFT, RIGHT], np.array(weights)) if weights else ChannelWeights.of([other], np.array([1.0]))
     )
-    assert resolve_weights([LEFT], learnt) == (
+    assert resolve_weights([LEFT], learnt, MatchCalibration()) == (
         np.array([1.0]),
-        "default weights by kind of evidence",
+        "default weights: pictures alike",
         [f"the fitted weights {why}: fit them again with `coldstart match --fit`"],
     )
 
@@ -400,9 +483,8 @@ def test_the_query_of_an_item_has_its_frames_its_text_and_its_lines(opened: Work
     assert [channel["channel"] for channel in found.channels] == [
         "image→image", "image→text", "text→image", "text lines→image", "text→text", "text lines→text",
     ]  # fmt: skip
-    assert [channel["weight"] for channel in found.channels] == pytest.approx(
-        [1 / 3, 1 / 6, 1 / 12, 1 / 12, 1 / 6, 1 / 6], abs=1e-5
-    )
+    weights = np.array([channel["weight"] for channel in found.channels])
+    np.testing.assert_allclose(weights * 1.75, [2 / 3, 1 / 3, 0.05, 0.2, 0.1, 0.4], atol=1e-5)
     by_looks = opened.match(item="v0", spaces=["image"], top_k=2)
     assert {one.item_id for one in by_looks.matches} == {"p0", "p3"}
     first = next(one for one in by_looks.matches if one.item_id == "p3")
@@ -420,7 +502,7 @@ def test_a_file_gives_what_the_same_item_gives(opened: Workspace, folder: Path) 
     file = opened.match(video=folder / "v3.mp4", title=title, listen=True, top_k=5)
     assert file.used == stored.used and list(file.channels) == list(stored.channels)
     assert [one.item_id for one in file.matches] == [one.item_id for one in stored.matches]
-    assert [one.score for one in file.matches] == pytest.approx([one.score for one in stored.matches], abs=2e-3)
+    assert [one.score for one in file.matches] == pytest.approx([one.score for one in stored.matches], abs=2e-2)
     for one, other in zip(file.matches, stored.matches, strict=True):
         assert (one.words is None) == (other.words is None)
         if one.words and other.words:
@@ -554,7 +636,7 @@ def test_the_command_prints_products_with_their_evidence(folder: Path, tmp_path:
     answer = json.loads(run(folder, "--item", "v2", "--top-k", 2, "--json", "--out", picture))
     assert answer["asked"] == "v2" and len(answer["matches"]) == 2
     seconds = answer["matches"][0]["frame"]["seconds"]
-    assert len(seconds) == 3 and seconds[0] == answer["matches"][0]["frame"]["second"]
+    assert len(seconds) == 2 and seconds[0] == answer["matches"][0]["frame"]["second"]
     with Image.open(picture) as image:
         assert image.height > 2 * 160  # a row a product
 
