@@ -22,6 +22,9 @@ RECIPE = 2
 """Number of the recipe of a fit: of its split, and of the defaults of its training. A fit of an earlier one stays in
 use, and the next `coldstart finetune align` fits anew."""
 
+STARTER_CLIP_OF_0_1 = "5218620262c416ed3f956b043f9dd963f188c042c5a2e595c0482ef67f7e32b4"
+"""Digest of the packaged heads of version 0.1, from which fits over `starter` started."""
+
 CLASS_FIELDS = ("category", "attributes.article_type", "attributes.product_type")
 """Fields of which `hold_out: auto` takes the first that has classes."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coldstart.align.base_encoders import PairEncoders
 from coldstart.align.dataset import Features
-from coldstart.align.settings import CLASS_FIELDS, RECIPE, Settings
+from coldstart.align.settings import CLASS_FIELDS, RECIPE, STARTER_CLIP_OF_0_1, Settings
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
@@ -112,8 +112,21 @@ class AlignStage:
         passports = [asdict(self._image.passport), asdict(self._encoders.text.passport("text"))]
         made_of = {**self._settings.key_settings(), "passports": passports, "texts": self._words.fingerprint()}
         if self._settings.towers == "frozen":
-            made_of["start"] = "random" if self._start is None else self._start.heads.digest()
+            made_of["start"] = self._start_key()
         return stage_key(self.kind, self.version, made_of)
+
+    def _start_key(self) -> str:
+        """Name the first heads as version 0.1 found them, where the settings leave that to the fit.
+
+        The packaged heads are trained anew now and then: their digest would end the use of every earlier fit.
+        """
+        towers = {side: tower.encoder for side, tower in self._encoders.towers.items()}
+        if self._settings.start in ("auto", "starter-clip") and set(towers.values()) == {"starter"}:
+            return STARTER_CLIP_OF_0_1
+        one_space = self._image.passport == self._encoders.text.passport("text")
+        if self._start is None or (self._settings.start == "auto" and not one_space):
+            return "random"
+        return self._start.heads.digest()
 
     def resolve(self) -> None:
         """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""

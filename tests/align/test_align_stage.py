@@ -16,6 +16,7 @@ import coldstart
 from coldstart import encoders
 from coldstart.align.settings import RECIPE, Settings
 from coldstart.align.stage import AlignStage
+from coldstart.core.pipeline import load
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
 
@@ -252,6 +253,18 @@ def test_classes_are_held_out_by_default_and_named(shop: coldstart.Workspace) ->
     for item, side in zip(features.item_ids, features.split, strict=True):
         sides.setdefault(item.partition("-")[0], set()).add(side)
     assert sum(own == {"test"} for own in sides.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoder", "key"),  # as `coldstart` 0.1 computed them
+    [("starter", "90933778739f84b8beeedc1275a7436d"), ("starter:levels", "26c9aa8578d82f24c277130ac38ad65d")],
+)
+def test_fits_of_0_1_over_the_starter_keep_their_key(encoder: str, key: str) -> None:
+    image = {"stage": "embed", "encoder": encoder, "input": "image"}
+    pipeline = load({"stages": {"ingest": {}, "image": image, "align": {"text_image": {}}}})
+    stage = build(pipeline.stage("align.text_image"), pipeline)
+    assert isinstance(stage, AlignStage)
+    assert stage._key == key
 
 
 def test_settings_that_are_left_out_keep_the_key_of_earlier_fits() -> None:
