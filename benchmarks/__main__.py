@@ -20,7 +20,7 @@ from benchmarks.report import CACHE, Row, table
 AREAS: dict[str, tuple[str, ...]] = {
     "Embedding": ("embed_clip", "peers_embed", "towers", "gpu"),
     "The engine": ("waiting", "devices_cpu", "ray_local", "estimate", "incremental", "runs_200", "scale"),
-    "Vectors and search": ("first_answer", "index_200k", "vectors_1m", "match_sample"),
+    "Vectors and search": ("first_answer", "index_200k", "vectors_1m", "match_sample", "match_new_clips"),
     "Video and understanding": (
         *(
             "video_seek",
@@ -41,6 +41,7 @@ AREAS: dict[str, tuple[str, ...]] = {
         "recommend_mixed",
         "recommend_speed",
         "recommend_films",
+        "recommend_default",
     ),
 }
 MODULES = tuple(name for names in AREAS.values() for name in names)

@@ -87,7 +87,7 @@ def sample_pairs(catalog: Published) -> dict[str, frozenset[str]]:
 def _known(matcher: Matcher, builder: QueryBuilder, pairs: Pairs) -> dict[str, Any]:
     if not pairs:
         return _without("known", "no videos are known to show certain products")
-    return {"name": "known", **_compare(gather_pairs(builder, matcher.calibration(builder), pairs))}
+    return {"name": "known", **compare_spaces(gather_pairs(builder, matcher.calibration(builder), pairs))}
 
 
 def _made(matcher: Matcher, builder: QueryBuilder, clips: int) -> dict[str, Any]:
@@ -105,14 +105,14 @@ def _made(matcher: Matcher, builder: QueryBuilder, clips: int) -> dict[str, Any]
         own = score_all(catalog, [query], channels, calibration, condition, exact=True)[0]
         known.append(known_video(query.name, own.item_ids, own.votes, right))
     gathered = KnownPairs(channels, calibration, known, [query.name for query, _ in made], 0, 0, True)
-    return {"name": "made", **_compare(gathered)}
+    return {"name": "made", **compare_spaces(gathered)}
 
 
 def _without(name: str, why: str) -> dict[str, Any]:
     return {"name": name, "clips": 0, "shown": 0, "verdict": "too few to judge", "why": why}
 
 
-def _compare(gathered: KnownPairs) -> dict[str, Any]:
+def compare_spaces(gathered: KnownPairs) -> dict[str, Any]:
     """Compare the default with each space alone, on the same videos."""
     scores = {DEFAULT: evaluate_weights(gathered.known, gathered.default)}
     for space in sorted({channel.space for channel in gathered.channels}):
