@@ -1,4 +1,4 @@
-"""Rows of what was fitted: alignment, descriptions, recommendation and the behaviour fit, by their own evaluations."""
+"""Rows of what is fitted on content: alignment and descriptions, by their own evaluations."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ from typing import Any
 import numpy as np
 
 from coldstart.evaluation.capability import Context
-from coldstart.evaluation.rows import Baseline, Row, exactly, judged
-from coldstart.metrics.ranking import Interval
+from coldstart.evaluation.rows import Baseline, Row, exactly, interval_of, judged
 
 DESCRIBED = 30
 """Items that are described at most: the fewest of which one writer is called better."""
-METHODS = ("random", "content_mean", "chosen")
-"""Methods of `evaluate recommend` that are compared: two baselines, and what `finetune behaviour` would choose."""
 _WRITING_S = 2.5  # of processor time an item and writer, SmolLM2 of 135M on two cores
-_FIT_S = 4.0  # of a fit of the chosen mapper on 10,000 interactions
-
-
-def interval_of(found: Mapping[str, Any]) -> Interval:
-    """Read an interval of a report in plain values."""
-    return Interval(found["value"], found["low"], found["high"])
 
 
 # -- alignment
@@ -249,112 +240,3 @@ def describe_seconds(context: Context) -> float:
         return 0.0
     held = int((made.report.get("items") or {}).get("test", DESCRIBED))
     return 10.0 + 2 * _WRITING_S * min(held, DESCRIBED if context.limit is None else context.limit)
-
-
-# -- recommendation
-
-
-def recommend_rows(context: Context) -> list[Row]:
-    """Measure recommendations of new items as `evaluate recommend --methods` does."""
-    from coldstart.recommend.evaluate import EvaluateSettings
-    from coldstart.recommend.evaluate.workspace import evaluate_store
-
-    question = "New items that a user goes on to like are in his list"
-    if not context.interactions:
-        why = "the workspace has no interactions"
-        command = context.command("ingest --interactions FILE")
-        return [Row("recommend", question, why=f"{why}: `{command}`", command=command)]
-    options = {"methods": METHODS, "seeds": 1 if context.quick else 5, "check": not context.quick}
-    report = evaluate_store(context.store, context.pipeline, context.progress, settings=EvaluateSettings(**options))
-    found = context.details["recommend"] = report.to_dict()
-    return _recommend_rows(found, context.command(f"evaluate recommend --methods {','.join(METHODS)}"))
-
-
-def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
-    question = "New items that a user goes on to like are in his list"
-    methods, headline = found["methods"], found["headline"]
-    if "chosen" not in methods:
-        return [Row("recommend", question, verdict="failed", why=found["left_out"].get("chosen", ""), command=command)]
-    name = next(iter(found["counts"]["sets"]))
-    counts, own = found["counts"]["sets"][name], methods["chosen"]["sets"][name]
-    measure = headline[0]
-    split = f"split by {found['split']['kind']}, digest {found['split']['digest']}"
-    method = "; ".join((f"{split}: fits see nothing of the {counts['candidates']:,} new items", *found["notes"]))
-    rows = []
-    for other in ("content_mean", "random"):
-        if other not in methods:
-            continue
-        is_reference = other == found["reference"]
-        rows.append(
-            judged(
-                Row(
-                    "recommend",
-                    f"{question}, of {counts['candidates']:,} new ones"
-                    + ("" if is_reference else ", more often than by chance"),
-                    f"Of the new items that a user likes later, his list of {measure.partition('@')[2]} has",
-                    measure,
-                    counts["relevant"],
-                    "likes",
-                    None,
-                    interval_of(own[measure]),
-                    Baseline(
-                        "by content alone" if other == "content_mean" else "in random order",
-                        interval_of(methods[other]["sets"][name][measure]),
-                    ),
-                    interval_of(own[measure]["difference"]) if is_reference else None,
-                    method=method,
-                    command=command,
-                )
-            )
-        )
-    return rows
-
-
-def recommend_seconds(context: Context) -> float:
-    """Estimate the fits of an evaluation of recommendations, those of the check for leaks among them."""
-    return 0.0 if not context.interactions else 3 * _FIT_S * (1 + context.interactions / 10_000)
-
-
-# -- behaviour
-
-
-def behaviour_rows(context: Context) -> list[Row]:
-    """Read what the last fit of behaviour measured on items that it held out as cold."""
-    from coldstart.recommend.inputs import FIT
-
-    question = "The mapper from content to behaviour ranks items that its folds held out as new"
-    stages = context.pipeline.of_kind(FIT)
-    fit = context.command("finetune behaviour")
-    made = [one for one in (context.store.artifacts.newest(spec.name) for spec in stages) if one is not None]
-    if not made and not context.interactions:
-        return [Row("behaviour", question, why="the workspace has no interactions to learn from", command=fit)]
-    if not made:
-        return [Row("behaviour", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
-    report = made[-1].report
-    chosen, candidates = report["chosen"], report["candidates"]
-    plain = next((name for name in candidates if name.startswith("knn")), None)
-    other = plain if plain is not None and plain != chosen else next((n for n in candidates if n != chosen), None)
-    measure = "ndcg@20" if "ndcg@20" in candidates[chosen] else next(iter(candidates[chosen]))
-    held = report["judged"]
-    method = (
-        f"{held['items']:,} items held out as new in {held['folds']} folds of {held['users']:,} users; the mapper was "
-        "chosen by the same items, so that the figure is a little too good: `evaluate recommend` measures on others"
-    )
-    return [
-        judged(
-            Row(
-                "behaviour",
-                question,
-                f"The fitted mapper ({chosen}) ranks held-out items with",
-                measure,
-                held["items"],
-                "items",
-                None,
-                interval_of(candidates[chosen][measure]),
-                None if other is None else Baseline(f"mapper {other}", interval_of(candidates[other][measure])),
-                is_share=False,
-                method=method,
-                command=fit,
-            )
-        )
-    ]

@@ -7,8 +7,7 @@ from typing import Any
 
 from coldstart.embed.spaces import spaces_of
 from coldstart.evaluation.capability import Context
-from coldstart.evaluation.fits import interval_of
-from coldstart.evaluation.rows import Baseline, Row, exactly, judged
+from coldstart.evaluation.rows import Baseline, Row, exactly, interval_of, judged
 from coldstart.metrics import ranking
 from coldstart.search.index import Settings as IndexSettings
 
@@ -84,7 +83,7 @@ def _search_rows(found: Mapping[str, Any], gallery: int, context: Context) -> li
 
 def search_seconds(context: Context) -> float:
     """Estimate searches: texts are encoded in each space that holds texts."""
-    texts = sum(spec.settings.input == "text" for spec in context.pipeline.of_kind("embed"))
+    texts: int = sum(spec.settings.input == "text" for spec in context.pipeline.of_kind("embed"))
     return 5.0 + _TEXTS_S * texts
 
 

@@ -129,3 +129,8 @@ def judged(row: Row) -> Row:
 def exactly(value: float) -> Interval:
     """Make an interval of a value that is known without sampling, such as chance."""
     return Interval(value, value, value)
+
+
+def interval_of(found: Mapping[str, Any]) -> Interval:
+    """Read an interval of a report in plain values."""
+    return Interval(found["value"], found["low"], found["high"])

@@ -12,7 +12,7 @@ from typing import Any
 from coldstart.core.keys import digest
 from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError, NotFitted, machine_fault
-from coldstart.evaluation import fits, media, retrieval
+from coldstart.evaluation import behaviour, fits, media, retrieval
 from coldstart.evaluation.capability import Capability, Context
 from coldstart.evaluation.rows import VERDICTS, Row
 
@@ -24,8 +24,8 @@ CAPABILITIES: Mapping[str, Capability] = {
         Capability("align", "Alignment of pictures and texts", fits.align_rows, fits.align_seconds),
         Capability("labels", "Labels", media.label_rows, media.label_seconds),
         Capability("describe", "Descriptions", fits.describe_rows, fits.describe_seconds),
-        Capability("recommend", "Recommendation of new items", fits.recommend_rows, fits.recommend_seconds),
-        Capability("behaviour", "Fit of behaviour", fits.behaviour_rows, lambda context: 0.1),
+        Capability("recommend", "Recommendation of new items", behaviour.recommend_rows, behaviour.recommend_seconds),
+        Capability("behaviour", "Fit of behaviour", behaviour.behaviour_rows, lambda context: 0.1),
         Capability("copies", "Near copies", media.copy_rows, media.copy_seconds),
         Capability("speech", "Speech", media.speech_rows, media.word_seconds),
         Capability("screen", "Text on screen", media.screen_rows, media.word_seconds),

@@ -18,7 +18,7 @@ from page_checks import unknown_classes
 import coldstart
 from coldstart import sample
 from coldstart.errors import ColdstartError, MachineFault, NotFitted
-from coldstart.evaluation import fits, workspace
+from coldstart.evaluation import behaviour, workspace
 from coldstart.evaluation.capability import Capability, Context
 from coldstart.evaluation.page import evaluation_html
 from coldstart.evaluation.rows import Baseline, Row, exactly, judged
@@ -129,9 +129,9 @@ def test_made_copies_are_found_and_others_are_not(catalogue: coldstart.Workspace
 def test_figures_are_those_of_the_separate_commands(tmp_path: Path) -> None:
     shop = behaviour_shop.shop(tmp_path)
     found = {row.baseline.name: row for row in shop.evaluate_all(only=["recommend"]).rows if row.baseline}
-    alone = shop.evaluate_recommend(methods=fits.METHODS).to_dict()
+    alone = shop.evaluate_recommend(methods=behaviour.METHODS).to_dict()
     name = next(iter(alone["counts"]["sets"]))
-    values = {method: alone["methods"][method]["sets"][name]["recall@20"] for method in fits.METHODS}
+    values = {method: alone["methods"][method]["sets"][name]["recall@20"] for method in behaviour.METHODS}
     row = found["by content alone"]
     assert row.value == Interval(*(values["chosen"][key] for key in ("value", "low", "high")))
     assert row.baseline is not None
