@@ -25,7 +25,7 @@ from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.two_way import Resampled, contributions_by_item, resample, shares_by_item
 from coldstart.recommend import model
 from coldstart.recommend.model import Mapper
-from coldstart.recommend.model.fusion import Content, Fusion
+from coldstart.recommend.model.fusion import LABELS, Content, Fusion
 from coldstart.recommend.model.holdout import build_problem, folds
 from coldstart.recommend.model.labels import Statements
 from coldstart.recommend.model.scoring import top_k
@@ -79,12 +79,24 @@ class GainShare:
     share: Mapping[str, float] | None
 
 
-def find_count_attributes(content: Content, users: Counts) -> list[CountAttribute]:
-    """Find the attributes that count interactions.
+def find_count_attributes(
+    content: Content, users: Counts, weights: Mapping[str, float] | None = None
+) -> list[CountAttribute]:
+    """Find the attributes that count interactions, among those that a fit reads.
 
     Args:
         content: of the training items; users: of each in the training window, int64 [N].
+        weights: of the blocks that a fit reads, such as `labels` or `labels.FIELD`; None: it reads all.
     """
+    return [one for one in _find(content, users) if _is_read(one, weights)]
+
+
+def _is_read(one: CountAttribute, weights: Mapping[str, float] | None) -> bool:
+    field = "tag" if one.name == "tags" else one.name
+    return weights is None or weights.get(LABELS, 0) > 0 or weights.get(f"{LABELS}.{field}", 0) > 0
+
+
+def _find(content: Content, users: Counts) -> list[CountAttribute]:
     statements = content.statements
     found = []
     for name, (rows, numbers) in sorted(_numbers(statements).items()):
@@ -169,17 +181,19 @@ def check_fit(
     min_weight: float | None,
     groups: NDArray[np.int64],
     share: float,
+    weights: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> dict[str, Any] | None:
     """Find such attributes in the training data of a fit, and measure what rests on them on one fold of its items.
 
     Args:
         interactions: rows over the items of the content; groups: of the items, int64 [I]; share: that is held out.
+        weights: see `find_count_attributes`.
 
     Returns:
         See `to_dict`.
     """
-    found = find_count_attributes(content, interactions.counts())
+    found = find_count_attributes(content, interactions.counts(), weights)
     if not found:
         return None
     liked = interactions.positive(min_weight)

@@ -201,6 +201,7 @@ class BehaviourFitStage:
                 min_weight=settings.min_weight,
                 groups=groups,
                 share=self._settings.valid_share,
+                weights=settings.weights,
                 seed=settings.seed,
             )
         keys = [training.keys[item] for item in content.item_ids]

@@ -148,4 +148,8 @@ def test_a_fit_of_behaviour_says_what_rests_on_a_count(small: World) -> None:
     lines = _details(SimpleNamespace(report={**report, "count_attributes": counted}))  # type: ignore[arg-type]
     assert [line for line in lines if line.startswith("warning: ")] == [f"warning: {line}" for line in counted["lines"]]
     assert len(_details(SimpleNamespace(report={**report, "count_attributes": None}))) == 3  # type: ignore[arg-type]
+    weights = {"text": 1.0, "labels.category": 1.0}  # by which a fit reads no other labels
+    assert find_count_attributes(content, small.interactions.counts(), weights) == []
+    weights["labels.attributes.n_ratings"] = 0.5
+    assert len(find_count_attributes(content, small.interactions.counts(), weights)) == 1
     assert check_fit(small.interactions, small.content, min_weight=None, groups=each, share=0.3) is None

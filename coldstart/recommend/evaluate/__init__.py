@@ -190,7 +190,7 @@ def _count_attributes(data: EvaluationData, settings: EvaluateSettings) -> dict[
     if not data.fusing.get("labels", True):
         return None
     rows, content = data.window.training_data()
-    found = count_attributes.find_count_attributes(content, rows.counts())
+    found = count_attributes.find_count_attributes(content, rows.counts(), data.fusing.get("weights"))
     if not found:
         return None
     held = np.flatnonzero(data.cold)
