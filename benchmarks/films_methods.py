@@ -55,7 +55,7 @@ class Part:
             if power not in self._fusions:
                 self._fusions[power] = fit_fusion(self.content, self.learnt, dims=128, power=power, labels=False)
             fitted = self._fusions[power]
-            kept = Fusion(own, {name: fitted.blocks[name] for name in own}, fitted.spaces, None).reweighed(own)
+            kept = Fusion(own, {name: fitted.blocks[name] for name in own}, fitted.spaces, {}).reweighed(own)
             found.append(np.float32(sum(own.values()) ** 0.5) * kept.transform(self.content))
         whole = np.float32(sum(weights.values()) ** 0.5)
         return np.asarray(np.concatenate(found, axis=1) / whole, np.float32)

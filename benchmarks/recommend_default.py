@@ -37,7 +37,6 @@ from numpy.typing import NDArray
 import coldstart
 from benchmarks.films_data import DATA, FOLDER, LIKED, films
 from benchmarks.report import Row
-from coldstart.core import pipeline as pipelines
 from coldstart.core.interactions import Interactions, interactions
 from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.two_way import contributions_by_item, resample, shares_by_item
@@ -115,8 +114,8 @@ def fitted(shop: Shop, folder: Path, has_pictures: bool) -> tuple[coldstart.Work
         rows.writerows(row for row in shop.log if row[1] not in shop.new)
     uri = folder / "workspace"
     workspace = coldstart.open(uri, create=True)
-    roots = [f"media.roots=[{FOLDER}]"] if has_pictures else []
-    workspace.run("recommend", manifest=manifest, overrides=roots)
+    roots = [FOLDER] if has_pictures else []
+    workspace.run("recommend", manifest=manifest, media_roots=roots)
     workspace.ingest_interactions(log)
     began = _cpu_s()
     workspace.finetune_behaviour()
@@ -125,10 +124,7 @@ def fitted(shop: Shop, folder: Path, has_pictures: bool) -> tuple[coldstart.Work
 
 def measured(shop: Shop, uri: str | Path) -> dict[str, Any]:
     """Rank the new items by what a workspace fitted, and by the baselines, with intervals over users and over items."""
-    store = Store(uri)
-    plan = store.pipeline()
-    assert plan is not None
-    pipeline = pipelines.load_readable(plan)
+    store, pipeline = Store(uri), coldstart.open(uri).pipeline()
     behaviour, artifact = load_newest_fit(store, pipeline)
     spaces = list(behaviour.fusion.spaces)
     content = load_content(store, pipeline, spaces)
