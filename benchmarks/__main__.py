@@ -20,7 +20,9 @@ from benchmarks.report import CACHE, Row, table
 AREAS: dict[str, tuple[str, ...]] = {
     "Embedding": ("embed_clip", "peers_embed", "towers", "gpu"),
     "The engine": ("waiting", "devices_cpu", "ray_local", "estimate", "incremental", "runs_200", "scale"),
-    "Vectors and search": ("first_answer", "index_200k", "vectors_1m", "search_default", "match_sample", "match_new_clips"),
+    "Vectors and search": (
+        *("first_answer", "index_200k", "vectors_1m", "search_default", "match_sample", "match_new_clips"),
+    ),
     "Video and understanding": (
         *(
             "video_seek",

@@ -3,8 +3,8 @@
     python -m benchmarks search_default [--full]
 
 Three catalogues with queries that they do not hold: store photos of 65 groceries, and their descriptions; fashion by
-the photo of a product (right: others of its type, colour and gender) and by the data set's own sentence on it; photos of
-Flickr8k by captions other than the stored one, and by pictures (right: the photo with the nearest other captions).
+the photo of a product (right: others of its type, colour and gender) and by the data set's own sentence on it; photos
+of Flickr8k by captions other than the stored one, and by pictures (right: the photo with the nearest other captions).
 Spaces: `image` (starter), `clip` (starter-clip), `text` (starter), and where there are enough pairs `aligned`, a ridge
 from pictures to the stored texts, fitted on four fifths of the items. The catalogue is a real one with its indexes, the
 candidates, scores and calibration are the program's own.
