@@ -4,7 +4,8 @@ A fit gets no answers: they are not in its window. It may find them elsewhere: i
 closure), in the state of a module, in a file, in the memory of the process. So each method is pickled before any fit,
 and its pickle is searched for data; a second process restores it, fits it on a copy of the window, and answers the same
 queries. Another answer there, a file that is opened, or a method that cannot be restored is a leak. Not seen: data
-within the code of a module, and files that a library of an unknown name opens outside of Python.
+within the code of a module, and files that a library of an unknown name opens outside of Python. The models of the
+first seed are all in the memory of that process at once.
 """
 
 from __future__ import annotations

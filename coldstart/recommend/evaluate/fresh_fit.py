@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib")
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
-_SYSTEM = ("/proc/", "/sys/", "/etc/", "/usr/", "/lib", "/System/", "/Library/", *_DEVICES)
+_SYSTEM = ("/proc/", "/sys/", "/etc/", "/usr/", "/lib/", "/lib64/", "/System/", "/Library/", *_DEVICES)
+_PACKAGES = ("site-packages", "dist-packages")
 _OTHER_READS = {
     "socket.connect": "connected to {1}",
     "socket.getaddrinfo": "looked up {0}",
@@ -111,7 +112,9 @@ def _opened(path: Any, mode: Any, flags: Any) -> str | None:
         return None
     whole = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (follows no link, opens nothing)
     own = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]))
-    if whole.endswith(_CODE) or ".so." in whole or whole.startswith((*_SYSTEM, *(f"{one}{os.sep}" for one in own))):
+    if whole.endswith(_CODE) or ".so." in whole or not set(_PACKAGES).isdisjoint(Path(whole).parts):
+        return None
+    if whole.startswith((*_SYSTEM, *(f"{one}{os.sep}" for one in own))):
         return None
     return f"opened {whole}"
 
