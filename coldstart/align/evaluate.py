@@ -33,7 +33,7 @@ from coldstart.align.unseen import evaluate_unseen
 from coldstart.core import class_file
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
-from coldstart.embed.item_texts import labels_of
+from coldstart.embed.item_texts import is_field, labels_of
 from coldstart.errors import ColdstartError
 from coldstart.metrics import ranking
 from coldstart.store import ITEMS, Store
@@ -261,7 +261,9 @@ def evaluate_store(
     if before is not None and was is not features:  # the fit changed the encoders below the heads as well
         by_old = _class_texts(chosen, labels, before, artifact.folder / BEFORE, pipeline)
         first = {"features_before": was, "classes_before": by_old}
-    held = {field: labels_of(store, features.item_ids, field) for field in artifact.report.get("hold_out", ())}
+    fields = artifact.report.get("hold_out")  # a workspace may be a stranger's
+    held_out = filter(is_field, fields) if isinstance(fields, list) else ()
+    held = {field: labels_of(store, features.item_ids, field) for field in held_out}
     report = evaluate_split(features, aligned, before, split, texts, view=view, labels=held, **first)
     return report.with_items(_items(store, report.shown()))
 

@@ -116,8 +116,13 @@ def check_fields(place: str, names: Sequence[str]) -> None:
         ColdstartError: one is no such field.
     """
     for name in names:
-        if name not in GROUPS and not name.startswith(_ATTRIBUTE):
+        if not is_field(name):
             raise ColdstartError(f"{place}={name!r}: it is none of {', '.join((*GROUPS, f'{_ATTRIBUTE}NAME'))}")
+
+
+def is_field(name: object) -> bool:
+    """Tell whether a value names a field by which items are grouped."""
+    return isinstance(name, str) and (name in GROUPS or name.startswith(_ATTRIBUTE))
 
 
 def labels_of(store: Store, items: Sequence[str], field: str) -> list[str]:

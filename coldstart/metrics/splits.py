@@ -173,6 +173,10 @@ FEWEST_CLASSES = 10
 """Values of a field from which on some can be held out whole; with fewer, one is too large a part of a catalogue."""
 
 
+FEWEST_VALID = 5
+"""Groups in the validation part, where a catalogue has enough of them."""
+
+
 def has_classes(labels: Sequence[str]) -> bool:
     """Tell whether labels of items are classes of which some can be held out: several, and most items have one."""
     given = [label for label in labels if label]
@@ -231,8 +235,9 @@ def split_unseen(
         item_ids: of the same items; fields: field -> label of each item, empty where it has none.
 
     Returns:
-        `train`, `valid`, `test` and `seen` -> int64 places in order; every item is in one. `seen`: items of groups that
-        are also in `train`, a share of `test_share` of those that show other pictures than these.
+        `train`, `valid`, `test` and `seen` -> int64 places in order; every item is in one. `valid`: of `FEWEST_VALID`
+        groups at least, or empty. `seen`: items of groups that are also in `train`, a share of `test_share` of those
+        that show other pictures than these.
     """
     shares = {"test": test_share, "valid": valid_share, "train": 1 - test_share - valid_share}
     parts = split(groups, item_ids, shares, seed)
@@ -245,8 +250,28 @@ def split_unseen(
     if held.any():
         side[(side == "test") & (split_draws(groups, item_ids, seed) >= test_share / 2)] = "train"
         side[held] = "test"
+    _widen_valid(side, groups, split_draws(groups, item_ids, seed), valid_share)
     side[_seen_items(side == "train", groups, copies, split_draws(copies, item_ids, seed + 1), test_share)] = "seen"
     return {name: np.flatnonzero(side == name) for name in ("test", "valid", "train", "seen")}
+
+
+def _widen_valid(
+    side: NDArray[np.str_], groups: NDArray[np.int64], draws: NDArray[np.float64], valid_share: float
+) -> None:
+    """Give the validation part the next groups by their draws until it has `FEWEST_VALID`, or a fifth of few groups.
+
+    In a part of one group every answer is right, so that a training would stop before its first step: where a fifth of
+    the groups are not two, nothing is in it.
+    """
+    learnt = np.isin(side, ("train", "valid"))
+    wanted = min(FEWEST_VALID, len(np.unique(groups[learnt])) // 5) if valid_share else 0
+    have = np.unique(groups[side == "valid"])
+    if wanted < 2:
+        side[side == "valid"] = "train"
+    elif len(have) < wanted:
+        left = {int(group): draw for group, draw in zip(groups[side == "train"], draws[side == "train"], strict=True)}
+        chosen = sorted(left, key=lambda group: left[group])[: wanted - len(have)]
+        side[np.isin(groups, chosen)] = "valid"
 
 
 def _seen_items(

@@ -332,6 +332,12 @@ def test_the_command_prints_what_it_found_and_writes_a_page(fitted: Path, tmp_pa
     )
     assert "Picture → text" in printed
     assert "R@10" in printed
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert any("unseen, among all 22 22" in line for line in lines)
+    assert sum("too few to judge" in line for line in lines) == 8  # all but the seen ones
+    assert any(
+        line.startswith("among all: 100 pictures, 100 different texts by title; seen: the items") for line in lines
+    )
     assert printed.splitlines()[-1] == f"page: {page}"
     assert page.read_text("utf-8").startswith("<!doctype html>")
 

@@ -188,3 +188,14 @@ def test_without_classes_and_copies_the_split_is_by_groups_alone() -> None:
     plain = split(places, ids, {"test": 0.1, "valid": 0.05, "train": 0.85})
     assert all(np.array_equal(parts[name], plain[name]) for name in plain)
     assert len(parts["seen"]) == 0  # a product of one photograph keeps it
+
+
+@pytest.mark.parametrize(("count", "valid"), [(9, 0), (12, 2), (40, 5), (1000, 51)])
+def test_the_validation_part_has_several_groups_or_none(count: int, valid: int) -> None:
+    ids = [f"item {place:04}" for place in range(2 * count)]
+    groups = np.arange(2 * count) // 2
+    parts = split_unseen(groups, np.arange(2 * count), ids, {}, test_share=0.0, valid_share=0.05)
+    assert len(set(groups[parts["valid"]].tolist())) == valid
+    assert len(parts["valid"]) == 2 * valid  # whole groups
+    nothing = split_unseen(groups, np.arange(2 * count), ids, {}, test_share=0.0, valid_share=0.0)
+    assert len(nothing["valid"]) == 0
