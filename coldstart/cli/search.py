@@ -112,7 +112,7 @@ def _print_hits(hits: Sequence[Hit], explain: bool) -> None:
         "creator": [hit.creator if hit.kind == "video" else None for hit in hits],
         "item": [hit.item_id for hit in hits],
         "copies": [", ".join(hit.copies) or None for hit in hits],
-        "score": [f"{hit.score:.4f}" for hit in hits],
+        "score": [f"{hit.score:.2f}" for hit in hits],
     }
     if explain:
         for name in sorted({name for hit in hits for name in hit.ranks}):

@@ -19,7 +19,7 @@ Fields = Mapping[str, tuple[str, str]]
 PARTS: Mapping[str, Fields] = {
     "HIT": {
         "item_id": ("string", "id of the item"),
-        "score": ("number", "sum over the rankings of 1 / (60 + rank)"),
+        "score": ("number", "0: as near as the catalogue on average; 1: as near as right items are"),
         "kind": ("string?", "product or video"),
         "title": ("string?", "title"),
         "category": ("string?", "category"),

@@ -100,7 +100,7 @@ class Hits(list[Hit]):
         from coldstart.pages import Tile, tile_html
 
         tiles = [
-            tile_html(Tile(hit.title or hit.item_id, hit.uri, hit.kind or "", f"{hit.score:.4f}", limits=self._limits))
+            tile_html(Tile(hit.title or hit.item_id, hit.uri, hit.kind or "", f"{hit.score:.2f}", limits=self._limits))
             for hit in self
         ]
         return f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(tiles)}</div>"
