@@ -136,11 +136,14 @@ def tile_html(tile: Tile) -> str:
     return template.render(card=card(tile, loader(Limits(), _CARD_SIDE)(tile)), side=_CARD_SIDE)
 
 
-def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits: Limits | None = None) -> None:
+def neighbours_html(
+    rows: Sequence[SheetRow], path: Path, title: str, *, limits: Limits | None = None, notes: Sequence[str] = ()
+) -> None:
     """Write queries and hits as a page for any browser, light or dark; its folder is made where missing.
 
     Args:
         limits: as for ingest; the default lets no web media in.
+        notes: sentences below the title.
     """
     thumbnails = loader(limits or Limits(), _SIDE)
     shown = [
@@ -151,7 +154,11 @@ def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits:
         }
         for row in rows
     ]
-    page = environment().get_template("page.html").render(title=clean(title), rows=shown)
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(title=clean(title), rows=shown, notes=[clean(note) for note in notes])
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 

@@ -33,7 +33,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 SUFFIXES = (".html", ".png")
-_CHANNELS = 2  # named beside a product, the nearest; a workspace of many spaces has a dozen
+_CHANNELS = 2  # named beside a product, those that say most for it; a workspace of many spaces has a dozen
+_TELLING = 0.01  # weight by support from which on a channel is named
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path, *, limits: Limits | None = None) -> None:
@@ -186,7 +187,7 @@ def match_sheet(
         for place, found in enumerate(answer["matches"], start=1)
     ]
     if path.suffix.lower() == ".html":
-        neighbours_html(rows, path, f"Products in {title}", limits=limits)
+        neighbours_html(rows, path, f"Products in {title}", limits=limits, notes=answer["notes"])
     else:
         contact_sheet(rows, path, limits=limits)
 
@@ -217,9 +218,9 @@ def _when(frame: Mapping[str, Any]) -> str:
 
 
 def _product(found: Mapping[str, Any]) -> Tile:
-    """Build a tile of a product: its score, and its place in the channels where it is nearest."""
-    nearest = sorted(found["channels"].items(), key=lambda channel: channel[1]["rank"])
-    places = ", ".join(f"{name} {reading['rank']}" for name, reading in nearest[:_CHANNELS])
-    more = f" and {len(nearest) - _CHANNELS} more" if len(nearest) > _CHANNELS else ""
-    caption = f"score {found['score']:.2f}\nplace by {places}{more}"
+    """Build a tile of a product: what it adds, and its place in the channels that say most for it."""
+    told = [(own["weight"] * own["support"], name, own["rank"]) for name, own in found["channels"].items()]
+    best = sorted((one for one in told if one[0] >= _TELLING), reverse=True)[:_CHANNELS]
+    places = ", ".join(f"{name} {rank}" for _, name, rank in best)
+    caption = f"score {found['score']:.2f}\n{f'place by {places}' if places else 'little of the video speaks for it'}"
     return Tile(found["title"] or found["item_id"], found["uri"], found["kind"] or "product", caption)

@@ -37,12 +37,13 @@ EXACT_BELOW = 100_000
 FRAMES = 3
 """Frames that are named for a match, the best first."""
 
-NEAREST = 3
-"""A frame speaks for a product that is among so many of its nearest."""
+NEAREST, SPEAKING = 3, 0.1
+"""A frame speaks for a product that is among so many of its nearest and has such a share of its vote."""
 
 EVIDENT = 0.2
 """Support from which on words are evidence: a fifth of the way from words that name nothing to a product's own name."""
 
+NOTHING = "nothing of the video speaks for any of the products that it was compared with"
 NO_WORDS = "no words of this video stand out: none is nearer to a product than words that name nothing"
 
 
@@ -51,7 +52,7 @@ class ChannelScore:
     """Score of a product in one channel.
 
     Attributes:
-        rank: place among the candidates there, from 1.
+        rank: place among the candidates there, from 1: by the votes of frames, or by the cosine of words.
         cosine: to the nearest vector of the video.
         support: what the channel says of it, from 0 to 1: its share of the votes of frames, or how far words stand
             out.
@@ -91,7 +92,7 @@ class Match:
     Attributes:
         score: what it adds to those before it, from 1, where all that the video says is of it, down to 0.
         uri: its first media file.
-        frame, words: the best evidence of each sort; None where no frame is nearest to it, or no words stand out.
+        frame, words: the best evidence of each sort; None where no frame speaks for it, or no words stand out.
         channels: name -> the product there; a channel that it lacks is left out.
         copies: items that are linked to it as its copies, and so are not found beside it.
     """
@@ -181,6 +182,8 @@ def match(
     matches = _matches(catalog, sides, channels, weights, scored, best, gains)
     if _without_words(channels, scored):
         remarks = [*remarks, NO_WORDS]
+    if not matches and scored.item_ids:
+        remarks = [*remarks, NOTHING]
     return Answer(
         asked=query.name,
         used=list(query.used),
@@ -223,7 +226,8 @@ def _matches(
             cosine, votes = scored.cosines[number, place], scored.votes[number]
             if votes is None or not np.isfinite(cosine):
                 continue
-            rank = 1 + int(np.count_nonzero(scored.cosines[number] > cosine))
+            values = votes.values.mean(0) if votes.in_turn else scored.cosines[number]
+            rank = 1 + int(np.count_nonzero(values > values[place]))
             support = float(votes.values[:, place].mean())
             weight = float(weights[number])
             readings[channel.name] = ChannelScore(rank, float(cosine), support, weight)
@@ -250,7 +254,7 @@ def _speaking(votes: Scores, place: int) -> list[int]:
     """List the frames that have a product among their nearest, the one that speaks for it most first."""
     own = votes[:, place]
     ahead = (votes > own[:, None]).sum(1)
-    return [row for row in np.argsort(-own, kind="stable").tolist() if own[row] > 0 and ahead[row] < NEAREST]
+    return [row for row in np.argsort(-own, kind="stable").tolist() if own[row] >= SPEAKING and ahead[row] < NEAREST]
 
 
 def _frame(side: QuerySide, channel: Channel, product: Vectors, speaking: Sequence[int]) -> Evidence:

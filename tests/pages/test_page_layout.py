@@ -70,9 +70,13 @@ def matches(folder: Path, _: pytest.MonkeyPatch) -> str:
         "item_id": "p", "title": "Lemon", "uri": PICTURE["uri"], "kind": "product", "score": 2.5,
         "frame": {"second": 1.0, "seconds": [1.0, 5.0, 9.0], "cosine": 0.7, "channel": "image→image"},
         "words": {"source": "speech", "second": 1.0, "text": "a lemon", "cosine": 0.5, "channel": "text→text"},
-        "channels": {f"a long name of a space→another {place}": {"rank": place} for place in range(1, 12)},
+        "channels": {
+            f"a long name of a space→another {place}": {"rank": place, "weight": 0.1, "support": 0.5}
+            for place in range(1, 12)
+        },
     }  # fmt: skip
-    match_sheet({"matches": [found, {**found, "words": None}]}, VIDEO["uri"], "my plate", folder / "match.html")
+    answer = {"matches": [found, {**found, "words": None}], "notes": ["no words of this video stand out"]}
+    match_sheet(answer, VIDEO["uri"], "my plate", folder / "match.html")
     return (folder / "match.html").read_text("utf-8")
 
 
