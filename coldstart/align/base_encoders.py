@@ -22,6 +22,7 @@ from coldstart.store.artifacts import read_files
 
 if TYPE_CHECKING:
     from coldstart.align.head_math import Pairs
+    from coldstart.align.regression import ClassNames
     from coldstart.encoders._heads import AlignedHeads
 
 
@@ -90,6 +91,16 @@ class PairEncoders:
         from coldstart.encoders._heads import starting_heads
 
         return starting_heads(requested, self.towers, f"{self._stage}.start")
+
+    def classes(self) -> ClassNames | None:
+        """Read the classes that the encoder of pictures was trained on; None where they are not known."""
+        if self.towers["image"].encoder not in ("starter", "starter:levels"):
+            return None
+        from coldstart.align.regression import ClassNames
+        from coldstart.encoders._imagenet import class_words, classifier
+
+        names = self.text.encode_documents([name for name, _ in class_words()])
+        return ClassNames(names, classifier()[0].numpy())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from coldstart.encoders._heads import Head, Heads
+from coldstart.encoders._heads import Head, Heads, JoinedHeads
 from coldstart.errors import ColdstartError
 
 Floats = NDArray[np.floating[Any]]
@@ -141,12 +141,12 @@ class Rows:
         return self.order[best[np.searchsorted(self._items[best], np.arange(len(self.totals)))]]
 
 
-def recall_of(heads: Heads, pairs: Pairs, device: torch.device) -> float:
+def recall_of(heads: Heads | JoinedHeads, pairs: Pairs, device: torch.device) -> float:
     """Compute recall@10, the mean of image to text and text to image; see `ranks_of`."""
     return float((ranks_of(heads, pairs, device) <= TOP).float().mean())
 
 
-def mrr_of(heads: Heads, pairs: Pairs, device: torch.device) -> float:
+def mrr_of(heads: Heads | JoinedHeads, pairs: Pairs, device: torch.device) -> float:
     """Compute the mean reciprocal rank, both ways.
 
     It still tells heads apart where ten of a few items are nearly all of them.
@@ -154,7 +154,7 @@ def mrr_of(heads: Heads, pairs: Pairs, device: torch.device) -> float:
     return float((1 / ranks_of(heads, pairs, device)).mean())
 
 
-def ranks_of(heads: Heads, pairs: Pairs, device: torch.device) -> torch.Tensor:
+def ranks_of(heads: Heads | JoinedHeads, pairs: Pairs, device: torch.device) -> torch.Tensor:
     """Rank the nearest right answer to each picture among texts, then to each text among pictures.
 
     Ranks are float32 `[2 I]`, from 1.

@@ -63,6 +63,8 @@ class HeadTraining(Section):
     """Label smoothing of InfoNCE."""
     prior: float = Field(default=0.0, ge=0)
     """Weight of the mean squared distance to the output of the first heads, on the unit sphere."""
+    regression: bool = True
+    """Join a regression from texts to pictures to the trained heads, by weights that find known and new groups best."""
     seed: int = 0
     """Seed of weights, order, draws, dropout and the split."""
 

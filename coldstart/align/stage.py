@@ -349,6 +349,7 @@ class AlignStage:
             start=self._start,
             weights=self._settings.texts,
             training=self._settings.training,
+            classes=self._encoders.classes,
             device=self._pipeline.engine.device,
             checkpoint=self._fits.scratch(store, ".safetensors"),
             name=self.name,

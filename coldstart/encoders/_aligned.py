@@ -17,8 +17,8 @@ from coldstart.errors import ColdstartError
 from coldstart.models import install
 
 if TYPE_CHECKING:
-    from coldstart.encoders._heads import AlignedHeads, Head
-    from coldstart.encoders._heads_arrays import HeadArrays
+    from coldstart.encoders._heads import AlignedHeads, Head, JoinedHead
+    from coldstart.encoders._heads_arrays import HeadArrays, JoinedArrays
     from coldstart.encoders._heads_file import Tower
 
 Side = Literal["image", "text"]
@@ -93,7 +93,7 @@ class AlignedEncoder:
         """Map unit vectors `[N, base dim]` of the encoder under the head into the common space: float32 `[N, D]`."""
         if self._without_torch and side in self._arrays:
             return self._arrays[side].project(vectors)
-        head: Head = getattr(self._aligned.heads, side)
+        head: Head | JoinedHead = getattr(self._aligned.heads, side)
         return head.project(vectors)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -118,7 +118,7 @@ class AlignedEncoder:
         return AlignedHeads.load(self._folder)
 
     @cached_property
-    def _arrays(self) -> dict[Side, HeadArrays]:
+    def _arrays(self) -> dict[Side, HeadArrays | JoinedArrays]:
         """Heads in NumPy; none where their files are not in order, which torch then reports."""
         from coldstart.encoders._heads_arrays import load_arrays
 

@@ -1,14 +1,15 @@
 """Heads: small maps from the vectors of two frozen encoders into one space; their folder, and those a fit starts from.
 
-Every head is one formula, `W x + V s(U x + c) + b`, with `x` a vector of length one and `s` either GELU or softmax.
+Every head is one formula, `W x + V s(U x + c) + b`, with `x` a vector of length one and `s` GELU, softmax or exp.
 With nothing hidden it is linear; with softmax, `U` and `c` a classifier and `V` the vectors of its classes' names, it
-is ConSE (Norouzi et al. 2014). Knows nothing of training, encoders or workspaces.
+is ConSE (Norouzi et al. 2014); with exp, `U` some vectors times g and `c` = -g, it is a sum of Gaussian kernels around
+these, as of kernel ridge regression. Knows nothing of training, encoders or workspaces.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -22,12 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from coldstart.core import settings
-from coldstart.encoders._heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, Tower, read_heads_file
+from coldstart.encoders._heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, HeadsFile, Tower, read_heads_file, scales
 from coldstart.errors import ColdstartError
 
-__all__ = ["CONFIG", "SIDES", "WEIGHTS", "AlignedHeads", "Head", "HeadShape", "Heads", "Tower"]
+__all__ = ["CONFIG", "SIDES", "WEIGHTS", "AlignedHeads", "Head", "HeadShape", "Heads", "JoinedHeads", "Tower"]
 
 
+LOGIT_SCALE = 2.6593
+"""First scale of cosines, as its logarithm: log(1 / 0.07), as CLIP starts (Radford et al. 2021)."""
 _ROWS = 8192  # vectors that go through a head at a time
 
 
@@ -50,20 +53,29 @@ class Head(nn.Module):
         if self.direct is not None:
             out = out + self.direct(vectors)
         if self.inner is not None and self.outer is not None:
-            hidden = self.inner(vectors)
-            out = out + self.outer(
-                hidden.softmax(-1) if self.shape.activation == "softmax" else nn.functional.gelu(hidden)
-            )
+            out = out + self.outer(_active(self.inner(vectors), self.shape.activation))
         return out
 
     def project(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Map unit rows `[N, inputs]` to unit rows, float32 `[N, outputs]`; some thousands at a time."""
-        made = np.empty((len(vectors), self.shape.outputs), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(vectors), _ROWS):
-                part = np.ascontiguousarray(vectors[start : start + _ROWS], dtype=np.float32)
-                made[start : start + _ROWS] = nn.functional.normalize(self(torch.from_numpy(part)), dim=-1).numpy()
-        return made
+        return _project(self, vectors, self.shape.outputs)
+
+
+def _active(hidden: torch.Tensor, activation: str) -> torch.Tensor:
+    if activation == "softmax":
+        return hidden.softmax(-1)
+    if activation == "exp":
+        return hidden.clamp(max=0).exp()  # kernels are at most 1
+    return nn.functional.gelu(hidden)
+
+
+def _project(head: nn.Module, vectors: NDArray[np.floating[Any]], width: int) -> NDArray[np.float32]:
+    made = np.empty((len(vectors), width), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(vectors), _ROWS):
+            part = np.ascontiguousarray(vectors[start : start + _ROWS], dtype=np.float32)
+            made[start : start + _ROWS] = nn.functional.normalize(head(torch.from_numpy(part)), dim=-1).numpy()
+    return made
 
 
 class Heads(nn.Module):
@@ -81,7 +93,7 @@ class Heads(nn.Module):
             raise ValueError(f"heads of one space end in one width, not {image.outputs} and {text.outputs}")
         self.image = Head(image)
         self.text = Head(text)
-        self.logit_scale = nn.Parameter(torch.tensor(2.6593))  # log(1 / 0.07), as CLIP starts (Radford et al. 2021)
+        self.logit_scale = nn.Parameter(torch.tensor(LOGIT_SCALE))
         self.logit_bias = nn.Parameter(torch.tensor(0.0))
 
     @property
@@ -90,11 +102,57 @@ class Heads(nn.Module):
 
     def digest(self) -> str:
         """Compute the SHA-256 of names and weights, as hexadecimal digits."""
-        sha = sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            sha.update(f"{name} {tuple(tensor.shape)} ".encode())
-            sha.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        return _digest(self)
+
+
+def _digest(module: nn.Module) -> str:
+    sha = sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name} {tuple(tensor.shape)} ".encode())
+        sha.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+class JoinedHead(nn.Module):
+    """Some heads of one side: their unit outputs side by side, each times the root of its weight."""
+
+    def __init__(self, heads: Sequence[Head], weights: tuple[float, ...]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.outputs = sum(head.shape.outputs for head in heads)
+        self._scales = scales(weights)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        parts = zip(self.heads, self._scales, strict=True)
+        return torch.cat([nn.functional.normalize(head(vectors), dim=-1) * scale for head, scale in parts], dim=-1)
+
+    def project(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Map unit rows to unit rows, as `Head.project`."""
+        return _project(self, vectors, self.outputs)
+
+
+class JoinedHeads(nn.Module):
+    """Some heads a side in one space: a cosine is the weighted sum of theirs.
+
+    Attributes:
+        parts: pairs of heads; weights: of each, above 0, their sum is 1.
+        image, text: the heads of one side, joined.
+    """
+
+    def __init__(self, parts: Sequence[Heads], weights: tuple[float, ...]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.weights = weights
+        self.image = JoinedHead([part.image for part in parts], weights)
+        self.text = JoinedHead([part.text for part in parts], weights)
+
+    @property
+    def dim(self) -> int:
+        return self.image.outputs
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of names and weights, as hexadecimal digits."""
+        return sha256(f"{_digest(self)} {self.weights}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,15 +165,19 @@ class AlignedHeads:
     """
 
     towers: Mapping[str, Tower]
-    heads: Heads
+    heads: Heads | JoinedHeads
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write `heads.json` and `heads.safetensors`."""
         folder.mkdir(parents=True, exist_ok=True)
-        shapes = {side: asdict(getattr(self.heads, side).shape) for side in SIDES}
         towers = {side: asdict(self.towers[side]) for side in SIDES}
-        config = {"version": 1, "towers": towers, "heads": shapes, "about": dict(self.about)}
+        config: dict[str, Any] = {"version": 1, "towers": towers, "about": dict(self.about)}
+        if isinstance(self.heads, JoinedHeads):
+            shapes = {side: [asdict(getattr(part, side).shape) for part in self.heads.parts] for side in SIDES}
+            config |= {"version": 2, "heads": shapes, "weights": list(self.heads.weights)}
+        else:
+            config["heads"] = {side: asdict(getattr(self.heads, side).shape) for side in SIDES}
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         save_file(
             {name: w.detach().to(dtype).contiguous() for name, w in self.heads.state_dict().items()}, folder / WEIGHTS
@@ -131,12 +193,20 @@ class AlignedHeads:
         config = read_heads_file(folder)
         try:
             with torch.device("meta"):  # shapes alone: the file may state any
-                heads = Heads(*(config.shapes[side] for side in SIDES))
+                heads = _of_shapes(config)
             tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
             heads.load_state_dict(tensors, assign=True)
+            for part in heads.parts if isinstance(heads, JoinedHeads) else ():  # of training alone, and in no file
+                part.logit_scale, part.logit_bias = (nn.Parameter(torch.tensor(value)) for value in (LOGIT_SCALE, 0.0))
+                part.requires_grad_(False)
         except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise ColdstartError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {error}") from error
         return cls(config.towers, heads.requires_grad_(False).eval(), config.about)
+
+
+def _of_shapes(config: HeadsFile) -> Heads | JoinedHeads:
+    parts = [Heads(*shapes) for shapes in zip(*(config.shapes[side] for side in SIDES), strict=True)]
+    return JoinedHeads(parts, config.weights) if config.weights else parts[0]
 
 
 PACKAGED = settings.PACKAGE / "weights" / "starter_clip"
@@ -173,7 +243,7 @@ def starting_heads(start: str, towers: Mapping[str, Tower], place: str) -> Align
                 f"{place}={start}: its {side} head is for {found['encoder']} ({found['weights'][:19]}), not for "
                 f"{wanted['encoder']} ({wanted['weights'][:19]}); use auto or random"
             )
-    return AlignedHeads(towers, given.heads)
+    return AlignedHeads(towers, given.heads.parts[0] if isinstance(given.heads, JoinedHeads) else given.heads)
 
 
 def _identity(dim: int) -> Heads:

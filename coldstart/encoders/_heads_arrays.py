@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
-from coldstart.encoders._heads_file import WEIGHTS, HeadShape, read_heads_file
+from coldstart.encoders._heads_file import SIDES, WEIGHTS, HeadShape, read_heads_file, scales
 
 Matrix = NDArray[np.float32]
 
@@ -34,33 +34,48 @@ class HeadArrays:
             out = out + rows @ self.weights["direct.weight"].T
         if self.shape.hidden:
             hidden = rows @ self.weights["inner.weight"].T + self.weights["inner.bias"]
-            active = _softmax(hidden) if self.shape.activation == "softmax" else _gelu(hidden)
-            out = out + active @ self.weights["outer.weight"].T
+            out = out + _active(hidden, self.shape.activation) @ self.weights["outer.weight"].T
         return unit(np.asarray(out, np.float32))
 
 
-def load_arrays(folder: Path) -> dict[Literal["image", "text"], HeadArrays]:
+@dataclass(frozen=True)
+class JoinedArrays:
+    """Some heads of one side, and the length of the part of each in a vector."""
+
+    heads: Sequence[HeadArrays]
+    lengths: Sequence[float]
+
+    def project(self, vectors: NDArray[np.floating[Any]]) -> Matrix:
+        """Map unit rows `[N, inputs]` to unit rows, as `HeadArrays.project`."""
+        parts = zip(self.heads, self.lengths, strict=True)
+        return unit(np.concatenate([head.project(vectors) * np.float32(length) for head, length in parts], axis=1))
+
+
+def load_arrays(folder: Path) -> dict[Literal["image", "text"], HeadArrays | JoinedArrays]:
     """Load the heads of both sides; none where NumPy has not their number format, or the weights are not as stated."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    shapes = read_heads_file(folder).shapes
+    config = read_heads_file(folder)
     try:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError, KeyError, TypeError):
         return {}
-    found: dict[Literal["image", "text"], HeadArrays] = {}
-    sides: tuple[Literal["image", "text"], ...] = ("image", "text")
-    for side in sides:
-        weights = {
-            name.removeprefix(f"{side}."): np.asarray(tensor, np.float32)
-            for name, tensor in tensors.items()
-            if name.startswith(f"{side}.")
-        }
-        if {name: array.shape for name, array in weights.items()} != _expected(shapes[side]):
-            return {}
-        found[side] = HeadArrays(shapes[side], weights)
-    return found
+    found: dict[str, HeadArrays | JoinedArrays] = {}
+    for side in SIDES:
+        heads = []
+        for number, shape in enumerate(config.shapes[side]):
+            prefix = f"{side}.heads.{number}." if config.weights else f"{side}."
+            weights = {
+                name.removeprefix(prefix): np.asarray(tensor, np.float32)
+                for name, tensor in tensors.items()
+                if name.startswith(prefix)
+            }
+            if {name: array.shape for name, array in weights.items()} != _expected(shape):
+                return {}
+            heads.append(HeadArrays(shape, weights))
+        found[side] = JoinedArrays(heads, scales(config.weights)) if config.weights else heads[0]
+    return cast(dict[Literal["image", "text"], HeadArrays | JoinedArrays], found)
 
 
 def _expected(shape: HeadShape) -> dict[str, tuple[int, ...]]:
@@ -75,6 +90,12 @@ def _expected(shape: HeadShape) -> dict[str, tuple[int, ...]]:
             "outer.weight": (shape.outputs, shape.hidden),
         }
     return expected
+
+
+def _active(hidden: Matrix, activation: str) -> Matrix:
+    if activation == "softmax":
+        return _softmax(hidden)
+    return np.exp(np.minimum(hidden, 0)) if activation == "exp" else _gelu(hidden)
 
 
 def _softmax(rows: Matrix) -> Matrix:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from coldstart.encoders._heads import WEIGHTS, AlignedHeads, Heads, HeadShape, Tower
+from coldstart.encoders._heads import CONFIG, WEIGHTS, AlignedHeads, Heads, HeadShape, JoinedHeads, Tower
 from coldstart.encoders._heads_arrays import load_arrays
+from coldstart.errors import ColdstartError
 
 TOWER = Tower("fake:6", {"dim": 6})
 SHAPES = {
     "linear": HeadShape(6, 4),
     "gelu": HeadShape(6, 4, hidden=5, activation="gelu"),
     "softmax without W": HeadShape(6, 4, hidden=5, activation="softmax", direct=False),
+    "exp without W": HeadShape(6, 4, hidden=5, activation="exp", direct=False),
 }
 
 
@@ -47,3 +51,48 @@ def test_what_numpy_cannot_read_or_does_not_fit_is_left_to_torch(tmp_path: Path)
     assert load_arrays(tmp_path) == {}
     (tmp_path / WEIGHTS).write_bytes(b"no tensors")
     assert load_arrays(tmp_path) == {}
+
+
+def joined(folder: Path) -> JoinedHeads:
+    torch.manual_seed(0)
+    kernels = HeadShape(6, 3, hidden=5, activation="exp", direct=False)
+    heads = JoinedHeads([Heads(HeadShape(6, 4), HeadShape(6, 4)), Heads(HeadShape(6, 3), kernels)], (0.7, 0.3))
+    AlignedHeads({"image": TOWER, "text": TOWER}, heads.requires_grad_(False)).save(folder)
+    return heads
+
+
+def test_joined_heads_are_saved_whole_and_give_the_same_vectors_without_torch(tmp_path: Path) -> None:
+    made = joined(tmp_path)
+    loaded, arrays = AlignedHeads.load(tmp_path).heads, load_arrays(tmp_path)
+    vectors = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32)
+    assert loaded.digest() == made.digest() and loaded.dim == 7
+    found = {}
+    for side in ("image", "text"):
+        head = getattr(loaded, side)
+        found[side] = arrays[side].project(vectors)  # type: ignore[index]
+        np.testing.assert_allclose(found[side], head.project(vectors), atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(found[side], axis=1), 1, atol=1e-5)
+    alone = [part.image.project(vectors) @ part.text.project(vectors).T for part in made.parts]
+    np.testing.assert_allclose(found["image"] @ found["text"].T, 0.7 * alone[0] + 0.3 * alone[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"weights": [0.7, float("nan")]}, "nan"),
+        ({"weights": [0.7]}, "1 weights"),
+        ({"weights": [0.9, 0.3]}, "sum of 1"),
+        ({"weights": []}, "weights are missing"),
+        ({"activation": "tanh"}, "tanh"),
+        ({"inputs": 5}, "one width"),
+        ({"version": 3}, "version 3"),
+    ],
+)
+def test_joined_heads_of_a_stranger_are_checked(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    joined(tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_bytes())
+    for name, value in change.items():
+        (config["heads"]["text"][1] if name in ("activation", "inputs") else config)[name] = value
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ColdstartError, match=named):
+        AlignedHeads.load(tmp_path)

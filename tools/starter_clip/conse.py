@@ -14,36 +14,12 @@ from numpy.typing import NDArray
 
 from coldstart.encoders import Encoder, Vectors
 from coldstart.encoders._heads import Heads, HeadShape
-from coldstart.models import install
+from coldstart.encoders._imagenet import class_words, classifier
 
 TEMPLATE = "a photo of a {}"
 FEATURE_NORM = 12.0
 """Length of EfficientNet-Lite2's pooled features, which heads see at length one. Over photographs of products it is
 11.8 with a deviation of 1.3, over photographs taken in shops 14.0 and 1.6; between 12 and 13 nothing changes."""
-
-CHECKPOINT = "efficientnet-lite2-9656183e.pth"
-
-
-def class_words() -> list[tuple[str, str]]:
-    """List the first lemma and the definition of each of the 1,000 ImageNet classes, in the order of the classifier."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo()
-    words = []
-    for index in range(info.num_classes()):
-        lemmas, _, definition = info.index_to_description(index, detailed=True).partition(": ")
-        words.append((lemmas.split(", ")[0], definition))
-    return words
-
-
-def classifier() -> tuple[torch.Tensor, torch.Tensor]:
-    """Load the image model's classifier: weight float32 `[1000, 1280]`, bias `[1000]`, over features of natural length.
-
-    Raises:
-        ColdstartError: the model is not on this machine.
-    """
-    weights = torch.load(install.starter_folder("image") / CHECKPOINT, map_location="cpu", weights_only=True)
-    return weights["_fc.weight"].float(), weights["_fc.bias"].float()
 
 
 def heads_of(
