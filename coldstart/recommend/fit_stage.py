@@ -267,7 +267,8 @@ def _details(fit: Artifact) -> list[str]:
     report = fit.report
     powers, budget = report["powers"], report["budget"]
     blocks = sorted(report["weights"].items(), key=lambda entry: -entry[1])
-    weights = ", ".join(f"{name} {weight:.0%} (whitened by {powers[name]:g})" for name, weight in blocks)
+    whitened = {name: f" (whitened by {power:g})" if power else "" for name, power in powers.items()}
+    weights = ", ".join(f"{name} {weight:.0%}{whitened[name]}" for name, weight in blocks)
     left_out = f"; left out for it: {', '.join(budget['left_out'])}" if budget["left_out"] else ""
     return [
         f"likes: {report['likes']}",

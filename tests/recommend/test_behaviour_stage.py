@@ -255,6 +255,7 @@ def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Wor
     assert (done(report)["behaviour"], balances(shop)[FITTED]) == (0, (ITEMS - COLD, 0, COLD - 1, 0, 1))
     fitted = shop.finetune_behaviour()
     assert done(fitted) == {FITTED: ITEMS - COLD + 1}
+    assert [note.partition(":")[0] for note in notes(fitted, FITTED)[1:4]] == ["likes", "content", "budget"]
     assert notes(fitted, FITTED)[-1] == f"`coldstart run --workspace {shop.uri}` fills behaviour with it"
     assert balances(shop)["behaviour"] == (0, 0, 0, 0, ITEMS)
     with pytest.raises(NotFitted) as waits:
