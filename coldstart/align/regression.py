@@ -1,11 +1,11 @@
 """Kernel ridge regression of pictures on texts, as heads: words are mapped to where their pictures would lie.
 
 Trained heads draw what is new to the texts that they know: they were only ever asked to tell these apart. The other way
-round, from texts to pictures, a new text lands between those that are like it, and pictures keep their own geometry,
-so that pictures of new products find each other, too (Zhang et al. 2017, "Learning a deep embedding model for zero-shot
-learning"). Pictures are whitened by what differs among pictures of one text. Where the picture encoder has a classifier,
-the names of its classes are further texts: a row of a linear classifier times the covariance points to where its class
-lies (Fisher's discriminant). All of it is closed form: no epochs, no learning rate.
+round, from texts to pictures, a new text lands between those that are like it, and pictures keep their own geometry, so
+that pictures of new products find each other, too (Zhang et al. 2017, "Learning a deep embedding model for zero-shot
+learning"). Pictures are whitened by what differs among pictures of one text. Where the picture encoder has a
+classifier, the names of its classes are further texts: a row of a linear classifier times the covariance points to
+where its class lies (Fisher's discriminant). All of it is closed form: no epochs, no learning rate.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from coldstart.core import settings
-from coldstart.encoders._heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, HeadsFile, Tower, read_heads_file, scales
+from coldstart.encoders._heads_file import CONFIG, SIDES, WEIGHTS, HeadsFile, HeadShape, Tower, read_heads_file, scales
 from coldstart.errors import ColdstartError
 
 __all__ = ["CONFIG", "SIDES", "WEIGHTS", "AlignedHeads", "Head", "HeadShape", "Heads", "JoinedHeads", "Tower"]
