@@ -56,7 +56,10 @@ def recommend(
         str, typer.Option("--seen", metavar="keep|drop", help="Keep or drop items that the user has interacted with.")
     ] = "drop",
     cold_share: Annotated[
-        float, typer.Option("--cold-share", metavar="0..1", help="Least share of cold items in a list.")
+        float,
+        typer.Option(
+            "--cold-share", metavar="0..1", help="Least share of cold items in a list; with 0 their scores alone decide."
+        ),
     ] = 0.0,
     cold_boost: Annotated[
         float, typer.Option("--cold-boost", metavar="X", help="Add X standard deviations to the scores of cold items.")

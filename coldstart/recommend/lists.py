@@ -70,7 +70,8 @@ class Rules:
     Attributes:
         top_k: length of the list.
         per_creator: at most so many of one creator.
-        cold_share: least share of cold items among the first n, for every n, as far as there are cold items.
+        cold_share: least share of cold items among the first n, for every n, as far as there are cold items; with 0
+            none is guaranteed and none is left out: they are listed where their scores put them.
         cold_boost: standard deviations added to the scores of cold items; not together with `cold_share`.
         explore: expected share of slots that go to cold items drawn by Thompson sampling; seed: of those draws.
         diversity: 0 selects by score alone, 1 by dissimilarity alone; diversify: the method, `mmr` or `dpp`.

@@ -47,6 +47,14 @@ def test_rules_that_do_nothing_change_nothing():
     assert lists(candidates=candidates, top_k=15, explore=0.5).places.tolist() == plain
 
 
+def test_a_cold_share_of_nought_guarantees_none_and_leaves_none_out():
+    found = lists(top_k=15, cold_share=0.0).places
+    assert found.tolist() == lists(top_k=15).places.tolist()
+    assert COLD[found].any(axis=1).all()  # by their scores alone
+    best = lists(top_k=15, cold_share=0.0, candidates=Candidates(CANDIDATES.item_ids, ITEMS, SCORES.max(0) > 1, CREATORS))
+    assert best.places.tolist() == found.tolist()
+
+
 def test_what_was_seen_is_left_out():
     seen = csr_matrix(rng.random((9, 300)) < 0.9, dtype=np.float32)
     expected = np.where(seen.toarray() > 0, -np.inf, SCORES)
