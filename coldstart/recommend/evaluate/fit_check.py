@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -42,6 +43,7 @@ _ROUNDING = 1e-5  # of a user's largest score
 _FEW = 64  # most entries of a setting; more are data
 _MOST_ENTRIES = 2000  # of all settings together
 _LONG_TEXT = 10_000
+_LONG_VALUE = 1000  # of a variable of the environment, which a fresh process does without
 _FEW_NAMES = 5  # ids of items or users that are a coincidence with settings
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -230,6 +232,7 @@ def _in_fresh_process(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
+            env={name: value for name, value in os.environ.items() if len(value) <= _LONG_VALUE or "PATH" in name},
         )
         assert process.stdin is not None
         assert process.stdout is not None

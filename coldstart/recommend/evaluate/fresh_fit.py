@@ -38,9 +38,17 @@ _OTHER_READS = {
     "os.exec": "started {0}",
     "sqlite3.connect": "opened {0}",
 }
-_NATIVE = frozenset(
-    ("pyarrow.parquet", "pyarrow.dataset", "pyarrow.csv", "pyarrow.feather", "lance", "lancedb", "polars", "duckdb")
+_TABLES = (
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "pyarrow.csv",
+    "pyarrow.feather",
+    "lance",
+    "lancedb",
+    "polars",
+    "duckdb",
 )
+_UNSEEN = frozenset((*_TABLES, "multiprocessing.shared_memory"))
 _LINKERS = ("ldconfig", "gcc", "cc", "ld", "objdump")  # by which ctypes finds libraries
 _MOST_READS = 20  # that are kept of a method
 
@@ -92,8 +100,8 @@ class ReadRecorder:
         if event == "open":
             found = _opened(*args)
         elif event == "import":
-            if args[0] in _NATIVE:
-                found = f"loaded {args[0]}, which reads files unseen"
+            if args[0] in _UNSEEN:
+                found = f"loaded {args[0]}, whose reads are not seen"
         elif event in _OTHER_READS and not (event == "subprocess.Popen" and _is_linker(args[0])):
             found = _OTHER_READS[event].format(*args, "", "")
         if found and found not in self.reads:
