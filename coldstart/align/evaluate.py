@@ -33,6 +33,7 @@ from coldstart.align.unseen import evaluate_unseen
 from coldstart.core import class_file
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
+from coldstart.core.vectors import unit
 from coldstart.embed.item_texts import is_field, labels_of
 from coldstart.errors import ColdstartError
 from coldstart.metrics import ranking
@@ -40,6 +41,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import build
 
 if TYPE_CHECKING:
+    from coldstart.align.dataset import Features
     from coldstart.encoders._heads import AlignedHeads
 
 
@@ -70,6 +72,7 @@ class AlignReport:
         sheets: direction -> `worst`, `random`, `best` -> queries and their first results.
         items: item -> what a person reads of it, for those on the sheets; see `with_items`.
         towers: side -> name of the encoder below; about: as the heads have it.
+        compared_with: what `before` is, in words; None without one.
     """
 
     split: str
@@ -86,6 +89,7 @@ class AlignReport:
     towers: Mapping[str, str]
     about: Mapping[str, Any]
     items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    compared_with: str | None = None
 
     def shown(self) -> list[str]:
         """Return the ids of the items among the examples, in alphabetical order."""
@@ -104,7 +108,7 @@ class AlignReport:
             "before": None if self.before is None else self.before.to_dict(),
             "difference": _plain(self.difference),
             "unseen": self.unseen,
-            **{name: getattr(self, name) for name in ("sheets", "items", "towers", "about")},
+            **{name: getattr(self, name) for name in ("sheets", "items", "towers", "about", "compared_with")},
         }
 
 
@@ -120,6 +124,7 @@ def evaluate_split(
     seed: int = 0,
     features_before: FeatureArrays | None = None,
     classes_before: ClassTexts | None = None,
+    base: FeatureArrays | None = None,
 ) -> AlignReport:
     """Evaluate heads on the items of one split.
 
@@ -129,8 +134,9 @@ def evaluate_split(
         before: evaluated on the same items, for comparison.
         labels: field of which classes were held out -> the class of each item.
         view: kind of the texts; by default titles, where there are none the most frequent kind.
-        features_before, classes_before: where the fit changed the encoders themselves, the same items, texts and
-            classes by those below `before`.
+        features_before, classes_before: where other encoders are below `before`, the same items, texts and classes by
+            these.
+        base: whose pictures the space is compared with from picture to picture; by default `features_before`.
 
     Raises:
         ColdstartError: there is no such split or view, or it has no item with a picture and a text.
@@ -174,7 +180,14 @@ def evaluate_split(
         unseen=None
         if split != "test"
         else evaluate_unseen(
-            features, aligned, before, view=view, labels=labels, features_before=features_before, seed=seed
+            features,
+            aligned,
+            before,
+            view=view,
+            labels=labels,
+            features_before=features_before,
+            base=base,
+            seed=seed,
         ),
         views=others,
         sheets=_sheets(features, after, vectors, seed),
@@ -261,11 +274,34 @@ def evaluate_store(
     if before is not None and was is not features:  # the fit changed the encoders below the heads as well
         by_old = _class_texts(chosen, labels, before, artifact.folder / BEFORE, pipeline)
         first = {"features_before": was, "classes_before": by_old}
+    compared = None if before is None else "the heads that the fit started from"
+    if before is None and (found := _starter_clip(aligned, features)) is not None:
+        before, features_of_it = found
+        first = {"features_before": features_of_it, "classes_before": texts, "base": features}
+        compared = "starter-clip, as the fit started from nothing"
     fields = artifact.report.get("hold_out")  # a workspace may be a stranger's
     held_out = filter(is_field, fields) if isinstance(fields, list) else ()
     held = {field: labels_of(store, features.item_ids, field) for field in held_out}
     report = evaluate_split(features, aligned, before, split, texts, view=view, labels=held, **first)
-    return report.with_items(_items(store, report.shown()))
+    return replace(report.with_items(_items(store, report.shown())), compared_with=compared)
+
+
+def _starter_clip(aligned: AlignedHeads, features: Features) -> tuple[AlignedHeads, Features] | None:
+    """Load the packaged heads for comparison, with the features that they read; None where they are for other encoders.
+
+    Vectors of `starter:levels` begin with those of `starter`, up to their length.
+    """
+    from coldstart.encoders._heads import PACKAGED, AlignedHeads
+
+    given = AlignedHeads.load(PACKAGED)
+    if dict(given.towers["text"].passport) != dict(aligned.towers["text"].passport):
+        return None
+    if dict(given.towers["image"].passport) == dict(aligned.towers["image"].passport):
+        return given, features
+    if (given.towers["image"].encoder, aligned.towers["image"].encoder) != ("starter", "starter:levels"):
+        return None
+    pooled = features.images[:, : given.towers["image"].passport["dim"]].astype(np.float32)
+    return given, replace(features, images=unit(pooled).astype(np.float16))
 
 
 def _labels(store: Store, item_ids: Sequence[str]) -> list[str | None]:

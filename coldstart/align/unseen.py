@@ -65,12 +65,14 @@ def evaluate_unseen(
     view: str,
     labels: Mapping[str, Sequence[str]] | None = None,
     features_before: FeatureArrays | None = None,
+    base: FeatureArrays | None = None,
     seed: int = 0,
 ) -> dict[str, Any] | None:
     """Rank seen and unseen queries among all items, both ways and from picture to picture.
 
     Args:
-        aligned, before: heads after the fit, and before it; features_before: where the fit changed the encoders.
+        aligned, before: heads after the fit, and before it; features_before: where other encoders are below these.
+        base: whose pictures are compared from picture to picture; by default those below the heads before the fit.
         view: kind of the texts.
         labels: field of which classes were held out -> the class of each item, empty where it has none.
 
@@ -129,7 +131,7 @@ def evaluate_unseen(
         "fewest": FEWEST_COMPARED,
         "gallery": {"pictures": len(items), "texts": len(texts)},
         "directions": directions,
-        "images": _between_pictures(features, was, spaces, items, roles, seed),
+        "images": _between_pictures(features, base or was, spaces, items, roles, seed),
         "classes": classes,
     }
 
@@ -235,7 +237,7 @@ def _interval(value: float, draws: NDArray[np.float64]) -> dict[str, float]:
 
 def _between_pictures(
     features: FeatureArrays,
-    was: FeatureArrays,
+    base: FeatureArrays,
     spaces: Mapping[str, _Space],
     items: NDArray[np.intp],
     roles: _Roles,
@@ -256,7 +258,7 @@ def _between_pictures(
     is_new = roles.unseen[groups[asked]]
     if not is_new.any():
         return None
-    below, _ = pool(np.asarray(was.images, np.float32), was.image_items, len(was.item_ids))
+    below, _ = pool(np.asarray(base.images, np.float32), base.image_items, len(base.item_ids))
     vectors = {"before": below[items], "after": spaces["after"].pictures}
     parts: dict[str, Any] = {}
     for part, chosen in (("seen", asked[~is_new]), ("unseen", asked[is_new])):

@@ -126,6 +126,8 @@ def _print_align(found: Mapping[str, Any]) -> None:
         spare=("chance", "before"),
     )
     _print_unseen(found["unseen"])
+    if found["compared_with"]:
+        output.note(f"before: {found['compared_with']}")
     output.note("in brackets: 95 % intervals by bootstrap over items")
 
 

@@ -328,6 +328,7 @@ COMMANDS: Mapping[str, Fields] = {
         "split": ("string", "items evaluated"),
         "counts": ("object", "numbers of items"),
         "before": ("object?", "retrieval before the fit"),
+        "compared_with": ("string?", "what before is"),
         "after": ("object", "retrieval after it"),
         "difference": ("object?", "after less before"),
         "unseen": ("object?", "seen and unseen groups and classes, among all items"),

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import coldstart
-from coldstart.align.evaluate import evaluate_split
+from coldstart.align.dataset import Features
+from coldstart.align.evaluate import _starter_clip, evaluate_split
 from coldstart.align.measures import ClassVectors, compare, evaluate_space, pool
 from coldstart.align.queries import ClassTexts, select_examples
 from coldstart.cli import app
-from coldstart.encoders._heads import AlignedHeads, Head, Heads, HeadShape, Tower
+from coldstart.encoders._heads import PACKAGED, AlignedHeads, Head, Heads, HeadShape, Tower
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import Interval
 
@@ -301,6 +302,23 @@ def test_the_report_is_plain_data_with_the_items_of_its_sheets() -> None:
     assert sum(bucket["queries"] for bucket in plain["after"]["image_to_text"]["ranks"]) == 6
     assert plain["after"]["image_to_text"]["ranks"][-1] == {"first": 6, "last": 6, "queries": 2}
     assert report.with_items({"item-0": {"title": "x"}}).to_dict()["items"] == {"item-0": {"title": "x"}}
+
+
+@pytest.mark.slow
+def test_a_fit_that_started_from_nothing_is_compared_with_the_packaged_heads() -> None:
+    given = AlignedHeads.load(PACKAGED)
+    wide = np.random.default_rng(0).standard_normal((6, 2000)).astype(np.float16)
+    features = Features(
+        **{**vars(Made()), "images": wide}, keys=[""] * 6, copies=ITEMS,
+    )  # fmt: skip
+    levels = replace(given, towers={**given.towers, "image": Tower("starter:levels", {"dim": 2000})})
+    found = _starter_clip(levels, features)
+    assert found is not None
+    pooled = wide[:, :1280].astype(np.float32)
+    assert found[1].images == pytest.approx(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), abs=1e-3)
+    same = _starter_clip(given, features)
+    assert same is not None and same[1] is features
+    assert _starter_clip(heads(), features) is None
 
 
 # -- the command
