@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart import encoders
+from coldstart.align.base_encoders import PairEncoders
 from coldstart.align.dataset import Features
 from coldstart.align.fit_heads import fit_heads
 from coldstart.align.settings import TRAINING_OF_0_1, HeadTraining, Settings
@@ -36,11 +37,11 @@ from coldstart.align.unseen import evaluate_unseen
 from coldstart.core import pipeline
 from coldstart.core.progress import SilentProgress
 from coldstart.encoders import Encoder
-from coldstart.encoders._heads import AlignedHeads, starting_heads
-from coldstart.encoders._heads_file import Tower
+from coldstart.encoders._heads import AlignedHeads
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
 from coldstart.metrics.splits import group_items, near_pairs, split_unseen
+from coldstart.store.freshness import build
 from tools.starter_clip.data import held_out
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
@@ -229,17 +230,23 @@ def parts_of(task: Task, features: Features, settings: Settings) -> dict[str, ND
 
 
 def fitted(
-    features: Features, parts: Mapping[str, NDArray[np.int64]], settings: Settings, training: HeadTraining, start: Any
+    features: Features,
+    parts: Mapping[str, NDArray[np.int64]],
+    settings: Settings,
+    training: HeadTraining,
+    under: PairEncoders,
+    start: AlignedHeads | None,
 ) -> tuple[AlignedHeads, float]:
     """Heads by the stage's own function, and the seconds of processor time."""
     began = time.process_time()
     result = fit_heads(
         features,
         parts,
-        towers=start["towers"],
-        start=start["heads"],
+        towers=under.towers,
+        start=start,
         weights=settings.texts,
         training=training,
+        classes=under.classes,
         device="cpu",
         checkpoint=CACHE / "align_unseen-checkpoint.safetensors",
         name="align_unseen",
@@ -251,31 +258,29 @@ def fitted(
 
 def run(short: bool) -> dict[str, Any]:
     """Task -> parts, processor seconds, and what `evaluate_unseen` gives: before, by the recipe of 0.1, and after."""
-    settings = pipeline.load("aligned").stage("align.text_image").settings
+    aligned = pipeline.load("aligned")
+    settings = aligned.stage("align.text_image").settings
     assert isinstance(settings, Settings)
-    pictures, words = encoders.load("starter:levels", device="cpu"), encoders.load("starter", device="cpu")
-    towers = {
-        "image": Tower("starter:levels", vars(pictures.passport("image"))),
-        "text": Tower("starter", vars(words.passport("text"))),
-    }
-    start = {"towers": towers, "heads": starting_heads(settings.start, towers, "start")}
+    under = PairEncoders("align_unseen", build(aligned.stage(settings.image), aligned), settings.text, aligned.engine)
+    pictures = encoders.load("starter:levels", device="cpu")
+    old = HeadTraining(**{**TRAINING_OF_0_1, "regression": False})
     result: dict[str, Any] = {}
     for name, make in tasks(short).items():
         task = make()
-        features = features_of(task, pictures, words, settings)
+        features = features_of(task, pictures, under.text, settings)
         parts = parts_of(task, features, settings)
-        old, old_s = fitted(features, parts, settings, HeadTraining(**TRAINING_OF_0_1), {**start, "heads": None})
-        new, new_s = fitted(features, parts, settings, settings.training, start)
+        before, before_s = fitted(features, parts, settings, old, under, None)
+        after, after_s = fitted(features, parts, settings, settings.training, under, under.start(settings.start))
         sides = np.empty(len(task.ids), dtype="<U5")
         for part, places in parts.items():
             sides[places] = part
-        found = evaluate_unseen(replace(features, split=sides.tolist()), new, old, view="title")
         result[name] = {
             "parts": {part: len(places) for part, places in parts.items()},
-            "processor_s": {"0.1": old_s, "now": new_s},
-            "found": found,
+            "processor_s": {"0.1": before_s, "now": after_s},
+            "about": dict(after.about),
+            "found": evaluate_unseen(replace(features, split=sides.tolist()), after, before, view="title"),
         }
-        print(f"{name}: {result[name]['parts']}, {old_s:.0f} and {new_s:.0f} s", file=sys.stderr, flush=True)
+        print(f"{name}: {result[name]['parts']}, {before_s:.0f} and {after_s:.0f} s", file=sys.stderr, flush=True)
     return result
 
 
