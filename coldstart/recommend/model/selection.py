@@ -23,6 +23,7 @@ from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.metrics.two_way import list_intervals
 from coldstart.recommend import model
 from coldstart.recommend.model import RECIPE, Mapper, Problem, Vectors, cost
+from coldstart.recommend.model.blend_weights import select_blend
 from coldstart.recommend.model.calibration import Calibration, PairedScores, Scored, fit_calibration
 from coldstart.recommend.model.deltas import bounded_deltas
 from coldstart.recommend.model.factors import fit_teacher
@@ -37,7 +38,6 @@ CANDIDATES: Mapping[str, Candidate] = {"kernel": {}, "knn": {}, "contrastive": {
 """In the order in which the budget takes them."""
 BUDGET_S = 600.0
 BLEND = "blend"
-_BLEND_STEPS = 12
 _DIMS = 128  # directions of a block
 _SEARCH_SHARE = 0.4  # of the budget, for the weights of blocks
 _SEARCH_FOLDS = 3  # at most, beside those of the candidates
@@ -156,7 +156,9 @@ def select_model(
         step()
     lists = {label: [one.lists[label] for one in tried] for label in candidates}
     scores = {label: _mean_ndcg(held_out, found) for label, found in lists.items()}
-    parts = _blend(tried, scores) if settings.blend else {}
+    parts = {}
+    if settings.blend and len(candidates) > 1:
+        parts = select_blend([(one.vectors, one.fold.relevant) for one in tried], settings.seed)
     if len(parts) > 1:
         lists[BLEND] = _blend_lists(tried, parts)
         scores[BLEND] = _mean_ndcg(held_out, lists[BLEND])
@@ -347,26 +349,6 @@ def _mean_ndcg(held_out: Sequence[Fold], lists: Sequence[Lists]) -> float:
 def _intervals(held_out: Sequence[Fold], lists: Sequence[Lists]) -> dict[str, Any]:
     pairs = [(own, fold.relevant) for fold, own in zip(held_out, lists, strict=True)]
     return {metric: found.to_dict() for metric, found in list_intervals(pairs, METRICS).items()}
-
-
-def _blend(tried: Sequence[_FoldResult], scores: Mapping[str, float]) -> dict[str, float]:
-    """Select blend weights greedily with replacement (Caruana et al., ICML 2004), from the best candidate on."""
-    chosen = [max(scores, key=scores.__getitem__)]
-    best, held_out = scores[chosen[0]], [one.fold for one in tried]
-    for _ in range(_BLEND_STEPS):
-        found = {
-            label: _mean_ndcg(held_out, _blend_lists(tried, _shares([*chosen, label]))) for label in scores
-        }
-        label = max(found, key=found.__getitem__)
-        if found[label] <= best:
-            break
-        best = found[label]
-        chosen.append(label)
-    return _shares(chosen)
-
-
-def _shares(chosen: Sequence[str]) -> dict[str, float]:
-    return {label: chosen.count(label) / len(chosen) for label in dict.fromkeys(chosen)}
 
 
 def _blend_lists(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> list[Lists]:
