@@ -209,7 +209,7 @@ class EvaluateMethods(SearchMethods):
         Args:
             pipeline: a `Pipeline`, or a source that `pipeline()` takes.
             only, skip: names of capabilities, see `coldstart.evaluation.workspace.CAPABILITIES`.
-            quick: measure samples of a hundred, fit once, and leave out the writing of descriptions.
+            quick: measure samples of a hundred, give the fit of behaviour a minute, and write no descriptions.
             limit: describe at most so many items, by default 30.
             budget_s: seconds of processor time: a capability whose estimate is above what is left is left out.
             say: called with a line before each capability.

@@ -33,7 +33,7 @@ def evaluate_all(
         int | None, typer.Option("--limit", min=1, metavar="N", help="Describe at most N items; by default 30.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Measure samples of 100, fit once, and write no descriptions.")
+        bool, typer.Option("--quick", help="Measure samples of 100, fit for a minute, describe nothing.")
     ] = False,
     budget: Annotated[
         float | None,

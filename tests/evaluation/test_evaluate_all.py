@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import behaviour_shop
 import numpy as np
+import pyarrow as pa
 import pytest
 from catalogue import coldstart as command
 from catalogue import settings, write_manifest
@@ -17,11 +19,13 @@ from page_checks import unknown_classes
 
 import coldstart
 from coldstart import sample
+from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError, MachineFault, NotFitted
-from coldstart.evaluation import behaviour, workspace
+from coldstart.evaluation import behaviour, media, retrieval, workspace
 from coldstart.evaluation.capability import Capability, Context
 from coldstart.evaluation.page import evaluation_html
 from coldstart.evaluation.rows import Baseline, Row, exactly, judged
+from coldstart.media.limits import Limits
 from coldstart.metrics.ranking import Interval
 
 
@@ -216,3 +220,66 @@ def test_charts_hold_values_within_their_width() -> None:
     places = [mark[key] for mark in drawn["marks"] for key in ("x", "low", "high")]
     assert all(0 <= place <= STRIP_WIDTH for place in places)
     assert drawn["marks"][1]["x"] == pytest.approx(np.mean([drawn["ends"][0], drawn["ends"][2]]))
+
+
+# -- adapters
+
+
+def context(rows: list[dict[str, Any]], evidence: list[dict[str, Any]] | None = None, **changes: Any) -> Any:
+    """A context over rows of items, and of evidence."""
+    tables = {"items": pa.Table.from_pylist(rows), "evidence": pa.Table.from_pylist(evidence or [])}
+    store: Any = SimpleNamespace(uri="w", read=lambda name, columns, **_: tables[name].select(columns), has=tables.get)
+    pipeline: Any = SimpleNamespace(of_kind=lambda kind: [SimpleNamespace(name="evidence", settings=None)])
+    made: Any = Context(store, pipeline, SilentProgress(), *[None] * 3, Limits(), **changes)  # type: ignore[arg-type]
+    made.__dict__["state"] = SimpleNamespace(stage=lambda name: SimpleNamespace(table="evidence"))
+    return made
+
+
+def test_speech_is_measured_by_transcripts_that_items_state_against_their_titles() -> None:
+    items = [
+        {
+            "item_id": f"v{n}",
+            "title": "Soup",
+            "description": None,
+            "attributes": json.dumps({"transcript": "Soup, hot!"}),
+        }
+        for n in range(30)
+    ] + [{"item_id": "w", "title": "x", "description": None, "attributes": "{}"}]
+    evidence = [{"item_id": f"v{n}", "transcript": "hot soup today"} for n in range(30)]
+    (row,) = media.speech_rows(context(items, evidence))
+    assert (row.n, row.verdict) == (30, "better")
+    assert row.value is not None
+    assert row.baseline is not None
+    assert (row.value.value, row.baseline.interval.value) == (1.0, 0.5)
+    (row,) = media.screen_rows(context(items, evidence))
+    assert row.why == "no truth to compare with: no item states an attribute 'screen_text'"
+
+
+def test_an_index_is_held_against_the_target_of_the_settings() -> None:
+    reports = [
+        SimpleNamespace(space="image", index_type="IVF_RQ", rows=9),
+        SimpleNamespace(space="t", index_type="exact"),
+    ]
+    found = np.tile([0.9, 1.0], 100)
+    made = context([])
+    specs = [SimpleNamespace(settings=SimpleNamespace(target_recall=0.97))]
+    object.__setattr__(made, "pipeline", SimpleNamespace(of_kind=lambda kind: specs))
+    published = SimpleNamespace(
+        publication=SimpleNamespace(indexes=reports), recall_of_queries=lambda space, count: found[:count]
+    )
+    object.__setattr__(made, "published", lambda: published)
+    (row,) = retrieval.index_rows(made)
+    assert (row.n, row.verdict, row.value and row.value.value) == (200, "worse", pytest.approx(0.95))
+    object.__setattr__(made, "quick", True)
+    assert retrieval.index_rows(made)[0].n == 100
+
+
+@pytest.mark.slow
+def test_labels_are_held_against_the_most_frequent_category(catalogue: coldstart.Workspace) -> None:
+    rows = catalogue.evaluate_all(only=["labels"]).rows
+    categories = [row["category"] for row in catalogue.table("items", ["category"]).to_pylist()]
+    assert rows[0].n == len(categories) == 40
+    most = max(categories, key=categories.count)
+    assert rows[0].baseline is not None
+    assert rows[0].baseline.name == f"always {most!r}"
+    assert rows[0].baseline.interval.value == categories.count(most) / 40

@@ -247,6 +247,7 @@ def test_recall_is_that_of_a_plain_loop(catalog: Catalog, monkeypatch: pytest.Mo
         hits += len({ids(count)[j] for j in true} & set(others[:10]))
     assert 0.5 < report.recall < 0.95
     assert report.recall == pytest.approx(hits / (10 * count), abs=0.002)
+    assert ann.recall_of_queries(table, report, queries=count).mean() == pytest.approx(report.recall)
 
 
 @pytest.mark.slow
