@@ -28,6 +28,7 @@ from coldstart.errors import ColdstartError
 from coldstart.search import channels, queries
 from coldstart.search.channel_weights import ChannelWeights, default_weights, resolve_weights
 from coldstart.search.channels import Channel, Moment, QuerySide, VideoQuery, channels_of
+from coldstart.search.evaluate_match import evaluate_match
 from coldstart.search.fusion import is_held_out
 from coldstart.search.match import NO_WORDS, Answer, match
 from coldstart.search.match_calibration import MatchCalibration, calibrate_matching
@@ -140,7 +141,7 @@ def test_products_come_with_what_they_add_and_with_readings_of_the_channels_that
 def test_frames_are_compared_less_the_mean_of_their_kind(shop: Made) -> None:
     """All that a light of their own does to frames is taken from them, as the catalogue's videos have it too."""
     there = np.stack([one for one in shop.vectors["image"] if one is not None])
-    lit = unit(there + [3, -3, 3, -3])  # each product as a frame
+    lit = unit(there + np.array([3, -3, 3, -3]))  # each product as a frame
     products, videos = {"image": there.mean(0)}, {"image": lit.mean(0)}
     calibration = MatchCalibration(products, videos, 1000, {"image": 0.1}, 10, "videos", {})
     query = VideoQuery("clip", [frames(lit[:1])], ["some"], [])
@@ -558,6 +559,35 @@ def test_a_file_that_is_no_video_is_an_error(opened: Workspace, folder: Path, tm
     for name, path in (("no", tmp_path / "photo.jpg"), ("folder", tmp_path)):
         with pytest.raises(ColdstartError, match=f"^video {path}: [a-z_]+: .+$"):
             opened.match(video=path, title=name)
+
+
+@pytest.mark.slow
+def test_the_calibration_is_made_once_a_publication(opened: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened.match(item="v0")
+    kept = opened._store.artifacts.newest("match-calibration")
+    assert kept is not None
+    monkeypatch.setattr("coldstart.search.match_service.calibrate_matching", lambda *_: pytest.fail("made again"))
+    assert opened.match(item="v1").weights.startswith("default weights: pictures by 12 queries made of the catalogue's")
+
+
+@pytest.mark.slow
+def test_matching_is_evaluated_against_each_space(folder: Path) -> None:
+    opened = library.open(folder / "workspace")
+    found = evaluate_match(opened._matcher(), queries.read_pairs(folder / "pairs.jsonl"), clips=3)
+    assert found["products"] == 13
+    known, made = found["sets"]
+    assert (known["name"], known["clips"], known["shown"]) == ("known", 14, 28)
+    assert [one["name"] for one in known["rankings"]] == ["default", "image", "text"]
+    by_name = {one["name"]: one["recall_5"]["value"] for one in known["rankings"]}
+    assert by_name["image"] > 0.9 and known["baseline"] == max(("image", "text"), key=lambda name: by_name[name])
+    gain = known["difference"]
+    assert gain["value"] == pytest.approx(by_name["default"] - by_name[known["baseline"]])
+    assert gain["low"] <= gain["value"] <= gain["high"] and known["verdict"] == "too few to judge"
+    assert made["name"] == "made" and 0 < made["clips"] <= 3
+    assert (
+        evaluate_match(opened._matcher(), {}, clips=1)["sets"][0]["why"]
+        == "no videos are known to show certain products"
+    )
 
 
 def test_weights_are_fitted_evaluated_on_the_rest_and_stored(folder: Path, tmp_path: Path) -> None:
