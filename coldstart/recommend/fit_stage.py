@@ -273,8 +273,8 @@ def _details(fit: Artifact) -> list[str]:
     return [
         f"likes: {report['likes']}",
         f"content: {weights}",
-        f"budget: {budget['estimated']:,.0f} of {budget['seconds']:,.0f} processor seconds (budget_s), as estimated from "
-        f"the sizes, so that the same data give the same fit; {budget['trials']} trials of weights{left_out}; it took "
+        f"budget: {budget['estimated']:,.0f} of {budget['seconds']:,.0f} processor seconds (budget_s), as estimated "
+        f"from the sizes, so that the same data give the same fit; {budget['trials']} trials of weights{left_out}; it took "
         f"{report['seconds']:,.0f} s",
         *(f"warning: {line}" for line in (report["count_attributes"] or {"lines": ()})["lines"]),
     ]

@@ -69,9 +69,7 @@ def _greedy(labels: Sequence[str], halves: Sequence[tuple[Mapping[str, Vectors],
     return {label: chosen.count(label) / len(chosen) for label in dict.fromkeys(chosen)}
 
 
-def _ndcg(
-    scores: Sequence[NDArray[np.float32]], halves: Sequence[tuple[Mapping[str, Vectors], csr_matrix]]
-) -> float:
+def _ndcg(scores: Sequence[NDArray[np.float32]], halves: Sequence[tuple[Mapping[str, Vectors], csr_matrix]]) -> float:
     """Compute the mean ndcg@20 over all users with a like; -inf where there are none."""
     found = []
     for own, (_, relevant) in zip(scores, halves, strict=True):

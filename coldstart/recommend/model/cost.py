@@ -1,7 +1,7 @@
 """Estimate the processor time of fits from sizes alone, so that a budget selects the same candidates on every machine.
 
 A wall clock would make a fit depend on what else runs. The rates are of one core of 2023, with a product of matrices at
-25 GFLOP a second; they were set beside measured fits, which took between a third and the whole of what is estimated here.
+25 GFLOP a second, set beside measured fits, which took between a third and the whole of what is estimated here.
 """
 
 from __future__ import annotations

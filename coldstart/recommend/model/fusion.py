@@ -136,12 +136,8 @@ class Fusion:
             fused[part] = self.fuse({name: block(sources[name][part]) for name, block in self.blocks.items()})
         return fused
 
-    def parts(self, content: Content) -> dict[str, Vectors]:
-        """Transform every block to unit rows float32 [N, E]; independent of the weights."""
-        return {name: block(_source(name, content, self.labels)) for name, block in self.blocks.items()}
-
     def fuse(self, parts: Mapping[str, Vectors]) -> Vectors:
-        """Fuse the blocks of `parts`; see `transform`."""
+        """Fuse blocks, each transformed to unit rows float32 [N, E]; see `transform`."""
         fused = np.concatenate([np.float32(self.weights[name] ** 0.5) * parts[name] for name in self.blocks], axis=1)
         lengths = np.linalg.norm(fused, axis=1, keepdims=True)
         fused /= np.where(lengths > 0, lengths, 1)
@@ -180,28 +176,14 @@ def fit_fusion(
         weights: block -> 0 or more; by default equal. A block that is not named, or of weight 0, is left out.
         dims: of each block at most this many directions, the widest.
         power: strength of whitening: 0: none; 0.5: every direction gets the same variance.
-        labels: use the labels of records as a block named `labels`, or where a weight is of the block of one field, such
-            as `labels.category`, as a block each.
+        labels: use the labels of records as a block named `labels`; where a weight is of the block of one field, such
+            as `labels.category`, each field is a block.
 
     Raises:
         ColdstartError: a weight is of no block or below 0, or a space is named `labels`.
         NothingToLearn: no block has two different vectors among the items.
     """
-    return fit_fusions(content, places, weights=weights, dims=dims, powers=(power,), labels=labels)[0]
-
-
-def fit_fusions(
-    content: Content,
-    places: NDArray[np.intp],
-    *,
-    weights: Mapping[str, float] | None = None,
-    dims: int = 256,
-    powers: Sequence[float],
-    labels: bool = True,
-) -> list[Fusion]:
-    """Fit one fusion for each power; directions are estimated once for all."""
-    fitted = fit_blocks(content, places, weights=weights, dims=dims, labels=labels)
-    return [fitted.fusion(power) for power in powers]
+    return fit_blocks(content, places, weights=weights, dims=dims, labels=labels).fusion(power)
 
 
 @dataclass(frozen=True)

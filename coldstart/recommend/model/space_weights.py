@@ -3,8 +3,8 @@
 By coordinate: each block's whitening and weight, then the kernel's settings, one after another as long as the mean
 ndcg@20 of the folds rises. The judge is a kernel ridge (`mappers.kernel`), which is quick, on the assumption that what
 suits it suits other mappers too. The products of two items' blocks are kept, so that a trial is a weighted sum of
-matrices and one factorisation. The number of trials is set beforehand from the sizes, never by a clock, so that the same
-data give the same weights.
+matrices and one factorisation. The number of trials is bounded by the sizes, never by a clock, so that the same data
+give the same weights.
 """
 
 from __future__ import annotations
