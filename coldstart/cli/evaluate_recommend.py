@@ -142,7 +142,7 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
         output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}")
         columns, rows = terminal_table(known, name)
-        output.table(columns, rows, "method", whole=columns[1:4], spare=columns[:2:-1])
+        output.table(columns, rows, "method", whole=columns[1:5], spare=columns[:2:-1])
         most = known["most_liked"][name]
         output.note(
             f"{columns[4]}: {first} among the others, which have {most['relevant']:,} of the {of['relevant']:,} pairs"

@@ -13,7 +13,8 @@ own, as many as its own data carries and turned and scaled as its own fit came o
   Spread is scaled around the mean of the held-out items as the final mapper scores them.
 
 Comparing the same items leaves out what they are about. It does not know whether later items are as good as earlier
-ones.
+ones. Equal moments do not make equal ends, of which lists are made: `coldstart.recommend.model.rehearsal` finds the
+factor of the spread by which new items have their share of the places.
 """
 
 from __future__ import annotations
@@ -90,8 +91,11 @@ class PairedScores:
     final: Scored
 
 
-def fit_calibration(folds: Sequence[PairedScores]) -> Calibration:
+def fit_calibration(folds: Sequence[PairedScores], factor: float = 1.0) -> Calibration:
     """Fit a calibration in the basis of the final vectors; the method is in the docstring of the module.
+
+    Args:
+        factor: of the spread of cold items, beside the one that matches moments; see `rehearsal.rehearse`.
 
     Returns:
         `Calibration.none()` where no fold has two items of each sort and a user whose scores of them differ.
@@ -113,7 +117,8 @@ def fit_calibration(folds: Sequence[PairedScores]) -> Calibration:
     scale = float(np.clip(np.median(np.concatenate(ratios)), 1 / _MOST, _MOST))
     gap = _ridge(np.concatenate(users), np.concatenate(gaps))
     middle = np.concatenate(warm).mean(axis=0, dtype=np.float64)
-    return Calibration(scale, 0.0, ((1 - scale) * middle - scale * gap).astype(np.float32))
+    spread = scale * factor
+    return Calibration(spread, 0.0, ((1 - spread) * middle - scale * gap).astype(np.float32))
 
 
 @dataclass(frozen=True)

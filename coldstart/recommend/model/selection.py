@@ -1,7 +1,7 @@
 """Select the mapper of a behaviour fit: candidates are fitted on some items and evaluated on others held out.
 
 Weights and whitening of the blocks of content are selected on other held-out items than the mapper and the blend, so
-that a mapper which they suit does not look better than it is. The metrics are still those of the best of a few;
+that a mapper that they suit does not look better than it is. The metrics are still those of the best of a few;
 `coldstart evaluate recommend` measures without that bias. What is tried is bounded by
 a budget of estimated processor seconds (`cost`), which follow from sizes alone: the same data and seed give the same
 fit, however busy the machine is. The winner is fitted again on all items.
@@ -24,13 +24,14 @@ from coldstart.metrics.two_way import list_intervals
 from coldstart.recommend import model
 from coldstart.recommend.model import RECIPE, Mapper, Problem, Vectors, cost
 from coldstart.recommend.model.blend_weights import select_blend
-from coldstart.recommend.model.calibration import Calibration, PairedScores, Scored, fit_calibration
+from coldstart.recommend.model.calibration import Calibration, fit_calibration
 from coldstart.recommend.model.deltas import bounded_deltas
 from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fitted import Behaviour
 from coldstart.recommend.model.fusion import Content, Fusion, fit_blocks
 from coldstart.recommend.model.holdout import METRICS, SELECTION_METRIC, Fold, Lists, folds, problem_without_features
 from coldstart.recommend.model.mappers.blend import blend_of
+from coldstart.recommend.model.rehearsal import FoldFit, Rehearsal, Trial, paired_scores, rehearse
 from coldstart.recommend.model.space_weights import MOST_ITEMS, SpaceWeights, select_space_weights
 
 Candidate = Mapping[str, Any]
@@ -42,7 +43,6 @@ _DIMS = 128  # directions of a block
 _SEARCH_SHARE = 0.4  # of the budget, for the weights of blocks
 _SEARCH_FOLDS = 3  # at most, beside those of the candidates
 _MOST_TRIALS = 1000
-_CALIBRATED = 2000  # users of a fold whose scores calibrate
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SelectionSettings:
         blend: also try a weighted sum of the candidates.
         weights: block -> its weight in fusion: a space, `labels` for all labels or `labels.FIELD` for those of a field;
             None: every space and every field, selected on the held-out items.
-        power: strength of whitening of all blocks, 0 (none) to 0.5; None: of each block, selected on the held-out items.
+        power: strength of whitening of all blocks, 0 (none) to 0.5; None: that of each, selected on the held-out items.
         labels: use category, tags and attributes, too.
         teacher: `als`, `bpr` or `pure_svd`; dim: dimensions of its vectors.
         warm_min: users from which on an item is warm.
@@ -63,9 +63,11 @@ class SelectionSettings:
         valid_share: share of the groups of items with interactions that a fold holds out; folds: number of folds that
             candidates are evaluated on, each with other items. Of what is left up to three folds select the weights.
         max_delta: largest correction of a warm item's vector, as a share of its length.
-        calibrate: bring the scores of cold items to the mean and spread of warm ones.
+        calibrate: bring the scores of cold items to the mean and spread of warm ones, and their share of lists to that
+            of the likes to come, as a rehearsal has it.
         budget_s: most processor seconds, as `cost` estimates them: of the weights' trials, and of the candidates in
-            their order, of which the first is always fitted.
+            their order, of which the first is always fitted. A rehearsal of the selected ones comes on top, with two
+            fits where the candidates have one a fold and one of all items.
     """
 
     candidates: Mapping[str, Candidate] = field(default_factory=lambda: CANDIDATES)
@@ -167,10 +169,17 @@ def select_model(
     name, mapper = _fit(best, _candidate_settings(best, candidates, parts), fit_problem, settings.seed)
     deltas = _deltas(mapper, fit_problem, warm, settings)
     vectors = mapper.items(fit_problem.features) + deltas
-    calibration = Calibration.none()
+    calibration, rehearsal = Calibration.none(), Rehearsal()
     if settings.calibrate:
-        paired = [_paired(one, one.mapper(best, parts), mapper, vectors) for one in tried]
-        calibration = fit_calibration(paired)
+        fitted = [FoldFit(one.problem, one.mapper(best, parts), one.fold.held) for one in tried]
+        chosen = _candidate_settings(best, candidates, parts)
+
+        def fit_again(rows: Interactions) -> Trial:
+            return _trial(best, chosen, rows, content, spaces, settings)
+
+        rehearsal = rehearse(interactions, fitted, fit_again, min_weight=settings.min_weight, seed=settings.seed)
+        paired = [paired_scores(one, Trial(fit_problem, mapper, vectors)) for one in fitted]
+        calibration = fit_calibration(paired, rehearsal.factor)
     step()
     report = {
         "chosen": best,
@@ -181,7 +190,9 @@ def select_model(
             "users": sum(len(fold.users) for fold in held_out),
             "items": sum(len(fold.held) for fold in held_out),
         },
-        "calibration": {"basis": "final", "scale": calibration.scale} if settings.calibrate else None,
+        "calibration": {"basis": "final", "scale": calibration.scale, "rehearsal": rehearsal.to_dict()}
+        if settings.calibrate
+        else None,
         "recipe": RECIPE,
         "weights": dict(fusion.weights),
         "powers": {name: spaces.powers[name] for name in fusion.weights},
@@ -360,27 +371,24 @@ def _blend_lists(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> li
     return found
 
 
+def _trial(
+    label: str,
+    given: Candidate,
+    rows: Interactions,
+    content: Content,
+    spaces: SpaceWeights,
+    settings: SelectionSettings,
+) -> Trial:
+    """Fit a candidate on some rows, with vectors as lists are made with."""
+    fit_problem, _ = _problem(rows, content, spaces, settings)
+    _, mapper = _fit(label, given, fit_problem, settings.seed)
+    warm = rows.positive(settings.min_weight).counts() >= settings.warm_min
+    deltas = _deltas(mapper, fit_problem, warm, settings)
+    return Trial(fit_problem, mapper, mapper.items(fit_problem.features) + deltas)
+
+
 def _deltas(mapper: Mapper, fit_problem: Problem, warm: NDArray[np.bool_], settings: SelectionSettings) -> Vectors:
     vectors = mapper.items(fit_problem.features)
     deltas = bounded_deltas(vectors, mapper.users(fit_problem.matrix), fit_problem.matrix, max_delta=settings.max_delta)
     deltas[~warm] = 0
     return deltas
-
-
-def _paired(tried: _FoldResult, fold_mapper: Mapper, final_mapper: Mapper, final_items: Vectors) -> PairedScores:
-    """Score the fold's items for its users by the fold's mapper and by the final one.
-
-    Args:
-        final_items: float32 [I, D]: final vectors of all items.
-    """
-    fit_problem, held = tried.problem, tried.fold.held
-    known = np.flatnonzero(np.any(fit_problem.features != 0, axis=1))
-    trained = np.intersect1d(np.unique(fit_problem.matrix.indices), known)
-    held = np.intersect1d(held, known)
-    people = np.flatnonzero(np.diff(fit_problem.matrix.indptr))
-    people = people[np.linspace(0, len(people) - 1, min(len(people), _CALIBRATED)).astype(np.intp)]
-    histories, fold_items = fit_problem.matrix[people], fold_mapper.items(fit_problem.features)
-    return PairedScores(
-        Scored(fold_mapper.users(histories), fold_items[held], fold_items[trained]),
-        Scored(final_mapper.users(histories), final_items[held], final_items[trained]),
-    )
