@@ -31,7 +31,7 @@ KEPT = 0.95
 """Least share of the best mean reciprocal rank of seen groups that chosen weights keep."""
 
 _QUERIES = 1024
-_FEWEST_GROUPS = 10
+_FEWEST_GROUPS = 5
 
 Matrix = NDArray[np.float32]
 
