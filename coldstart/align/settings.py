@@ -48,7 +48,7 @@ class HeadTraining(Section):
     weight_decay: float = Field(default=1.0, ge=0)
     """Pull of weights, not biases, to zero."""
     dim: int = Field(default=384, ge=8)
-    """Numbers of the trained heads, where the fit starts from random ones; the regression adds up to as many, and two."""
+    """Numbers of the trained heads, where the fit starts from random ones; a regression adds as many at most, and 2."""
     hidden: int = Field(default=0, ge=0)
     """Numbers of a hidden layer, where the fit starts from random heads; 0 makes heads linear."""
     standardise: bool = True
