@@ -26,7 +26,7 @@ RECORDS = [
     }
     for place in range(20)
 ]
-BLANK = {"kind": "", "category": None, "tags": [], "attributes": {}}
+BLANK: dict[str, Any] = {"kind": "", "category": None, "tags": [], "attributes": {}}
 
 
 def fitted_on(records: Sequence[Mapping[str, Any]], *, min_count: int = 3) -> Labels:

@@ -274,7 +274,8 @@ def fit_blocks(
 def restore_fusion(arrays: Arrays) -> Fusion:
     """Restore a fusion from `Fusion.arrays`, also one of an earlier version, whose labels were one block."""
     card = json.loads(arrays["fusion.about"].tobytes())
-    blocks, labels = {}, {}
+    blocks: dict[str, Block] = {}
+    labels: dict[str, Labels | NumberCode] = {}
     for place, name in enumerate(card["weights"]):
         blocks[name] = Block(arrays[f"fusion.{place}.mean"], arrays[f"fusion.{place}.turn"])
         start = f"fusion.{place}."
