@@ -98,13 +98,16 @@ class Recommender:
 
     @cached_property
     def min_weight(self) -> float | None:
-        """Least weight of a like: of the fit that scores, as it was fitted; else as the settings or the log have it."""
+        """Least weight of a like: as the settings have it, or the fit that scores was made, or the log has it."""
+        fits = self.pipeline.of_kind(FIT)
+        given: float | None = fits[-1].settings.min_weight if fits else None
+        if given is not None:
+            return given
         if self.scoring_model.is_fitted:
             fitted, _ = load_newest_fit(self.store, self.pipeline)
             own: float | None = fitted.about["settings"]["min_weight"]
             return own
-        fits = self.pipeline.of_kind(FIT)
-        return find_likes(self.interactions().weights, fits[-1].settings.min_weight if fits else None).min_weight
+        return find_likes(self.interactions().weights).min_weight
 
     @property
     def liked_weight(self) -> float:
