@@ -120,7 +120,7 @@ class EvaluateMethods(SearchMethods):
             part: `test`; or `valid`, by which one may choose.
             seeds: fits of each trained method.
             min_weight: interactions of at least this weight count as positive; by default as `align.behaviour` has
-                it, or those above 0.
+                it, or ratings of 0.7 of their scale and more, or else those above 0.
             warm_min: users that an item needs in the training window; by default 5 in a split by time, else 1.
             folder: where the split is written.
 
@@ -168,7 +168,7 @@ class EvaluateMethods(SearchMethods):
             write: `all`, or the number of items to describe now by the writer (tuned or base) that has no stored
                 descriptions, so that it is evaluated too.
             min_weight: interactions of at least this weight count as positive; by default as `align.behaviour`
-                has it, or those above 0.
+                has it, or ratings of 0.7 of their scale and more, or else those above 0.
             warm_min: users that an item needs to be a training item.
             labels: give every step category, tags and attributes beside its own content.
             held_out: ids of the items that are new, in place of some drawn at random.

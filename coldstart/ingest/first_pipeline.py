@@ -163,7 +163,7 @@ def _behaviour(interactions: Path | None) -> str:
         "align:  ## learn what users like together, from the interactions",
         "  text_image: false  ## true: fit pictures and words of this catalogue to each other, too",
         "  behaviour:",
-        "    min_weight: null  ## an interaction of at least this weight is a like; any above 0 by default",
+        "    min_weight: null  ## least weight of a like; null: 0.7 of the scale of ratings, else any above 0",
         "    warm_min: 5  ## users that an item needs for its own interactions to count",
         "",
         "behaviour:  ## items that the same users like are near each other, new ones too",

@@ -47,7 +47,8 @@ class Settings(Section):
     warm_min: int = Field(default=5, ge=1)
     """Users from which on an item is warm: its own interactions then correct its vector."""
     min_weight: float | None = None
-    """Least weight of an interaction that counts as a like; by default any weight above 0."""
+    """Least weight of an interaction that counts as a like; by default 0.7 of the scale where the weights are ratings
+    (3.5 of 5), else any weight above 0."""
     valid_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the items that each fold holds out as cold."""
     folds: int = Field(default=2, ge=1)
