@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart import encoders
-from coldstart.align.base_encoders import PairEncoders
+from coldstart.align.base_encoders import FitResult, PairEncoders
 from coldstart.align.dataset import Features
 from coldstart.align.fit_heads import fit_heads
 from coldstart.align.settings import TRAINING_OF_0_1, HeadTraining, Settings
@@ -47,7 +47,8 @@ from tools.starter_clip.data import held_out
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 WAYS = {"image_to_text": "picture to title", "text_to_image": "title to picture"}
 PARTS = {"seen": "seen", "unseen": "unseen among all", "alone": "unseen among themselves", "harmonic": "harmonic mean"}
-GOALS = {("grocery products", "seen"): "at least 0.80", ("grocery products", "harmonic"): "at least 0.45"}
+BY_CHANCE = "grocery products, photographs by chance"
+GOALS = {(BY_CHANCE, "seen"): "at least 0.80", (BY_CHANCE, "harmonic"): "at least 0.45"}
 """Of R@1 from picture to title."""
 TENTH = 0.1
 
@@ -92,14 +93,20 @@ def tasks(short: bool) -> dict[str, Callable[[], Task]]:
     if not short:
         found |= {
             "grocery products": lambda: grocery("product"),
+            BY_CHANCE: lambda: grocery("product", by_chance=True),
             "grocery kinds": lambda: grocery("coarse"),
             **{f"fashion {field}": lambda field=field: fashion(field) for field in FASHION},
         }
     return found
 
 
-def grocery(by: str) -> Task:
-    """Photographs and icons as items; 15 products held out, or kinds (`coarse`) that hold about as many."""
+def grocery(by: str, *, by_chance: bool = False) -> Task:
+    """Photographs and icons as items; 15 products held out, or kinds (`coarse`) that hold about as many.
+
+    Args:
+        by_chance: a fifth of all photographs by digest are not trained on, instead of the set's own test photographs:
+            so photographs of one shelf are on both sides.
+    """
     products, photos = lines_of("grocery/products.jsonl"), lines_of("grocery/images.jsonl")
     known = {product["id"]: product for product in products}
     own = [product["id"] for product in products] + [photo["product_id"] for photo in photos]
@@ -109,7 +116,9 @@ def grocery(by: str) -> Task:
         kinds = [product["coarse"] for product in products]
         out = {product["id"] for product, is_out in zip(products, whole(kinds, 15), strict=True) if is_out}
     unseen = np.array([name in out for name in own])
-    is_test = np.array([False] * len(products) + [photo["split"] == "test" for photo in photos])
+    drawn = set(by_digest([photo["id"] for photo in photos])[: len(photos) // 5])
+    tested = [photo["id"] in drawn if by_chance else photo["split"] == "test" for photo in photos]
+    is_test = np.array([False] * len(products) + tested)
     return Task(
         ids=[product["id"] for product in products] + [photo["id"] for photo in photos],
         files=[DATA / "grocery" / row["file"] for row in (*products, *photos)],
@@ -242,8 +251,8 @@ def fitted(
     training: HeadTraining,
     under: PairEncoders,
     start: AlignedHeads | None,
-) -> tuple[AlignedHeads, float]:
-    """Heads by the stage's own function, and the seconds of processor time."""
+) -> tuple[FitResult, float]:
+    """A fit by the stage's own function, and the seconds of processor time."""
     began = time.process_time()
     result = fit_heads(
         features,
@@ -254,12 +263,12 @@ def fitted(
         training=training,
         classes=under.classes,
         device="cpu",
-        checkpoint=CACHE / "align_unseen-checkpoint.safetensors",
+        checkpoint=CACHE / f"align_unseen-{os.getpid()}.safetensors",
         name="align_unseen",
         progress=SilentProgress(),
     )
     result.scratch.unlink(missing_ok=True)
-    return result.aligned, time.process_time() - began
+    return result, time.process_time() - began
 
 
 def run(short: bool) -> dict[str, Any]:
@@ -284,7 +293,9 @@ def run(short: bool) -> dict[str, Any]:
             "parts": {part: len(places) for part, places in parts.items()},
             "processor_s": {"0.1": before_s, "now": after_s},
             "about": dict(after.about),
-            "found": evaluate_unseen(replace(features, split=sides.tolist()), after, before, view="title"),
+            "found": evaluate_unseen(
+                replace(features, split=sides.tolist()), after.aligned, before.aligned, view="title"
+            ),
         }
         print(f"{name}: {result[name]['parts']}, {before_s:.0f} and {after_s:.0f} s", file=sys.stderr, flush=True)
     return result
