@@ -48,7 +48,7 @@ _WHOLE_SHARE = 1e-4  # what a frame that is spoken for still adds: it settles th
 
 @dataclass(frozen=True)
 class ChannelVotes:
-    """What one channel says of the candidates of one video.
+    """Votes or support of one channel for the candidates of one video.
 
     Attributes:
         values: float32 [T, N], from 0 to 1: votes of frames, or the support of words in one row.
