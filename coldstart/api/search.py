@@ -82,7 +82,8 @@ class SearchMethods(OpenedStore):
         specs = self._reading_pipeline().of_kind("embed")
         ways: dict[str, Any] = {
             "apart": apart_of(self._reading_pipeline()),
-            "pictures": [s.name for s in specs if s.settings.input == "image" and s.settings.text_queries is None],
+            "pictures": [spec.name for spec in specs if spec.settings.input == "image"],
+            "always": [spec.name for spec in specs if spec.settings.text_queries],
         }
         limits = self.media_limits()
         notes: list[str] = []

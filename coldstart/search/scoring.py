@@ -38,6 +38,7 @@ class Scorer:
 
     Attributes:
         calibration: None where the catalog is not calibrated.
+        always: of them, those that a text query searches without a calibration, too.
         requested: the user has named the spaces that are searched.
         weighed_alike: some query was answered by several spaces that are not calibrated.
         pictures: spaces of pictures; a text query searches them where a calibration shows that they find something.
@@ -46,6 +47,7 @@ class Scorer:
     catalog: Published
     calibration: Calibration | None
     pictures: Collection[str] = ()
+    always: Collection[str] = ()
     requested: bool = False
     weighed_alike: bool = False
     _sample: dict[str, Vectors] = field(default_factory=dict)
@@ -62,7 +64,8 @@ class Scorer:
             weights = known.weigh(list(passports))
             return {space: own for (space, own), weight in zip(passports.items(), weights, strict=True) if weight > 0}
         if by == "text":
-            return {space: own for space, own in passports.items() if space not in self.pictures} or dict(passports)
+            usual = {s: own for s, own in passports.items() if s not in self.pictures or s in self.always}
+            return usual or dict(passports)
         return dict(passports)
 
     def fuse(

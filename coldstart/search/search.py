@@ -353,6 +353,7 @@ def search_many(
     frames_of: FramesOf | None = None,
     apart: Iterable[str] = (),
     pictures: Iterable[str] = (),
+    always: Iterable[str] = (),
     calibration: Calibration | None = None,
     on_error: Callable[[str | None, Reject], None] | None = None,
     notes: list[str] | None = None,
@@ -375,7 +376,8 @@ def search_many(
         frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a query
             by the id of a video goes by its frames, as one by a video file does.
         apart: spaces that a text query searches only if `spaces` names them, or where no other fits.
-        pictures: spaces of pictures, which a text query searches if the calibration shows that they find something.
+        pictures: spaces of pictures, which a text query searches if the calibration shows that they find something;
+            always: those of them that it searches without a calibration, too.
         calibration: how the scores of the spaces compare; without it all spaces that are searched weigh alike.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why, in
             the place of its answer; the rest goes on. Without it, the first such query raises.
@@ -399,7 +401,7 @@ def search_many(
         limits=limits or Limits(),
         batch_size=batch_size,
         is_strict=on_error is None,
-        scorer=Scorer(catalog, calibration, frozenset(pictures), requested=spaces is not None),
+        scorer=Scorer(catalog, calibration, frozenset(pictures), frozenset(always), spaces is not None),
         frames_of=frames_of,
         apart=frozenset(apart),
         notes=[] if notes is None else notes,
