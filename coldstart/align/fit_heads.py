@@ -23,8 +23,6 @@ from coldstart.core.progress import Progress
 from coldstart.encoders._heads import AlignedHeads, Heads, JoinedHeads
 from coldstart.encoders._heads_file import Tower
 
-_INNER_EPOCHS = 20  # of the fits by which the weights of heads are chosen
-
 
 def fit_heads(
     features: Features,
@@ -71,18 +69,19 @@ def fit_heads(
             checkpoint=checkpoint,
             progress=lambda epoch: meter.advance(1, 0, 0.0),
         )
-    aligned: Heads | JoinedHeads = fitted.heads.cpu()
+    trained = fitted.heads.cpu()
+    aligned: Heads | JoinedHeads = trained
     joined: dict[str, object] = {}
     if training.regression:
         names = classes()
 
         def short(part: Pairs) -> Heads:
-            few = training.model_copy(update={"epochs": min(training.epochs, _INNER_EPOCHS), "patience": 0})
+            few = training.model_copy(update={"epochs": min(training.epochs, join_heads.EPOCHS), "patience": 0})
             return train_heads.fit(part, None, heads, few, device=chosen).heads.cpu()
 
         with progress.meter(f"{name}: weights of what is new", None):
             choice = join_heads.choose_weights(train, names, short, dim=training.dim, seed=training.seed)
-            aligned = join_heads.fit_joined(train, aligned, names, choice.weights, dim=training.dim, seed=training.seed)
+            aligned = join_heads.fit_joined(train, trained, names, choice.weights, dim=training.dim, seed=training.seed)
         joined = {"joined": {**asdict(choice.weights), **choice.found}}
     recall = {"after": recall_of(aligned.to(chosen), test, chosen) if len(test) else None}
     if start is not None and len(test):

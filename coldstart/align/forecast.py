@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coldstart.align import train_heads
+from coldstart.align import join_heads, train_heads
 from coldstart.align.settings import HeadTraining
 from coldstart.core.device import choose_device
 from coldstart.core.scratch import scratch_folder
@@ -96,9 +96,11 @@ def repeated(pairs: Pairs, times: int) -> Pairs:
     )
 
 
-def epochs(training: HeadTraining) -> tuple[int, int, int]:
-    """Return the epochs of a fit: at least, usually, at most."""
-    if not training.patience:
-        return training.epochs, training.epochs, training.epochs
-    least = min(training.patience + 1, training.epochs)
-    return least, max(round(USUAL * training.epochs), least), training.epochs
+def epochs(training: HeadTraining, rows: int) -> tuple[float, float, float]:
+    """Return the epochs of a fit on so many items, with those of its inner fits: at least, usually, at most."""
+    inner = 0.0
+    if training.regression:
+        inner = join_heads.FOLDS * min(training.epochs, join_heads.EPOCHS) * min(1, join_heads.MOST_ROWS / max(rows, 1))
+    least = min(training.patience + 1, training.epochs) if training.patience else training.epochs
+    usual = max(round(USUAL * training.epochs), least)
+    return least + inner, usual + inner, training.epochs + inner

@@ -22,8 +22,10 @@ from coldstart.metrics.intervals import FEWEST_COMPARED
 FOLDS = 2
 HELD_OUT = 5
 """One of so many groups is held out whole, and one of so many pictures of the others."""
-MOST_ITEMS = 4_096
-"""Items of the inner fits, a sample by groups: the weights of a space need no more."""
+EPOCHS = 20
+"""Epochs of the inner fits."""
+MOST_ROWS = 16_384
+"""Pictures, and texts, of the inner fits, a sample by groups: the weights of a space need no more."""
 TRAINED = (1.0, 0.7, 0.5, 0.3, 0.0)
 SHIFTS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3)
 """Weights that are tried: of trained heads against regression, and of the shift of known texts against both."""
@@ -70,7 +72,7 @@ def choose_weights(
     Args:
         train: fits trained heads on a part of the pairs.
     """
-    pairs = sampled(pairs, 4 * MOST_ITEMS, 4 * MOST_ITEMS, seed)
+    pairs = sampled(pairs, MOST_ROWS, MOST_ROWS, seed)
     _, groups = np.unique(pairs.groups, return_inverse=True)
     count = int(groups.max()) + 1
     if count < _FEWEST_GROUPS:

@@ -215,7 +215,7 @@ class AlignStage:
         one = epoch_s(pairs, held_out, train, settings.training, self._pipeline.engine.device)
         self.run(store, progress)  # so that the stages after it have heads to be probed with
         fixed = known.load_s + known.text_s * rows + known.rest_s
-        least, usual, most = (fixed + one * count for count in epochs(settings.training))
+        least, usual, most = (fixed + one * count for count in epochs(settings.training, train))
         return least, usual, most
 
     def features(self, store: Store, progress: Progress) -> Features:
