@@ -432,8 +432,8 @@ def test_the_group_align_fits_behaviour_only_where_it_is_named() -> None:
             ["image", "text", "align.text_image", "aligned", "liking", "behaviour", "index"],
             ("text", "aligned"),
         ),
-        ("recommend", None, ["image", "text", FITTED, "behaviour", "index"], ("image", "text")),
-        ("recommend", ["image"], ["image", "text", FITTED, "behaviour", "index"], ("image",)),
+        ("recommend", None, ["image", "title", "text", FITTED, "behaviour", "index"], ("image", "title", "text")),
+        ("recommend", ["image"], ["image", "title", "text", FITTED, "behaviour", "index"], ("image",)),
     ],
 )
 def test_a_pipeline_without_the_stages_gets_them(
