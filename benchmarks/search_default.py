@@ -99,7 +99,7 @@ def measure(shop: Shop, asked: Sequence[Asked], folder: Path, most: int) -> dict
 
     def image_vectors(levels: Vectors) -> dict[str, Vectors]:
         made = {"image": unit(levels[:, :1280]), "clip": clip.project("image", unit(levels[:, :dim]))}  # type: ignore[attr-defined]
-        return made | ({"aligned": project(levels)} if shop.fitted.any() else {})
+        return made | ({"aligned": project(levels)} if project is not None else {})
 
     project = ridge(shop.pictures[shop.fitted], shop.texts[shop.fitted]) if shop.fitted.any() else None
     passports = {"image": look, "clip": clip.passport("text"), "text": starter.passport("text")}
@@ -283,7 +283,7 @@ def fashion() -> tuple[Shop, list[Asked]]:
     for at, sort in enumerate(sorts):
         alike.setdefault(sort, set()).add(at)
     looked = set(np.random.default_rng(0).permutation(len(products))[2000:].tolist())  # constants were chosen on these
-    held = [at for at in np.flatnonzero(~fitted) if at not in looked and len(alike[sorts[at]]) > 1]
+    held = [at for at in np.flatnonzero(~fitted).tolist() if at not in looked and len(alike[sorts[at]]) > 1]
     told = {row["text"]: sorts[at] for at, row in enumerate(products)}
     return shop, [
         Asked(
@@ -308,7 +308,7 @@ def flickr() -> tuple[Shop, list[Asked]]:
     fitted = np.array([part(row["id"], 0.8) for row in photos])
     shop = Shop(rows, looks, texts(first), fitted)
     others = [(at, number) for at in range(len(photos)) for number in (2, 3, 4)]  # constants were chosen on the second
-    about = unit(sum(texts([row["captions"][number] for row in photos]) for number in (2, 3, 4)))
+    about = unit(np.sum([texts([row["captions"][number] for row in photos]) for number in (2, 3, 4)], axis=0))
     cosines = about @ about.T
     np.fill_diagonal(cosines, -1)
     nearest = cosines.argmax(1).tolist()

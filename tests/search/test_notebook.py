@@ -118,7 +118,7 @@ def test_hits_are_a_row_of_cards(picture: str) -> None:
     assert page.tags.count("img") == 1
     assert page.text.count(HOSTILE) == 2
     assert "0.50" in page.text
-    assert "0.2500" in page.text
+    assert "0.25" in page.text
     assert Reader(Hits()._repr_html_()).tags == ["div"]
 
 

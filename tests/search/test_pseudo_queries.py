@@ -45,8 +45,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Published:
     seen = fake.encode_documents(sorts) + 0.3 * fake.encode_documents(colours)
     vectors = {
         "text": fake.encode_documents(titles),
-        "pictures": unit(seen + 0.1 * rng.standard_normal(seen.shape).astype(np.float32)),
-        "noise": unit(rng.standard_normal(seen.shape).astype(np.float32)),
+        "pictures": unit(seen + np.float32(0.1) * rng.standard_normal(seen.shape, np.float32)),
+        "noise": unit(rng.standard_normal(seen.shape, np.float32)),
     }
     ids = [f"item-{n:03d}" for n in range(COUNT)]
     values: dict[str, Any] = {
@@ -121,9 +121,10 @@ def test_a_calibrated_search_weighs_spaces_and_an_old_one_says_that_it_does_not(
     options: dict[str, Any] = {"pictures": ("pictures", "noise"), "top_k": 3}
     query = Query("q", item="item-000")
     notes: list[str] = []
+    told: list[str] = []
     ((_, alike),) = search_many(catalog, encoder_for, [query], notes=notes, **options)
     assert notes == [ALIKE] and set(alike[0].distances) == {"text", "pictures", "noise"}
-    ((_, hits),) = search_many(catalog, encoder_for, [query], calibration=calibration, notes=(told := []), **options)
+    ((_, hits),) = search_many(catalog, encoder_for, [query], calibration=calibration, notes=told, **options)
     assert not told and {hit.item_id for hit in hits} == {"item-024", "item-048", "item-072"}
     assert hits[0].score == pytest.approx(1, abs=0.5)
     ((_, old),) = search_many(catalog, encoder_for, [Query("q", text="blue tea cup")], **options)
