@@ -24,7 +24,8 @@ from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import bootstrap, paired
 from coldstart.search.channel_weights import default_weights
 from coldstart.search.channels import LINES, Channel, Moment, QuerySide, VideoQuery, catalog_channels, score_all
-from coldstart.search.fusion import KnownVideo, evaluate_weights, keep_best
+from coldstart.search.fusion import ChannelVotes, KnownVideo, Votes, evaluate_weights, keep_best
+from coldstart.search.match import EXACT_BELOW
 from coldstart.search.match_calibration import NEUTRAL, VIDEOS, MatchCalibration, calibrate_matching, sample_items
 from coldstart.search.match_service import KEPT, KnownPairs, Matcher, Pairs, gather_pairs
 from coldstart.search.query_vectors import QueryBuilder
@@ -40,6 +41,8 @@ COVER = 4.0
 """Weight of the view of the video that is laid over a product, less the mean of the products, where that has 1."""
 
 DEFAULT = "default"
+
+_AT_ONCE = 1 << 26  # votes in memory at a time: 256 MiB
 
 
 def evaluate_match(matcher: Matcher, pairs: Pairs | None = None, *, clips: int = CLIPS) -> dict[str, Any]:
@@ -100,10 +103,17 @@ def _made(matcher: Matcher, builder: QueryBuilder, clips: int) -> dict[str, Any]
     catalog = builder.catalog
     channels = catalog_channels(catalog, [side for query, _ in made for side in query.sides], builder.inputs)
     condition = catalog.condition(kind="product")
+    count = catalog.count(condition)
+    step = max(1, _AT_ONCE // max(1, count * FRAMES * SHOWN * len(builder.inputs)))
     known = []
-    for query, right in made:  # one by one: their votes over all products are large
-        own = score_all(catalog, [query], channels, calibration, condition, exact=True)[0]
-        known.append(known_video(query.name, own.item_ids, own.votes, right))
+    for start in range(0, len(made), step):
+        part = made[start : start + step]
+        asked = [query for query, _ in part]
+        scored = score_all(catalog, asked, channels, calibration, condition, exact=count <= EXACT_BELOW)
+        known += [
+            known_video(query.name, own.item_ids, own.votes, right)
+            for (query, right), own in zip(part, scored, strict=True)
+        ]
     gathered = KnownPairs(channels, calibration, known, [query.name for query, _ in made], 0, 0, True)
     return {"name": "made", **compare_spaces(gathered)}
 
@@ -214,10 +224,8 @@ class _Lines:
         return found
 
 
-def known_video(name: str, item_ids: Sequence[str], votes: Any, right: frozenset[str]) -> KnownVideo:
+def known_video(name: str, item_ids: Sequence[str], votes: Votes, right: frozenset[str]) -> KnownVideo:
     """Keep the best candidates of a video whose products are known."""
-    from coldstart.search.fusion import ChannelVotes
-
     best = keep_best(votes, KEPT)
     places = [place for place, at in enumerate(best.tolist()) if item_ids[at] in right]
     kept = [None if one is None else ChannelVotes(one.values[:, best], one.in_turn) for one in votes]
