@@ -45,7 +45,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Published:
     seen = fake.encode_documents(sorts) + 0.3 * fake.encode_documents(colours)
     vectors = {
         "text": fake.encode_documents(titles),
-        "pictures": unit(seen + np.float32(0.1) * rng.standard_normal(seen.shape, np.float32)),
+        "pictures": unit(seen + np.float32(0.03) * rng.standard_normal(seen.shape, np.float32)),
         "noise": unit(rng.standard_normal(seen.shape, np.float32)),
     }
     ids = [f"item-{n:03d}" for n in range(COUNT)]
