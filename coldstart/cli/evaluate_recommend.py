@@ -147,6 +147,8 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         output.note(
             f"{columns[4]}: {first} among the others, which have {most['relevant']:,} of the {of['relevant']:,} pairs"
         )
+        if name != next(iter(counts["sets"])):  # the page and the other files have every set
+            continue
         output.line(f"\n{popularity_title(known, name)}")
         if known["popularity"][name]:
             columns, rows = popularity_rows(known, name, compared_methods(known, name))

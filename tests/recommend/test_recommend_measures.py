@@ -100,20 +100,23 @@ def test_the_most_liked_leave_answers_and_lists() -> None:
 def test_liked_items_are_grouped_by_their_likes() -> None:
     likes = np.concatenate([np.zeros(50), np.full(40, 9), np.arange(1, 61)]).astype(np.int64)
     groups = robust.popularity_groups(likes)
-    assert [(one.least, one.most, len(one.places)) for one in groups] == [(1, 9, 34), (9, 27, 33), (28, 60, 33)]
+    assert [(one.least, one.most, len(one.places)) for one in groups] == [(1, 9, 49), (10, 60, 51)]
     assert sum(one.likes for one in groups) == likes.sum()
     assert robust.popularity_groups(likes[:92]) == []  # 42 liked items, too few for two groups
-    found = [likes.astype(np.float64), np.where(likes >= 28, likes, 0).astype(np.float64)]
+    wide = robust.popularity_groups(np.arange(1, 431))
+    assert [len(one.places) for one in wide] == [43] * 10
+    assert (wide[0].least, wide[-1].most) == (1, 430)
+    found = [likes.astype(np.float64), np.where(likes >= 10, likes, 0).astype(np.float64)]
     every, popular = robust.found_shares(found, groups, likes, draws=200, seed=0)
-    assert [one.value for one in every] == [1, 1, 1] and [one.value for one in popular] == [0, 0, 1]
-    assert popular[2].low == popular[2].high == 1
+    assert [one.value for one in every] == [1, 1] and [one.value for one in popular] == [0, 1]
+    assert popular[1].low == popular[1].high == 1
 
 
 def test_an_interval_of_found_likes_is_over_items() -> None:
     likes = np.full(60, 10, np.int64)
     groups = robust.popularity_groups(likes)
     half = np.where(np.arange(60) % 2, 10.0, 0.0)
-    ((first, _),) = robust.found_shares([half], groups, likes, draws=2000, seed=0)
-    deviation = (0.25 / 30) ** 0.5
+    ((first,),) = robust.found_shares([half], groups, likes, draws=2000, seed=0)
+    deviation = (0.25 / 60) ** 0.5
     assert first.value == 0.5
     assert first.high - first.low == pytest.approx(2 * 1.96 * deviation, rel=0.1)

@@ -191,8 +191,8 @@ def average_seeds(found: Sequence[MethodResult]) -> MethodResult:
     }
     audience = np.mean([one.audience for one in found], axis=0)
     seconds = float(np.mean([one.fit_s for one in found]))
-    means = [mean_of(field) for field in ("values", "parts", "rest_values", "rest_parts", "lists")]
-    return MethodResult(*means, audience, spread, seconds)
+    means = {field: mean_of(field) for field in ("values", "parts", "rest_values", "rest_parts", "lists")}
+    return MethodResult(**means, audience=audience, spread=spread, fit_s=seconds)
 
 
 def _list_measures(

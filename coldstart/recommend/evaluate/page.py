@@ -359,7 +359,7 @@ def _cell(text: Any) -> str:
 def terminal_table(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequence[list[str]]]:
     """Build headers and rows of the short table of a terminal."""
     first, second = known["headline"]
-    headers = ["method", first, second, "less reference", _without_most_liked(known, name), "coverage", "diversity"]
+    headers = ["method", first, second, "less reference", _without_most_liked(known, name), "coverage"]
     headers += ["new items shown"] if name == "all" else []
     headers += ["audience"] if name == "cold" else []
     rows = []
@@ -367,7 +367,7 @@ def terminal_table(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequ
         cells, lists = own["sets"][name], own["lists"][name]
         row = [own["title"], *(f"{_number(cells[key]['value'])} ({_interval(cells[key])})" for key in (first, second))]
         row += [_difference(cells[first].get("difference")), _rest(own, name, first)]
-        row += [_number(lists["coverage"]), _number(lists["diversity"])]
+        row += [_number(lists["coverage"])]
         row += [_share(lists["cold"])] if name == "all" else []
         row += [_number((own["audience"] or {}).get("value"))] if name == "cold" else []
         rows.append(row)

@@ -196,7 +196,8 @@ def _rest(
     values = np.stack([one.rest_values[name][measure][kept] for one, measure in columns], axis=1)
     parts = np.stack([one.rest_parts[name][measure] for one, measure in columns], axis=1)
     drawn = resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
-    names, found = list(results), {}
+    names = list(results)
+    found: dict[str, dict[str, Any]] = {}
     for place, method in enumerate(names):
         found[method] = {}
         for at, measure in enumerate(headline):
@@ -220,7 +221,7 @@ def _most_liked(name: str, data: EvaluationData, task: Task) -> dict[str, Any]:
 
 def _likes(task: Task, name: str) -> NDArray[np.int64]:
     """Count the relevant pairs of each item in a candidate set, int64 [I]."""
-    return np.diff(task.relevant_in(name).tocsc().indptr).astype(np.int64)
+    return np.asarray(np.diff(task.relevant_in(name).tocsc().indptr), np.int64)
 
 
 def _found(

@@ -66,18 +66,27 @@ class PopularityGroup:
 def popularity_groups(likes: NDArray[np.int64]) -> list[PopularityGroup]:
     """Group the liked items into tenths by their likes, int64 [I], the least liked first.
 
-    Groups are fewer where tenths would be of fewer than `FEWEST_COMPARED` items, and none where there are not enough
-    items for two.
+    Items of equally many likes are in one group. Groups are of `FEWEST_COMPARED` items or more, and so may be fewer;
+    none where there are not enough items for two.
     """
     liked = np.flatnonzero(likes > 0)
-    count = min(_GROUPS, len(liked) // FEWEST_COMPARED)
-    if count < 2:
+    if len(liked) < 2 * FEWEST_COMPARED:
         return []
-    order = liked[np.argsort(likes[liked], kind="stable")]
-    return [
-        PopularityGroup(int(likes[own[0]]), int(likes[own[-1]]), own, int(likes[own].sum()))
-        for own in np.array_split(order, count)
-    ]
+    least = max(FEWEST_COMPARED, len(liked) // _GROUPS)
+    ends: list[int] = []
+    left = 0
+    for value, items in zip(*np.unique(likes[liked], return_counts=True), strict=True):
+        left += int(items)
+        if left >= least:
+            ends.append(int(value))
+            left = 0
+    ends[-1:] = [int(likes.max())]  # the most liked, where too few are left for a group
+    groups = np.searchsorted(ends, likes[liked])
+    found = []
+    for place in range(len(ends)):
+        own = liked[groups == place]
+        found.append(PopularityGroup(int(likes[own].min()), int(likes[own].max()), own, int(likes[own].sum())))
+    return found
 
 
 @dataclass(frozen=True)
