@@ -333,7 +333,8 @@ def _row(
     value, was, change = (part[side][measure] for side in ("after", "before", "difference"))
     gallery = found["gallery"]
     learnt = ", trained on" if found["by_heart"] and claim.endswith(", seen") else ""
-    queries = f"{part['n']} queries of {part['groups']} groups{learnt}"
+    few = ", too few to judge" if part["n"] < found["fewest"] else ""
+    queries = f"{part['n']} queries of {part['groups']} groups{learnt}{few}"
     return Row(
         f"{claim}, R@{measure.rpartition('_')[2]}",
         f"{queries}; {gallery['pictures']} pictures, {gallery['texts']} titles",
