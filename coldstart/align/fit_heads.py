@@ -40,6 +40,8 @@ def fit_heads(
 ) -> FitResult:
     """Train heads on the `train` part, stop by `valid`, and evaluate on `test`.
 
+    The regression beside them is fitted on `train` and `valid`.
+
     Args:
         parts: places of items by the part of the split.
         start: the heads to start from; None for random ones.
@@ -81,7 +83,8 @@ def fit_heads(
 
         with progress.meter(f"{name}: weights of what is new", None):
             choice = join_heads.choose_weights(train, names, short, dim=training.dim, seed=training.seed)
-            aligned = join_heads.fit_joined(train, trained, names, choice.weights, dim=training.dim, seed=training.seed)
+            known = pairs.take(np.concatenate([parts["train"], parts["valid"]]))  # there is nothing to stop by
+            aligned = join_heads.fit_joined(known, trained, names, choice.weights, dim=training.dim, seed=training.seed)
         joined = {"joined": {**asdict(choice.weights), **choice.found}}
     recall = {"after": recall_of(aligned.to(chosen), test, chosen) if len(test) else None}
     if start is not None and len(test):
