@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coldstart.core.pipeline import Pipeline
+from coldstart.errors import ColdstartError
 from coldstart.evaluation.capability import Context
 from coldstart.evaluation.rows import Baseline, Row, interval_of, judged
+from coldstart.metrics.intervals import FEWEST_COMPARED
+
+if TYPE_CHECKING:
+    from coldstart.recommend.evaluate import EvaluateSettings
 
 METHODS = ("random", "content_mean", "chosen")
 """Methods of `evaluate recommend` that are compared: two baselines, and what `finetune behaviour` would choose."""
@@ -34,9 +39,25 @@ def recommend_rows(context: Context) -> list[Row]:
         return [Row("recommend", question, why=f"{why}: `{command}`", command=command)]
     pipeline = _within(context.pipeline, QUICK_S) if context.quick else context.pipeline
     settings = EvaluateSettings(methods=METHODS, seeds=1 if context.quick else 5, check=False)
-    report = evaluate_store(context.store, pipeline, context.progress, settings=settings)
+    split = _split(context, pipeline, settings)
+    report = evaluate_store(context.store, pipeline, context.progress, split=split, settings=settings)
     found = context.details["recommend"] = report.to_dict()
-    return _recommend_rows(found, context.command(f"evaluate recommend --methods {','.join(METHODS)}"))
+    how = "" if split == "time" else f" --split {split}"
+    return _recommend_rows(found, context.command(f"evaluate recommend{how} --methods {','.join(METHODS)}"))
+
+
+def _split(context: Context, pipeline: Pipeline, settings: EvaluateSettings) -> str:
+    """Choose the split: by time, as it happened; where too few likes are of new items, items drawn as if new."""
+    from coldstart.core.progress import SilentProgress
+    from coldstart.recommend.evaluate.workspace import evaluate_store
+
+    try:
+        tried = evaluate_store(
+            context.store, pipeline, SilentProgress(), settings=replace(settings, methods=METHODS[:1], seeds=1)
+        )
+    except ColdstartError:  # no item came late enough
+        return "items"
+    return "items" if next(iter(tried.counts["sets"].values()))["relevant"] < FEWEST_COMPARED else "time"
 
 
 def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
@@ -46,7 +67,12 @@ def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
         return [Row("recommend", question, verdict="failed", why=found["left_out"].get("chosen", ""), command=command)]
     name = next(iter(found["counts"]["sets"]))
     counts, own = found["counts"]["sets"][name], methods["chosen"]["sets"][name]
-    measure = headline[0]
+    size = int(headline[0].partition("@")[2])
+    is_share = counts["candidates"] > size  # else a list has all of them
+    measure = headline[0] if is_share else headline[1]
+    statement = f"Of the new items that a user likes later, his list of {size} has"
+    if not is_share:
+        statement = "New items that a user likes later are ranked with"
     split = f"split by {found['split']['kind']}, digest {found['split']['digest']}"
     fits = f"{split}: fits see nothing of the {counts['candidates']:,} new items, which `evaluate recommend` checks too"
     traces = found["count_attributes"]["lines"] if found["count_attributes"] else []
@@ -62,7 +88,7 @@ def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
                     "recommend",
                     f"{question}, of {counts['candidates']:,} new ones"
                     + ("" if is_reference else ", more often than by chance"),
-                    f"Of the new items that a user likes later, his list of {measure.partition('@')[2]} has",
+                    statement,
                     measure,
                     counts["relevant"],
                     "likes",
@@ -73,15 +99,18 @@ def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
                         interval_of(methods[other]["sets"][name][measure]),
                     ),
                     interval_of(own[measure]["difference"]) if is_reference else None,
+                    is_share=is_share,
                     method=method,
                     command=command,
                 )
             )
         )
-    return rows + _rest_rows(found, name, measure, method, command)
+    return rows + _rest_rows(found, name, measure, statement, method, command)
 
 
-def _rest_rows(found: Mapping[str, Any], name: str, measure: str, method: str, command: str) -> list[Row]:
+def _rest_rows(
+    found: Mapping[str, Any], name: str, measure: str, statement: str, method: str, command: str
+) -> list[Row]:
     """Read the same without the few most liked items, which may carry most of the figure."""
     most = found["most_liked"].get(name)
     own, other = (
@@ -95,8 +124,8 @@ def _rest_rows(found: Mapping[str, Any], name: str, measure: str, method: str, c
         judged(
             Row(
                 "recommend",
-                f"The same without the {most['items']} most liked, which have {most['share']:.0%} of the likes",
-                "Without the most liked new items, of the others that a user likes later his list has",
+                f"The same without the {len(most['items'])} most liked, which have {most['share']:.0%} of the likes",
+                f"Without the most liked: {statement[0].lower()}{statement[1:]}",
                 measure,
                 most["relevant"],
                 "likes",
@@ -104,6 +133,7 @@ def _rest_rows(found: Mapping[str, Any], name: str, measure: str, method: str, c
                 interval_of(value),
                 Baseline("by content alone", interval_of(baseline)) if baseline else None,
                 interval_of(difference) if difference and found["reference"] == "content_mean" else None,
+                is_share=measure.startswith("recall"),
                 method=method,
                 command=command,
             )

@@ -82,7 +82,8 @@ class Row:
         value = f"{value} of 100" if self.is_share else f"{self.measure} {value}"
         between = f"({self._shown(self.value.low)} to {self._shown(self.value.high)})"
         other = f"; {self.baseline.name} {self._shown(self.baseline.interval.value)}" if self.baseline else ""
-        why = f" ({self.why})" if self.verdict == "few" and self.groups is not None else ""
+        told = self.verdict == "level" or (self.verdict == "few" and self.groups is not None)
+        why = f" ({self.why})" if self.why and told else ""
         return f"{self.statement} {value} {between}, n = {self.n:,} {self.of}{other}: {words}{why}"
 
     def _shown(self, value: float) -> str:
@@ -123,7 +124,9 @@ def judged(row: Row) -> Row:
         low, high = 0.0, 0.0
     if row.fewer_is_better:
         low, high = -high, -low
-    return replace(row, verdict="better" if low > 0 else "worse" if high < 0 else "level")
+    verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "level"
+    overlap = verdict == "level" and row.difference is None and row.baseline is not None
+    return replace(row, verdict=verdict, why="the two intervals overlap" if overlap else row.why)
 
 
 def exactly(value: float) -> Interval:

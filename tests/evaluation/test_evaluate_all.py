@@ -132,18 +132,23 @@ def test_made_copies_are_found_and_others_are_not(catalogue: coldstart.Workspace
 @pytest.mark.slow
 def test_figures_are_those_of_the_separate_commands(tmp_path: Path) -> None:
     shop = behaviour_shop.shop(tmp_path)
-    found = {row.baseline.name: row for row in shop.evaluate_all(only=["recommend"]).rows if row.baseline}
-    alone = shop.evaluate_recommend(methods=behaviour.METHODS).to_dict()
+    content, chance, rest = shop.evaluate_all(only=["recommend"]).rows
+    assert "evaluate recommend --split items --methods" in content.command  # by time five likes are of new items
+    alone = shop.evaluate_recommend(split="items", methods=behaviour.METHODS).to_dict()
     name = next(iter(alone["counts"]["sets"]))
-    values = {method: alone["methods"][method]["sets"][name]["recall@20"] for method in behaviour.METHODS}
-    row = found["by content alone"]
+    values = {method: alone["methods"][method]["sets"][name]["ndcg@20"] for method in behaviour.METHODS}
+    row = content
     assert row.value == Interval(*(values["chosen"][key] for key in ("value", "low", "high")))
     assert row.baseline is not None
     assert row.baseline.interval.value == values["content_mean"]["value"]
     assert row.difference is not None
     assert row.difference.value == values["chosen"]["difference"]["value"]
     assert row.n == alone["counts"]["sets"][name]["relevant"]
-    assert found["in random order"].value == row.value
+    assert chance.baseline is not None
+    assert chance.value == row.value
+    assert chance.baseline.interval.value == values["random"]["value"]
+    assert rest.question.startswith("The same without the 5 most liked, which have ")
+    assert rest.n == alone["most_liked"][name]["relevant"]
 
     fitted = shop.evaluate_all(only=["behaviour"]).rows[0]
     report = shop._store.artifacts.newest("align.behaviour")

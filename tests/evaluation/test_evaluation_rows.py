@@ -60,7 +60,7 @@ def test_fewer_than_thirty_queries_or_groups_of_them_are_too_few(n: int, groups:
 def test_a_sentence_has_value_interval_count_baseline_and_verdict() -> None:
     assert judged(ROW).sentence == (
         "Search by photo finds the right product first in 62 of 100 (54 to 70), n = 803 photos; the best single space "
-        "60: level with the baseline"
+        "60: level with the baseline (the two intervals overlap)"
     )
     score = judged(replace(ROW, is_share=False, statement="Lists rank with", measure="ndcg@20", baseline=None))
     assert score.sentence == "Lists rank with ndcg@20 0.620 (0.540 to 0.700), n = 803 photos: level with the baseline"
