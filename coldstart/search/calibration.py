@@ -195,7 +195,8 @@ def fit_kind(
         background: space -> unit vectors float32 [N, D] of items from all over the catalogue, NaN for none.
         means: as `catalogue_means` gives them.
         apart: spaces that are searched by name only, and so weigh nothing beside the others.
-        trusted: spaces that weigh alike before any query is seen, and the others nothing; by default all.
+        trusted: spaces that weigh by what they are worth alone where queries do not tell, and the others nothing; by
+            default all.
     """
     spaces = tuple(sorted(queries.vectors))
     usable = np.flatnonzero((queries.right & ~queries.out).any(1))
@@ -216,15 +217,16 @@ def fit_kind(
         expected.append(float(sums.mean()) if found.any() else 0.0)
     stacked = np.stack(scores)
     counted = right | other
+    alone = np.array(
+        [fit_weights(stacked[place : place + 1], right, counted, np.ones(1))[0] for place in range(len(spaces))]
+    )
     weights = np.zeros(len(spaces))
     together = [place for place, space in enumerate(spaces) if space not in apart] or list(range(len(spaces)))
-    prior = np.array([float(trusted is None or spaces[place] in trusted) for place in together])
-    weights[together] = fit_weights(stacked[together], right, counted, prior if prior.any() else np.ones(len(prior)))
-    alone = [
-        float(fit_weights(stacked[place : place + 1], right, counted, np.ones(1))[0]) for place in range(len(spaces))
-    ]
+    prior = np.array([alone[place] * (trusted is None or spaces[place] in trusted) for place in together])
+    prior = prior / prior.max() if prior.any() else np.ones(len(prior))
+    weights[together] = fit_weights(stacked[together], right, counted, prior)
     if trusted is not None:
-        weights = np.maximum(weights, _beside(spaces, np.asarray(alone), trusted, apart))
+        weights = np.maximum(weights, _beside(spaces, alone, trusted, apart))
     elif len(usable) >= MANY:
         weights = _best_alone(stacked, weights, right, counted)
     return KindCalibration(
@@ -232,7 +234,7 @@ def fit_kind(
         np.asarray(deviation),
         np.asarray(expected),
         weights,
-        np.asarray(alone),
+        alone,
         len(usable),
         queries.made_of,
     )
@@ -295,7 +297,7 @@ def fit_weights(
     Args:
         standardised: [S, Q, N]; NaN, for an item that lacks a space, counts as 0, the average.
         right, counted: bool [Q, N]; of each query one or more are right.
-        prior: [S], 1 or 0.
+        prior: [S], such as what each space is worth alone, not negative.
     """
     from scipy.optimize import minimize
 

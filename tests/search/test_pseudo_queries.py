@@ -43,10 +43,11 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Published:
     sorts, colours = [SORTS[n % 8] for n in range(COUNT)], [COLOURS[n // 8 % 3] for n in range(COUNT)]
     titles = [f"{colour} {sort} model {n * 7919}" for n, (sort, colour) in enumerate(zip(sorts, colours, strict=True))]
     seen = fake.encode_documents(sorts) + 0.3 * fake.encode_documents(colours)
+    drawn = np.asarray(rng.standard_normal(seen.shape), np.float32)
     vectors = {
         "text": fake.encode_documents(titles),
-        "pictures": unit(seen + np.float32(0.03) * rng.standard_normal(seen.shape, np.float32)),
-        "noise": unit(rng.standard_normal(seen.shape, np.float32)),
+        "pictures": unit(seen + np.float32(0.03) * drawn),
+        "noise": unit(drawn[::-1]),
     }
     ids = [f"item-{n:03d}" for n in range(COUNT)]
     values: dict[str, Any] = {
