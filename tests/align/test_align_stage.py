@@ -75,6 +75,7 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     assert artifact is not None
     assert artifact.report["parts"] == {"test": 22, "valid": 0, "train": 78, "seen": 0}
     assert artifact.report["recall_at_10"]["after"] > 0.8  # by chance 10 of 22, 0.45
+    assert 0 <= artifact.report["joined"]["trained"] <= 1 and artifact.report["joined"]["queries"]["unseen"] > 0
     features = align_of(workspace).features(workspace._store, _Silent())
     held_out = [item for item, side in zip(features.item_ids, features.split, strict=True) if side == "test"]
     titles = {item: f"{item.partition('-')[0]} hat with {item.partition('-')[2]} shoes" for item in held_out}
