@@ -93,6 +93,11 @@ class MatchCalibration:
             total, count = total - own, count - 1
         return np.asarray((total + SHRINK * self.products[space]) / (count + SHRINK), np.float32)
 
+    def is_of(self, catalog: Published) -> bool:
+        """Tell whether its vectors are of the catalogue's spaces; one from a stranger's workspace may not be."""
+        dims = {space: Passport.from_json(text).dim for space, text in catalog.passports.items()}
+        return all(dims.get(space) == len(mean) for space, mean in self.products.items())
+
     def to_bytes(self) -> bytes:
         """Serialise as JSON."""
         found = {

@@ -193,7 +193,9 @@ class Matcher:
         key = key_of_calibration(builder.catalog, whole.inputs)
         stored = self.store.artifacts.newest(CALIBRATION)
         if stored is not None and stored.key == key:
-            return MatchCalibration.from_bytes(stored.files()[CALIBRATION_FILE])
+            found = MatchCalibration.from_bytes(stored.files().get(CALIBRATION_FILE, b""))
+            if found.is_of(builder.catalog):
+                return found
         made = calibrate_matching(builder.catalog, whole.inputs, self.encoder_of_words)
         with suppress(ColdstartError, OSError), self.store.lock():  # a run is going on, or the workspace is only read
             self.store.artifacts.save(CALIBRATION, key, {CALIBRATION_FILE: made.to_bytes()}, {"queries": made.queries})

@@ -341,7 +341,8 @@ def test_a_calibration_finds_the_space_that_tells_products_apart(tmp_path: Path)
     np.testing.assert_allclose(found.products["sharp"], sharp[:30].mean(0), atol=1e-6)
     np.testing.assert_allclose(found.videos["sharp"], sharp[30:].mean(0), atol=1e-6)
     read = MatchCalibration.from_bytes(found.to_bytes())
-    assert read.misses == found.misses and read.video_count == 12
+    assert read.misses == found.misses and read.video_count == 12 and read.is_of(made.catalog)
+    assert not MatchCalibration({"sharp": np.zeros(3, np.float32)}).is_of(made.catalog)
     np.testing.assert_allclose(read.products["flat"], found.products["flat"], atol=1e-6)
 
 
