@@ -67,7 +67,7 @@ def raising(error: Exception) -> Callable[[Context], list[Row]]:
 @pytest.fixture
 def one(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Puts one capability in the place of `copies`."""
-    yield lambda capability: monkeypatch.setitem(workspace.CAPABILITIES, "copies", capability)  # type: ignore[arg-type]
+    yield lambda capability: monkeypatch.setitem(workspace.CAPABILITIES, "copies", capability)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,8 @@ def context(rows: list[dict[str, Any]], evidence: list[dict[str, Any]] | None = 
     tables = {"items": pa.Table.from_pylist(rows), "evidence": pa.Table.from_pylist(evidence or [])}
     store: Any = SimpleNamespace(uri="w", read=lambda name, columns, **_: tables[name].select(columns), has=tables.get)
     pipeline: Any = SimpleNamespace(of_kind=lambda kind: [SimpleNamespace(name="evidence", settings=None)])
-    made: Any = Context(store, pipeline, SilentProgress(), *[None] * 3, Limits(), **changes)  # type: ignore[arg-type]
+    nothing: Any = None
+    made: Any = Context(store, pipeline, SilentProgress(), nothing, nothing, nothing, Limits(), **changes)
     made.__dict__["state"] = SimpleNamespace(stage=lambda name: SimpleNamespace(table="evidence"))
     return made
 
@@ -274,7 +275,9 @@ def test_an_index_is_held_against_the_target_of_the_settings() -> None:
     )
     object.__setattr__(made, "published", lambda: published)
     (row,) = retrieval.index_rows(made)
-    assert (row.n, row.verdict, row.value and row.value.value) == (200, "worse", pytest.approx(0.95))
+    assert (row.n, row.verdict) == (200, "worse")
+    assert row.value is not None
+    assert row.value.value == pytest.approx(0.95)
     object.__setattr__(made, "quick", True)
     assert retrieval.index_rows(made)[0].n == 100
 
