@@ -105,8 +105,11 @@ def match_rows(context: Context) -> list[Row]:
 
 
 _CLIPS = {
-    "known": ("in the videos of the packaged sample, whose products are known", "A video's products, in videos,"),
-    "made": ("in clips made of the catalogue's own vectors, two products each", "A video's products, in made clips,"),
+    "known": (
+        "in the videos of the packaged sample, whose products are known",
+        "Products that the sample's videos show",
+    ),
+    "made": ("in clips made of the catalogue's own vectors, two products each", "Products of made clips"),
 }
 """Sort of videos -> words of the question, and beginning of the statement."""
 
