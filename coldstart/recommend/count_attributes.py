@@ -183,12 +183,13 @@ def check_fit(
     share: float,
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
+    are_used: bool = False,
 ) -> dict[str, Any] | None:
     """Find such attributes in the training data of a fit, and measure what rests on them on one fold of its items.
 
     Args:
         interactions: rows over the items of the content; groups: of the items, int64 [I]; share: that is held out.
-        weights: see `find_count_attributes`.
+        weights: see `find_count_attributes`; are_used: see `describe_count_attributes`.
 
     Returns:
         See `to_dict`.
@@ -200,21 +201,31 @@ def check_fit(
     try:
         fold = next(folds(interactions, liked, groups, count=1, share=share, seed=seed))
     except NothingToLearn:
-        return to_dict(found, None)
+        return to_dict(found, None, are_used)
     histories = fold.train.positive(min_weight).matrix()[fold.users]
     gain = gain_share(fold.train, content, found, fold.held, histories, fold.relevant, min_weight=min_weight, seed=seed)
-    return to_dict(found, gain)
+    return to_dict(found, gain, are_used)
 
 
-def describe_count_attributes(found: Sequence[CountAttribute], gain: GainShare | None) -> list[str]:
-    """Describe attributes and what rests on them, in sentences; [] where there are none."""
+def describe_count_attributes(
+    found: Sequence[CountAttribute], gain: GainShare | None, are_used: bool = False
+) -> list[str]:
+    """Describe attributes and what rests on them, in sentences; [] where there are none.
+
+    Args:
+        are_used: whether fits learn from them all the same.
+    """
     if not found:
         return []
     is_one = len(found) == 1
     count, it = ("an attribute counts", "it") if is_one else (f"{len(found)} attributes count", "them")
+    it_is = "it is" if is_one else "they are"
+    step = (
+        f"leave {it} out of the table" if are_used else f"so {it_is} left out (`count_attributes: true` takes {it} in)"
+    )
     lines = [
         f"{count} interactions: {'; '.join(_described(one) for one in found)}. A new item has none yet, and what the "
-        f"catalogue says was counted after the fact: leave {it} out of the table"
+        f"catalogue says was counted after the fact: {step}"
     ]
     if gain is None:
         return [*lines, f"what rests on {it} cannot be measured: too few items or likes can be held out"]
@@ -231,14 +242,14 @@ def describe_count_attributes(found: Sequence[CountAttribute], gain: GainShare |
     ]
 
 
-def to_dict(found: Sequence[CountAttribute], gain: GainShare | None) -> dict[str, Any] | None:
+def to_dict(found: Sequence[CountAttribute], gain: GainShare | None, are_used: bool = False) -> dict[str, Any] | None:
     """Convert to plain values; None where there are no such attributes."""
     if not found:
         return None
     return {
         "attributes": [asdict(one) for one in found],
         "gain": None if gain is None else asdict(gain),
-        "lines": describe_count_attributes(found, gain),
+        "lines": describe_count_attributes(found, gain, are_used),
     }
 
 

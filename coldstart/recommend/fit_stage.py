@@ -182,19 +182,22 @@ class BehaviourFitStage:
         return TrainingData(content, keys, read.over(content.item_ids), likes)
 
     def _fit(self, store: Store, training: TrainingData, progress: Progress) -> tuple[int, list[str]]:
-        from coldstart.recommend.count_attributes import check_fit
+        from coldstart.recommend.count_attributes import check_fit, find_count_attributes, without_attributes
         from coldstart.recommend.model.fitted import to_files
         from coldstart.recommend.model.selection import count_steps, select_model
 
         content = training.content
         settings = replace(self._settings.selection(), min_weight=training.likes.min_weight)
         groups = content_groups(content, self._settings.near_duplicates)
+        counts = training.interactions.counts()
+        traces = find_count_attributes(content, counts, settings.weights) if settings.labels else []
+        learnt = content if self._settings.count_attributes else without_attributes(content, traces)
         with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
             selected = select_model(
-                training.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
+                training.interactions, learnt, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
             )
         counted = None
-        if self._settings.labels:
+        if traces:
             counted = check_fit(
                 training.interactions,
                 content,
@@ -203,6 +206,7 @@ class BehaviourFitStage:
                 share=self._settings.valid_share,
                 weights=settings.weights,
                 seed=settings.seed,
+                are_used=self._settings.count_attributes,
             )
         keys = [training.keys[item] for item in content.item_ids]
         rows = InteractionTable(store).digest(end=self._end)
@@ -274,8 +278,8 @@ def _details(fit: Artifact) -> list[str]:
         f"likes: {report['likes']}",
         f"content: {weights}",
         f"budget: {budget['estimated']:,.0f} of {budget['seconds']:,.0f} processor seconds (budget_s), as estimated "
-        f"from the sizes, so that the same data give the same fit; {budget['trials']} trials of weights{left_out}; it took "
-        f"{report['seconds']:,.0f} s",
+        f"from the sizes, so that the same data give the same fit; {budget['trials']} trials of weights{left_out}; it "
+        f"took {report['seconds']:,.0f} s",
         *(f"warning: {line}" for line in (report["count_attributes"] or {"lines": ()})["lines"]),
     ]
 

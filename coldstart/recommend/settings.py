@@ -40,6 +40,8 @@ class Settings(Section):
     """Strength of whitening of all spaces, 0 for none; by default selected for each on the held-out items."""
     labels: bool = True
     """Use category, tags and attributes of the record, too."""
+    count_attributes: bool = False
+    """Also learn from attributes that count interactions, such as a number of ratings, which a new item lacks."""
     teacher: Literal["als", "bpr", "pure_svd"] = "als"
     """Collaborative filtering whose vectors mappers are fitted to."""
     dim: int = Field(default=64, ge=2)
@@ -91,6 +93,8 @@ class Settings(Section):
         left_out = {"spaces", "until", "min_items", "min_users"}
         if self.budget_s == Settings.model_fields["budget_s"].default:
             left_out.add("budget_s")  # fits of earlier versions, which had none, keep their key
+        if not self.count_attributes:
+            left_out.add("count_attributes")
         return {**self.model_dump(mode="json", exclude=left_out), "until_s": self.until_s}
 
 

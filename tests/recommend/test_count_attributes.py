@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from behaviour_world import World, world
 
+from coldstart.core.likes import find_likes
+from coldstart.core.progress import SilentProgress
+from coldstart.errors import NothingToLearn
 from coldstart.recommend.count_attributes import (
     CountAttribute,
     check_fit,
@@ -19,8 +22,9 @@ from coldstart.recommend.count_attributes import (
 )
 from coldstart.recommend.evaluate import EvaluateSettings, evaluate
 from coldstart.recommend.evaluate.page import markdown, recommend_html
-from coldstart.recommend.fit_stage import _details
+from coldstart.recommend.fit_stage import BehaviourFitStage, TrainingData, _details
 from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +137,10 @@ def test_the_words_of_several() -> None:
     assert describe_count_attributes(found, None)[0] == (
         "2 attributes count interactions: attributes.views (by its name; too few items to correlate); tags "
         "'bestseller' (by its name; rank correlation +0.50 with their users in training, 40 items). A new item has "
-        "none yet, and what the catalogue says was counted after the fact: leave them out of the table"
+        "none yet, and what the catalogue says was counted after the fact: so they are left out (`count_attributes: "
+        "true` takes them in)"
     )
+    assert describe_count_attributes(found, None, are_used=True)[0].endswith(": leave them out of the table")
 
 
 def test_a_fit_of_behaviour_says_what_rests_on_a_count(small: World) -> None:
@@ -153,3 +159,39 @@ def test_a_fit_of_behaviour_says_what_rests_on_a_count(small: World) -> None:
     weights["labels.attributes.n_ratings"] = 0.5
     assert len(find_count_attributes(content, small.interactions.counts(), weights)) == 1
     assert check_fit(small.interactions, small.content, min_weight=None, groups=each, share=0.3) is None
+
+
+@pytest.mark.slow
+def test_an_evaluation_fits_without_counts_unless_they_are_wanted(small: World) -> None:
+    content = with_attributes(small, {"n_ratings": small.interactions.counts().tolist()})
+    settings = EvaluateSettings(methods=("ridge",), draws=200, check=False, seeds=1)
+
+    def recall(own: Content, **changes: Any) -> float:
+        found = evaluate(small.interactions, own, "items", replace(settings, **changes)).to_dict()
+        return float(found["methods"]["ridge"]["sets"]["cold"]["recall@20"]["value"])
+
+    plain = recall(small.content)
+    assert recall(content) == plain
+    assert recall(content, count_attributes=True) != plain
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_fit_of_behaviour_learns_from_no_counts_unless_they_are_wanted(
+    small: World, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    content = with_attributes(small, {"n_ratings": small.interactions.counts().tolist()})
+    given: list[Content] = []
+
+    def select(rows: Any, own: Content, *more: Any, **named: Any) -> None:
+        given.append(own)
+        raise NothingToLearn("the test ends here")
+
+    monkeypatch.setattr("coldstart.recommend.model.selection.select_model", select)
+    pipeline: Any = None
+    stage = BehaviourFitStage("liking", Settings(count_attributes=wanted), pipeline, [])
+    store: Any = None
+    rows = small.interactions
+    with pytest.raises(NothingToLearn):
+        stage._fit(store, TrainingData(content, {}, rows, find_likes(rows.weights, None)), SilentProgress())
+    names = {name for record in given[0].records for name in record["attributes"]}
+    assert names == ({"n_ratings"} if wanted else set())

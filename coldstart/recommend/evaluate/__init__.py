@@ -56,6 +56,7 @@ class EvaluateSettings:
             users, at most a tenth of them.
         draws: resamples of the bootstraps.
         check: fit every method once more, in a fresh process, to find leaks.
+        count_attributes: fit on attributes that count interactions, too.
         mappers: method -> settings of its mapper; choice: settings of the selected method.
         seed: of the split and the resamples.
     """
@@ -74,6 +75,7 @@ class EvaluateSettings:
     audience_k: int = 100
     draws: int = 2000
     check: bool = True
+    count_attributes: bool = False
     mappers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     choice: SelectionSettings | None = None
     device: str = "auto"
@@ -142,6 +144,11 @@ def evaluate(
         splits.write_split(split, folder)
     fitting: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
     data = build_data(split, content, settings.part, min_weight=settings.min_weight, **fitting)
+    traces = _count_attributes(data)
+    counted = count_attributes.to_dict(traces, _gain_share(data, traces, settings), settings.count_attributes)
+    if traces and not settings.count_attributes:
+        bare = count_attributes.without_attributes(content, traces)
+        data = build_data(split, bare, settings.part, min_weight=settings.min_weight, **fitting)
     given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     given = _with_own(given, own)
     found = leaks.check_data(data, threshold=settings.near)
@@ -180,25 +187,30 @@ def evaluate(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ColdstartError(f"no method could be fitted: {reasons}")
     kept = [one for one in given if one.name in results]
-    counted = _count_attributes(data, settings)
     checked = [kind for kind in leaks.KINDS if settings.check or kind not in leaks.FIT_KINDS]
     return replace(build_report(data, task, kept, results, left_out, checked, settings), count_attributes=counted)
 
 
-def _count_attributes(data: EvaluationData, settings: EvaluateSettings) -> dict[str, Any] | None:
-    """Find attributes that count interactions, and measure what rests on them, where fits read attributes."""
+def _count_attributes(data: EvaluationData) -> list[count_attributes.CountAttribute]:
+    """Find attributes that count interactions, where fits read attributes."""
     if not data.fusing.get("labels", True):
-        return None
+        return []
     rows, content = data.window.training_data()
-    found = count_attributes.find_count_attributes(content, rows.counts(), data.fusing.get("weights"))
-    if not found:
+    return count_attributes.find_count_attributes(content, rows.counts(), data.fusing.get("weights"))
+
+
+def _gain_share(
+    data: EvaluationData, traces: Sequence[count_attributes.CountAttribute], settings: EvaluateSettings
+) -> count_attributes.GainShare | None:
+    """Measure what rests on such attributes."""
+    if not traces:
         return None
     held = np.flatnonzero(data.cold)
     users = data.query_users()
-    gain = count_attributes.gain_share(
+    return count_attributes.gain_share(
         data.training,
         data.content,
-        found,
+        traces,
         held,
         data.histories[users],
         data.relevant[users][:, held],
@@ -206,7 +218,6 @@ def _count_attributes(data: EvaluationData, settings: EvaluateSettings) -> dict[
         draws=settings.draws,
         seed=settings.seed,
     )
-    return count_attributes.to_dict(found, gain)
 
 
 def _with_own(given: list[Method], own: Sequence[Method]) -> list[Method]:

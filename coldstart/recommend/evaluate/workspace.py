@@ -84,7 +84,13 @@ def _filled(settings: EvaluateSettings, pipeline: Pipeline) -> EvaluateSettings:
     own: Any = fits[-1].settings
     least = own.min_weight if settings.min_weight is None else settings.min_weight
     fusing = settings.fusing or {"weights": own.weights, "labels": own.labels}
-    return replace(settings, choice=own.selection(), min_weight=least, fusing=fusing)
+    return replace(
+        settings,
+        choice=own.selection(),
+        min_weight=least,
+        fusing=fusing,
+        count_attributes=own.count_attributes,
+    )
 
 
 def _read(folder: Path, content: Content) -> tuple[Split, Content]:
