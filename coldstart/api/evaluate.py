@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from coldstart.ablation.report import LadderReport
     from coldstart.align.evaluate import AlignReport
     from coldstart.describe.evaluate.report import DescribeReport
-    from coldstart.evaluation.workspace import EvaluationReport
+    from coldstart.evaluate.workspace import EvaluationReport
     from coldstart.recommend.evaluate import RecommendReport
 
 
@@ -208,7 +208,7 @@ class EvaluateMethods(SearchMethods):
 
         Args:
             pipeline: a `Pipeline`, or a source that `pipeline()` takes.
-            only, skip: names of capabilities, see `coldstart.evaluation.workspace.CAPABILITIES`.
+            only, skip: names of capabilities, see `coldstart.evaluate.workspace.CAPABILITIES`.
             quick: measure samples of a hundred, give the fit of behaviour a minute, and write no descriptions.
             limit: describe at most so many items, by default 30.
             budget_s: seconds of processor time: a capability whose estimate is above what is left is left out.
@@ -217,8 +217,8 @@ class EvaluateMethods(SearchMethods):
         Raises:
             ColdstartError: the workspace has no items, or there is no such capability.
         """
-        from coldstart.evaluation.capability import Context
-        from coldstart.evaluation.workspace import choose_capabilities, evaluate_capabilities
+        from coldstart.evaluate.capability import Context
+        from coldstart.evaluate.workspace import choose_capabilities, evaluate_capabilities
 
         chosen = choose_capabilities(only, skip)
         context = Context(

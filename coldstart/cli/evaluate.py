@@ -46,9 +46,9 @@ def align(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure retrieval between pictures and texts, of held-out items among themselves and among all.
+    """Measure retrieval between pictures and texts.
 
-    Compares before and after the fit, seen groups and classes with unseen ones, and writes a page of right and wrong
+    Searches for held-out items among themselves and among all items. Compares before and after the fit, seen groups and classes with unseen ones, and writes a page of right and wrong
     results. With --json a page is written only if --out names a file.
 
     \b

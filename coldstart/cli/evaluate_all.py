@@ -64,7 +64,7 @@ def evaluate_all(
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
-    from coldstart.evaluation.page import detail_pages, evaluation_page
+    from coldstart.evaluate.page import detail_pages, evaluation_page
 
     output.check_page(out)
     output.check_folder(details)

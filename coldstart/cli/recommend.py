@@ -58,7 +58,9 @@ def recommend(
     cold_share: Annotated[
         float,
         typer.Option(
-            "--cold-share", metavar="0..1", help="Least share of cold items in a list; with 0 their scores alone decide."
+            "--cold-share",
+            metavar="0..1",
+            help="Least share of cold items in a list; with 0 their scores alone decide.",
         ),
     ] = 0.0,
     cold_boost: Annotated[

@@ -51,7 +51,9 @@ def test_a_cold_share_of_nought_guarantees_none_and_leaves_none_out():
     found = lists(top_k=15, cold_share=0.0).places
     assert found.tolist() == lists(top_k=15).places.tolist()
     assert COLD[found].any(axis=1).all()  # by their scores alone
-    best = lists(top_k=15, cold_share=0.0, candidates=Candidates(CANDIDATES.item_ids, ITEMS, SCORES.max(0) > 1, CREATORS))
+    best = lists(
+        top_k=15, cold_share=0.0, candidates=Candidates(CANDIDATES.item_ids, ITEMS, SCORES.max(0) > 1, CREATORS)
+    )
     assert best.places.tolist() == found.tolist()
 
 

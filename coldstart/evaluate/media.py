@@ -14,8 +14,8 @@ from coldstart.core.item_fields import read_attributes
 from coldstart.embed.class_scores import ClassScorer, LabelFit, text_spaces
 from coldstart.embed.zero_shot import ENOUGH, LabelTargets, wilson
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.capability import Context
-from coldstart.evaluation.rows import Baseline, Row, exactly, judged
+from coldstart.evaluate.capability import Context
+from coldstart.evaluate.rows import Baseline, Row, exactly, judged
 from coldstart.metrics import ranking
 from coldstart.metrics.ranking import Interval
 from coldstart.store import ITEMS

@@ -12,9 +12,9 @@ from typing import Any
 from coldstart.core.keys import digest
 from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError, NotFitted, machine_fault
-from coldstart.evaluation import behaviour, fits, media, retrieval
-from coldstart.evaluation.capability import Capability, Context
-from coldstart.evaluation.rows import VERDICTS, Row
+from coldstart.evaluate import behaviour, fits, media, retrieval
+from coldstart.evaluate.capability import Capability, Context
+from coldstart.evaluate.rows import VERDICTS, Row
 
 CAPABILITIES: Mapping[str, Capability] = {
     one.name: one

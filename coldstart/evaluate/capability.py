@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.encoders import Encoder, Passport
-from coldstart.evaluation.rows import Row
+from coldstart.evaluate.rows import Row
 from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coldstart.evaluation.rows import VERDICTS, Baseline, Row, exactly, judged, of_hundred
+from coldstart.evaluate.rows import VERDICTS, Baseline, Row, exactly, judged, of_hundred
 from coldstart.metrics.ranking import Interval
 
 ROW = Row(

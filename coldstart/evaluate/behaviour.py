@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.capability import Context
-from coldstart.evaluation.rows import Baseline, Row, interval_of, judged
+from coldstart.evaluate.capability import Context
+from coldstart.evaluate.rows import Baseline, Row, interval_of, judged
 from coldstart.metrics.intervals import FEWEST_COMPARED
 
 if TYPE_CHECKING:

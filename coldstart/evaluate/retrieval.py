@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from coldstart.embed.spaces import spaces_of
-from coldstart.evaluation.capability import Context
-from coldstart.evaluation.rows import Baseline, Row, exactly, interval_of, judged
+from coldstart.evaluate.capability import Context
+from coldstart.evaluate.rows import Baseline, Row, exactly, interval_of, judged
 from coldstart.metrics import ranking
 from coldstart.search.index import Settings as IndexSettings
 

@@ -21,10 +21,10 @@ import coldstart
 from coldstart import sample
 from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError, MachineFault, NotFitted
-from coldstart.evaluation import behaviour, media, retrieval, workspace
-from coldstart.evaluation.capability import Capability, Context
-from coldstart.evaluation.page import evaluation_html
-from coldstart.evaluation.rows import Baseline, Row, exactly, judged
+from coldstart.evaluate import behaviour, media, retrieval, workspace
+from coldstart.evaluate.capability import Capability, Context
+from coldstart.evaluate.page import evaluation_html
+from coldstart.evaluate.rows import Baseline, Row, exactly, judged
 from coldstart.media.limits import Limits
 from coldstart.metrics.ranking import Interval
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from coldstart.evaluation.capability import Context
-from coldstart.evaluation.rows import Baseline, Row, exactly, interval_of, judged
+from coldstart.evaluate.capability import Context
+from coldstart.evaluate.rows import Baseline, Row, exactly, interval_of, judged
 
 DESCRIBED = 30
 """Items that are described at most: the fewest of which one writer is called better."""

@@ -1,6 +1,6 @@
 """Render an evaluation of all capabilities as one HTML page: a sentence a capability, then each question in detail.
 
-The page reads the plain record of `coldstart.evaluation.workspace.EvaluationReport.to_dict`, has no scripts, fetches
+The page reads the plain record of `coldstart.evaluate.workspace.EvaluationReport.to_dict`, has no scripts, fetches
 nothing, and escapes every text.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from coldstart.evaluation.rows import JUDGED, VERDICTS, of_hundred
+from coldstart.evaluate.rows import JUDGED, VERDICTS, of_hundred
 from coldstart.media.limits import Limits
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.charts import number, signed, strip
