@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from coldstart.encoders import Vectors
 from coldstart.errors import ColdstartError
+from coldstart.search.stored_numbers import read_numbers, rounded
 
 QueryKind = Literal["text", "image", "item"]
 """Kind of query; a video is searched for as its frames are, by `image`."""
@@ -51,6 +52,9 @@ PRIOR = 1
 
 _EXPECTED = 3.0
 """Standardised score of a right item where nothing is calibrated."""
+_EXPECTED_LEAST = 0.5
+"""Least that right items are taken to have: scores of a space where they are no nearer than others would else be
+without bound."""
 _RIDGE = 1e-3
 """Weight of the squared weights in a fit: a space that never errs would else weigh without bound."""
 _FAINT = 0.05
@@ -116,17 +120,17 @@ class Calibration:
         kinds = {
             name: {
                 "spaces": list(kind.spaces),
-                "deviation": _rounded(kind.deviation),
-                "expected": _rounded(kind.expected),
-                "weights": _rounded(kind.weights),
-                "alone": _rounded(kind.alone),
+                "deviation": rounded(kind.deviation),
+                "expected": rounded(kind.expected),
+                "weights": rounded(kind.weights),
+                "alone": rounded(kind.alone),
                 "queries": kind.queries,
                 "made_of": kind.made_of,
             }
             for name, kind in self.kinds.items()
         }
         spaces = {
-            name: {"passport": digest, "mean": _rounded(self.means[name])} for name, digest in self.passports.items()
+            name: {"passport": digest, "mean": rounded(self.means[name])} for name, digest in self.passports.items()
         }
         return (json.dumps({"version": 1, "spaces": spaces, "kinds": kinds}) + "\n").encode()
 
@@ -142,10 +146,10 @@ class Calibration:
             spaces = {str(name): row for name, row in found["spaces"].items()}
             return cls(
                 {name: str(row["passport"]) for name, row in spaces.items()},
-                {name: _numbers(row["mean"], (len(row["mean"]),)).astype(np.float32) for name, row in spaces.items()},
+                {name: read_numbers(row["mean"]).astype(np.float32) for name, row in spaces.items()},
                 {name: _read_kind(found["kinds"][name], spaces) for name in KINDS if name in found["kinds"]},
             )
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ColdstartError(
                 f"the calibration of searches cannot be read ({error}): `coldstart index` makes it anew"
             ) from error
@@ -370,7 +374,7 @@ def fuse_scores(
         float64 [N].
     """
     present = np.isfinite(standardised)
-    reach = np.maximum(weights * expected, _LEAST * (weights > 0))
+    reach = weights * np.maximum(expected, _EXPECTED_LEAST)
     whole = float(reach.sum())
     own = reach @ present
     total = np.zeros(standardised.shape[1])
@@ -385,26 +389,15 @@ def fuse_scores(
     return np.asarray(total + point * np.asarray(words, np.float64) / whole)
 
 
-def _rounded(values: NDArray[Any]) -> Any:
-    return np.round(values.astype(np.float64), 6).tolist()
-
-
 def _read_kind(row: Mapping[str, Any], spaces: Mapping[str, Any]) -> KindCalibration:
     names = tuple(map(str, row["spaces"]))
     count = len(names)
     if not count or len(set(names)) < count or not spaces.keys() >= set(names):
         raise ValueError("its kinds name other spaces")
-    deviation = _numbers(row["deviation"], (count,))
-    weights, alone = _numbers(row["weights"], (count,)), _numbers(row["alone"], (count,))
-    if deviation.min() <= 0 or min(weights.min(), alone.min()) < 0:
+    deviation = read_numbers(row["deviation"], count)
+    weights, alone = read_numbers(row["weights"], count), read_numbers(row["alone"], count)
+    if deviation.min() < _LEAST or min(weights.min(), alone.min()) < 0:
         raise ValueError("a deviation or a weight is out of bounds")
     return KindCalibration(
-        names, deviation, _numbers(row["expected"], (count,)), weights, alone, int(row["queries"]), str(row["made_of"])
+        names, deviation, read_numbers(row["expected"], count), weights, alone, int(row["queries"]), str(row["made_of"])
     )
-
-
-def _numbers(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    found = np.asarray(values, np.float64)
-    if found.shape != shape or not np.isfinite(found).all():
-        raise ValueError(f"numbers of shape {found.shape} for {shape}")
-    return found

@@ -96,7 +96,7 @@ class ChannelWeights:
             if not all(0 <= weight < float("inf") for weight in weights.values()):
                 raise ValueError("a weight is no number from 0")
             return cls(weights, int(found["version"]))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ColdstartError(
                 f"the fitted weights of match cannot be read ({error}): fit them again with `coldstart match --fit`"
             ) from error

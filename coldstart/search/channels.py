@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from coldstart.search.fusion import (
     support_of_words,
 )
 from coldstart.search.match_calibration import MatchCalibration
-from coldstart.store.ann import column_of
+from coldstart.store.ann import column_of, unit_rows
 
 if TYPE_CHECKING:
     from coldstart.store.published import Published
@@ -207,7 +207,7 @@ def score_all(
     spaces = sorted({channel.space for channel in channels})
     blocks = list(catalog.spread([column_of(space) for space in spaces], REFERENCE, where=condition))
     background = {
-        space: np.concatenate([_dense(block[column_of(space)]) for block in blocks]) for space in spaces if blocks
+        space: np.concatenate([unit_rows(block[column_of(space)]) for block in blocks]) for space in spaces if blocks
     }
     return [
         _from_index(catalog, query, frames, channels, calibration, condition, background)
@@ -228,7 +228,7 @@ def _exact(
     parts: list[list[_Measured]] = [[] for _ in queries]
     for block in catalog.blocks([column_of(space) for space in spaces], where=condition):
         item_ids += block["item_id"].to_pylist()
-        vectors = {space: _dense(block[column_of(space)]) for space in spaces}
+        vectors = {space: unit_rows(block[column_of(space)]) for space in spaces}
         less = _less_means(vectors, calibration)
         for place, (query, frames) in enumerate(zip(queries, centred, strict=True)):
             parts[place].append(_measure(query.sides, frames, channels, vectors, less))
@@ -338,11 +338,3 @@ def _judged(
         else:
             votes.append(None)
     return ScoredCandidates(ids, measured.nearest, votes)
-
-
-def _dense(column: Any) -> Vectors:
-    """Convert a column of fixed-size lists to unit vectors float32 [N, D]; rows of NaN where it is null."""
-    out = np.full((len(column), column.type.list_size), np.nan, np.float32)
-    present = np.asarray(column.is_valid())
-    out[present] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, column.type.list_size)
-    return unit(out)

@@ -95,7 +95,7 @@ def _known(matcher: Matcher, builder: QueryBuilder, pairs: Pairs) -> dict[str, A
 
 def _made(matcher: Matcher, builder: QueryBuilder, clips: int) -> dict[str, Any]:
     calibration = calibrate_matching(
-        builder.catalog, builder.inputs, matcher.encoder_of_words, asked=lambda item_id: not _is_judged(item_id)
+        builder.catalog, builder.inputs, matcher.encoder_of_words, queried=lambda item_id: not _is_judged(item_id)
     )
     made = make_clips(matcher, builder, clips)
     if not made:
@@ -108,8 +108,9 @@ def _made(matcher: Matcher, builder: QueryBuilder, clips: int) -> dict[str, Any]
     known = []
     for start in range(0, len(made), step):
         part = made[start : start + step]
-        asked = [query for query, _ in part]
-        scored = score_all(catalog, asked, channels, calibration, condition, exact=count <= EXACT_BELOW)
+        scored = score_all(
+            catalog, [query for query, _ in part], channels, calibration, condition, exact=count <= EXACT_BELOW
+        )
         known += [
             known_video(query.name, own.item_ids, own.votes, right)
             for (query, right), own in zip(part, scored, strict=True)

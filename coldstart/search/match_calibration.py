@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from coldstart.core.keys import digest
 from coldstart.core.vectors import unit
 from coldstart.encoders import Encoder, Passport, Vectors
 from coldstart.errors import ColdstartError
+from coldstart.search.stored_numbers import MOST, read_numbers, rounded
 
 if TYPE_CHECKING:
     from coldstart.search.channels import Input
@@ -86,7 +87,7 @@ class MatchCalibration:
         """Return the mean of the videos of a space, drawn to that of the products where they are few: float32 [D].
 
         Args:
-            own: the vector of the video that asks, where it is one of them: it does not count.
+            own: the vector of the video of the query, where it is one of them: it does not count.
         """
         total, count = self.videos[space] * self.video_count, self.video_count
         if own is not None and count:
@@ -102,8 +103,8 @@ class MatchCalibration:
         """Serialise as JSON."""
         found = {
             "version": VERSION,
-            "products": {space: _rounded(mean) for space, mean in self.products.items()},
-            "videos": {space: _rounded(mean) for space, mean in self.videos.items()},
+            "products": {space: rounded(mean) for space, mean in self.products.items()},
+            "videos": {space: rounded(mean) for space, mean in self.videos.items()},
             "video_count": self.video_count,
             "misses": dict(self.misses),
             "queries": self.queries,
@@ -121,20 +122,20 @@ class MatchCalibration:
         """
         try:
             found = json.loads(data)
-            products = {str(space): _numbers(mean).astype(np.float32) for space, mean in found["products"].items()}
-            videos = {str(space): _numbers(mean).astype(np.float32) for space, mean in found["videos"].items()}
-            misses = {str(space): float(_numbers([miss])[0]) for space, miss in found["misses"].items()}
-            bounds = {str(space): tuple(_numbers(pair).tolist()) for space, pair in found["bounds"].items()}
+            products = {str(space): read_numbers(mean).astype(np.float32) for space, mean in found["products"].items()}
+            videos = {str(space): read_numbers(mean).astype(np.float32) for space, mean in found["videos"].items()}
+            misses = {str(space): float(read_numbers([miss])[0]) for space, miss in found["misses"].items()}
+            bounds = {str(space): tuple(read_numbers(pair).tolist()) for space, pair in found["bounds"].items()}
             if any(len(pair) != 2 or pair[0] >= pair[1] for pair in bounds.values()):
                 raise ValueError("bounds of words do not rise")
             if products.keys() != videos.keys() or any(products[name].shape != videos[name].shape for name in products):
                 raise ValueError("means of products and of videos are not of the same spaces")
-            if any(not 0 <= miss <= 1 for miss in misses.values()) or int(found["video_count"]) < 0:
+            if any(not 0 <= miss <= 1 for miss in misses.values()) or not 0 <= int(found["video_count"]) <= MOST:
                 raise ValueError("a share or a count is out of bounds")
             return cls(
                 products, videos, int(found["video_count"]), misses, int(found["queries"]), str(found["views"]), bounds
             )
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ColdstartError(f"the calibration of matching cannot be read: {error}") from error
 
 
@@ -149,7 +150,7 @@ def calibrate_matching(
     inputs: Mapping[str, Input],
     encoder_for: Callable[[Passport], Encoder | None],
     kind: str | None = "product",
-    asked: Callable[[str], bool] | None = None,
+    queried: Callable[[str], bool] | None = None,
 ) -> MatchCalibration:
     """Calibrate matching on a published catalogue.
 
@@ -157,7 +158,7 @@ def calibrate_matching(
         inputs: what each space of the catalogue holds vectors of.
         encoder_for: gives the encoder of a space for words; None where there is none, so that words do not count.
         kind: of the items to find.
-        asked: tells by its id of which items queries are made; by default of all.
+        queried: tells by its id of which items queries are made; by default of all.
     """
     spaces = sorted(inputs)
     ids, products = sample_items(catalog, spaces, PRODUCTS, kind)
@@ -169,7 +170,7 @@ def calibrate_matching(
     misses, queries, laid = _measure(
         {space: products[space] for space in known if inputs[space] == "image"},
         {space: videos[space] for space in known if inputs[space] == "image"},
-        np.array([asked is None or asked(item) for item in ids], bool),
+        np.array([queried is None or queried(item) for item in ids], bool),
     )
     return MatchCalibration(
         known,
@@ -183,12 +184,12 @@ def calibrate_matching(
 
 
 def _measure(
-    products: Mapping[str, Vectors], videos: Mapping[str, Vectors], asked: NDArray[np.bool_]
+    products: Mapping[str, Vectors], videos: Mapping[str, Vectors], queried: NDArray[np.bool_]
 ) -> tuple[dict[str, float], int, str]:
     """Find in each space how often products are missed with the view of something else laid over them.
 
     Args:
-        asked: bool [N]: the products that queries are made of; they are searched for among all.
+        queried: bool [N]: the products that queries are made of; they are searched for among all.
     """
     if not products:
         return {}, 0, ""
@@ -196,7 +197,7 @@ def _measure(
     seen = np.all([np.isfinite(vectors).all(1) for vectors in videos.values()], axis=0)
     rng = np.random.default_rng(0)
     places = np.flatnonzero(whole)
-    ours = np.flatnonzero(asked[places])
+    ours = np.flatnonzero(queried[places])
     if len(places) < 2 or not len(ours):
         return {}, 0, ""
     own = np.sort(rng.choice(ours, min(_QUERIES, len(ours)), replace=False))
@@ -279,14 +280,3 @@ def _present(vectors: Vectors) -> Vectors:
 def _mean(vectors: Vectors) -> Vectors | None:
     there = _present(vectors)
     return np.asarray(there.mean(0, dtype=np.float64), np.float32) if len(there) else None
-
-
-def _rounded(values: NDArray[Any]) -> list[float]:
-    return [round(float(value), 6) for value in values]
-
-
-def _numbers(values: Any) -> NDArray[np.float64]:
-    found = np.asarray(values, np.float64)
-    if found.ndim != 1 or not np.isfinite(found).all():
-        raise ValueError("not a row of finite numbers")
-    return found

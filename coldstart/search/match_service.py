@@ -5,6 +5,7 @@ Parts of the workspace that take time, or can be missing, are loaded when they a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from coldstart.core.sanitize import check_text
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.search.channel_weights import FILE, MATCH, ChannelWeights, default_weights, weights_to_dict
-from coldstart.search.channels import Channel, catalog_channels, score_all
+from coldstart.search.channels import Channel, VideoQuery, catalog_channels, score_all
 from coldstart.search.fusion import ChannelVotes, KnownVideo, WeightFit, Weights, fit_held_out, keep_best
 from coldstart.search.match import Answer, match
 from coldstart.search.match_calibration import (
@@ -94,10 +95,7 @@ def gather_pairs(
         catalog, [side for question in questions.values() for side in question.sides], builder.inputs
     )
     condition = catalog.condition(where=where, kind=kind)
-    frames = max(
-        (len(side.moments) for one in questions.values() for side in one.sides if side.way == "image"), default=1
-    )
-    exact = catalog.count(condition) * len(questions) * len(channels) * frames <= MOST_SCORES
+    exact = catalog.count(condition) * _count_rows(questions.values(), channels) <= MOST_SCORES
     scored = score_all(catalog, list(questions.values()), channels, calibration, condition, exact=exact)
     known, missing = [], 0
     for item_id, own in zip(questions, scored, strict=True):
@@ -110,6 +108,12 @@ def gather_pairs(
         group = originals[item_id] or item_id
         known.append(KnownVideo(group, votes, np.asarray(right, np.intp), len(pairs[item_id])))
     return KnownPairs(channels, calibration, known, list(questions), len(pairs) - len(questions), missing, exact)
+
+
+def _count_rows(queries: Iterable[VideoQuery], channels: Sequence[Channel]) -> int:
+    """Count the cosines that are held of one product: of each frame and line of each channel, and of the nearest."""
+    used = Counter(channel.side for channel in channels)
+    return sum(len(channels) + sum(used[side.name] * len(side.moments) for side in one.sides) for one in queries)
 
 
 def fit_weights(gathered: KnownPairs) -> WeightFit:

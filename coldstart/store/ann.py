@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.store.ground_truth import RecallSamples, Truth, Vectors, choose_condition, draw_rows, empty_lists
 
@@ -124,6 +125,14 @@ class IndexReport:
 
 def column_of(space: str) -> str:
     return f"vector_{space}"
+
+
+def unit_rows(column: pa.FixedSizeListArray) -> Vectors:
+    """Convert a column of vectors to unit vectors float32 `[N, D]`; rows of NaN where it is null."""
+    out = np.full((len(column), column.type.list_size), np.nan, np.float32)
+    present = np.asarray(column.is_valid())
+    out[present] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, column.type.list_size)
+    return unit(out)
 
 
 def nearest(

@@ -24,10 +24,9 @@ from pydantic import TypeAdapter
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.items import Kind
 from coldstart.core.settings import suggestion
-from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, tables, word_search
-from coldstart.store.ann import IndexReport, column_of
+from coldstart.store.ann import IndexReport, column_of, unit_rows
 from coldstart.store.ground_truth import Vectors
 
 if TYPE_CHECKING:
@@ -240,7 +239,7 @@ class Published:
         for block in self.blocks(list(columns.values()), where=sql.one_of("item_id", item_ids)) if places else ():
             rows = np.array([places[item_id] for item_id in block["item_id"].to_pylist()], np.intp)
             for space, column in columns.items():
-                found[space][rows] = _dense(block[column])
+                found[space][rows] = unit_rows(block[column])
         return found
 
     def sample_vectors(self, spaces: Sequence[str], rows: int) -> dict[str, Vectors]:
@@ -248,7 +247,7 @@ class Published:
         parts: dict[str, list[Vectors]] = {space: [np.empty((0, self._dim(space)), np.float32)] for space in spaces}
         for block in self.spread([column_of(space) for space in spaces], rows):
             for space, own in parts.items():
-                dense = _dense(block[column_of(space)])
+                dense = unit_rows(block[column_of(space)])
                 own.append(dense[np.isfinite(dense).all(1)])
         return {space: np.concatenate(own) for space, own in parts.items()}
 
@@ -271,10 +270,15 @@ class Published:
     def spread(self, columns: Sequence[str], rows: int, *, where: str | None = None) -> Iterator[pa.RecordBatch]:
         """Read about `rows` items that meet a condition, at even distances over the whole catalog; see `blocks`."""
         present, meeting = len(self), self.count(where)
-        offsets = np.unique(np.linspace(0, present - 1, min(present, rows * present // max(1, meeting))).astype(int))
-        ids = self._table.take_offsets(offsets.tolist()).select(["item_id"]).to_arrow()["item_id"].to_pylist()
-        if not ids:
+        if meeting <= rows:
+            yield from self.blocks(columns, where=where)
             return
+        if meeting * _FEW < present:  # even distances over all rows would name nearly all of them
+            every = sorted(item for block in self.blocks([], where=where) for item in block["item_id"].to_pylist())
+            ids = [every[place] for place in np.linspace(0, len(every) - 1, rows).astype(int)]
+        else:
+            offsets = np.unique(np.linspace(0, present - 1, min(present, rows * present // meeting)).astype(int))
+            ids = self._table.take_offsets(offsets.tolist()).select(["item_id"]).to_arrow()["item_id"].to_pylist()
         chosen = sql.one_of("item_id", ids)
         yield from self.blocks(columns, where=f"{where} AND {chosen}" if where else chosen)
 
@@ -314,15 +318,6 @@ class Published:
         if space not in self.passports:
             raise self.no_space(space)
         return int(self._table.schema.field(column_of(space)).type.list_size)
-
-
-def _dense(column: Any) -> Vectors:
-    """Convert a column of fixed-size lists to unit vectors float32 `[N, D]`; rows of NaN where it is null."""
-    out = np.full((len(column), column.type.list_size), np.nan, np.float32)
-    out[np.asarray(column.is_valid())] = np.asarray(column.drop_null().flatten(), np.float32).reshape(
-        -1, column.type.list_size
-    )
-    return unit(out)
 
 
 def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:

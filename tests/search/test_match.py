@@ -32,6 +32,7 @@ from coldstart.search.evaluate_match import evaluate_match
 from coldstart.search.fusion import is_held_out
 from coldstart.search.match import NO_WORDS, Answer, match
 from coldstart.search.match_calibration import MatchCalibration, calibrate_matching
+from coldstart.store import sql
 from coldstart.store.catalog import Catalog
 from coldstart.store.published import Published
 
@@ -293,6 +294,27 @@ def test_the_average_comes_from_products_all_over_the_catalog(tmp_path: Path, mo
     assert np.mean([int(item[1:]) for item in ids]) == pytest.approx(225, abs=5)
 
 
+def test_few_items_of_a_large_catalog_are_read_without_naming_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ["video" if place % 30 == 0 else "product" for place in range(900)]
+    made = Made(tmp_path, {"image": [[1, 0, 0, 0]] * 900}, {"image": LOOKS}, kind=kinds)
+    named: list[int] = []
+    monkeypatch.setattr(
+        sql, "one_of", lambda column, ids, own=sql.one_of: (named.append(len(ids)), own(column, ids))[1]
+    )
+
+    def read(rows: int) -> list[str]:
+        blocks = made.catalog.spread([], rows, where="kind = 'video'")
+        return sorted(item for block in blocks for item in block["item_id"].to_pylist())
+
+    videos = [item for item, kind in zip(made.ids, kinds, strict=True) if kind == "video"]
+    assert read(30) == read(100) == videos and not named
+    some = read(10)
+    assert len(some) == 10 and set(some) <= set(videos) and (some[0], some[-1]) == (videos[0], videos[-1])
+    assert named == [10]
+
+
 def test_blocks_hold_every_item_that_meets_a_condition_once(shop: Made) -> None:
     blocks = list(shop.catalog.blocks(["price"], where="price >= 2", rows=4))
     assert sorted(item for block in blocks for item in block["item_id"].to_pylist()) == shop.ids[2:]
@@ -365,6 +387,7 @@ def test_the_mean_of_views_leaves_out_the_video_that_asks() -> None:
         b'"views": ""}',
         b'{"products": {"a": [NaN]}, "videos": {"a": [1]}, "misses": {}, "bounds": {}, "video_count": 0, "queries": 0, '
         b'"views": ""}',
+        b'{"products": {}, "videos": {}, "misses": {}, "bounds": {}, "video_count": 1e999, "queries": 0, "views": ""}',
     ],
 )
 def test_a_damaged_calibration_is_refused(data: bytes) -> None:
@@ -373,7 +396,12 @@ def test_a_damaged_calibration_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"{}", b'{"version": 2, "channels": [{"channel": "a", "passport": "b", "weight": -1}]}']
+    "data",
+    [
+        b"{}",
+        b'{"version": 2, "channels": [{"channel": "a", "passport": "b", "weight": -1}]}',
+        b'{"version": 1e999, "channels": []}',
+    ],
 )
 def test_damaged_weights_are_refused(data: bytes) -> None:
     with pytest.raises(ColdstartError, match=r"^the fitted weights of match cannot be read .*coldstart match --fit`$"):

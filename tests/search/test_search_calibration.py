@@ -88,6 +88,8 @@ def test_an_item_without_a_picture_is_neither_punished_nor_favoured() -> None:
     weights, expected = np.array([2.0, 1.0]), np.array([4.0, 2.0])
     scores = fuse_scores(np.array([[4.0, 4.0, np.nan], [2.0, np.nan, np.nan]]), None, weights, expected, texts=2.0)
     assert scores.tolist() == [1.0, 1.0, 0.0]
+    useless = fuse_scores(np.array([[1.0, -1.0]]), None, weights[:1], np.array([-0.2]), texts=0.0)
+    assert useless.tolist() == [2.0, -2.0]  # right items are no nearer than others: scores stay small
     words = fuse_scores(np.array([[4.0, 0.0]]), np.array([0.0, 5.0]), weights[:1], expected[:1], texts=2.0)
     assert words.tolist() == pytest.approx([1.0, WORDS_BESIDE * 2.0 * 5.0 / 8.0])
     alone = fuse_scores(np.zeros((0, 2)), np.array([5.0, 1.0]), weights[:0], expected[:0], texts=0.0)
@@ -109,6 +111,9 @@ def test_a_calibration_is_read_back_and_a_faulty_one_refused() -> None:
         b"[]",
         stored.replace(b'"deviation": [', b'"deviation": [-'),
         stored.replace(b'"weights": [', b'"weights": [1e999, '),
+        stored.replace(b'"mean": [', b'"mean": [1' + b"0" * 400 + b", "),
+        stored.replace(b'"mean": [', b'"mean": [1e300, '),
+        stored.replace(b'"queries": ', b'"queries": Infinity, "old": '),
         stored.replace(b'"spaces": ["fair"', b'"spaces": ["else"'),
     ):
         with pytest.raises(ColdstartError, match="calibration of searches cannot be read"):
