@@ -365,6 +365,8 @@ def _scores_of_weights(one: KnownVideo, tried: Weights) -> NDArray[np.float64]:
     step = max(1, _BLOCK // max(1, count * max(1, rows)))
     for start in range(0, len(tried), step):
         places, gains = _take(votes, tried[start : start + step], RANKED)
+        if not places.shape[1]:  # no channel says anything of the video
+            continue
         right = (places >= count - len(one.right)) & (gains > 0)
         first = right.argmax(1)
         block = slice(start, start + len(places))

@@ -127,6 +127,8 @@ def test_a_tie_counts_against_the_right_one_and_one_that_nothing_speaks_of_is_no
     assert evaluate_weights([known(floats([1, 1, 1, 0]), [0])], ONE).reciprocal.tolist() == pytest.approx([1 / 3])
     missing = evaluate_weights([known(floats([0, 1, 0]), [0])], ONE)
     assert (missing.found_5.tolist(), missing.reciprocal.tolist()) == ([0], [0])
+    silent = evaluate_weights([known(floats([0, 0, 0]), [0])], ONE)
+    assert (silent.found_5.tolist(), silent.reciprocal.tolist()) == ([0], [0])
 
 
 def test_each_video_may_have_weights_of_its_own() -> None:
