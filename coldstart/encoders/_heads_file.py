@@ -120,5 +120,5 @@ def read_heads_file(folder: Path) -> HeadsFile:
         if not weights:
             raise ValueError("weights are missing")
         return HeadsFile(towers, shapes, config["about"], weights)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ColdstartError(f"{folder} does not hold aligned heads ({CONFIG}): {error!r}") from error

@@ -57,7 +57,8 @@ def _split(context: Context, pipeline: Pipeline, settings: EvaluateSettings) -> 
         )
     except ColdstartError:  # no item came late enough
         return "items"
-    return "items" if next(iter(tried.counts["sets"].values()))["relevant"] < FEWEST_COMPARED else "time"
+    new = tried.counts["sets"].get("cold", {"relevant": 0})
+    return "items" if new["relevant"] < FEWEST_COMPARED else "time"
 
 
 def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
@@ -65,7 +66,10 @@ def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
     methods, headline = found["methods"], found["headline"]
     if "chosen" not in methods:
         return [Row("recommend", question, verdict="failed", why=found["left_out"].get("chosen", ""), command=command)]
-    name = next(iter(found["counts"]["sets"]))
+    name = "cold"
+    if name not in found["counts"]["sets"]:
+        why = "nobody with a history likes a new item"
+        return [Row("recommend", question, verdict="few", why=why, command=command)]
     counts, own = found["counts"]["sets"][name], methods["chosen"]["sets"][name]
     size = int(headline[0].partition("@")[2])
     is_share = counts["candidates"] > size  # else a list has all of them

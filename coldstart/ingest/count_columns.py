@@ -32,8 +32,8 @@ def count_column_warnings(
     shown = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
     subject = "its name says a count" if len(found) == 1 else "their names say counts"
     return [
-        f"{shown}: {subject} of interactions, or what follows from it: a new item has none yet, and recommendations "
-        "would learn what it cannot have: leave it out, or see what rests on it with `coldstart evaluate recommend`"
+        f"{shown}: {subject} of interactions, or what follows from it: a new item has none yet, so recommendations do "
+        "not learn from it; `align.behaviour.count_attributes: true` in the pipeline lets them"
     ]
 
 

@@ -10,9 +10,8 @@ from coldstart.ingest.count_columns import count_column_warnings
 from coldstart.ingest.manifest import Manifest
 
 WARNING = (
-    "n_ratings: its name says a count of interactions, or what follows from it: a new item has none yet, and "
-    "recommendations would learn what it cannot have: leave it out, or see what rests on it with `coldstart evaluate "
-    "recommend`"
+    "n_ratings: its name says a count of interactions, or what follows from it: a new item has none yet, so "
+    "recommendations do not learn from it; `align.behaviour.count_attributes: true` in the pipeline lets them"
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from behaviour_world import World, world
+from scipy.sparse import csr_matrix
 
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
@@ -249,3 +250,17 @@ def test_the_chosen_one_holds_near_copies_together_only_where_the_evaluation_doe
         draws=100,
     )
     assert not evaluate(made.interactions, content, "coldrec", settings).left_out
+
+
+def test_new_items_that_only_users_without_a_history_like_are_no_set(known: World) -> None:
+    split = split_by_items(known.interactions, seed=0)
+    data = build_data(split, known.content)
+    new, warm = np.flatnonzero(data.cold), np.flatnonzero(split.warm)
+    histories = np.diff(data.histories.indptr) > 0
+    likes = np.zeros(data.relevant.shape, np.float32)
+    stranger, regular = 0, int(np.flatnonzero(histories)[-1])
+    likes[stranger, new[0]], likes[regular, warm[0]] = 1, 1
+    own = data.histories.tolil()
+    own[stranger] = 0
+    other = replace(data, relevant=csr_matrix(likes), histories=own.tocsr())
+    assert set(other.candidates()) == {"warm", "all"}

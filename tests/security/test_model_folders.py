@@ -269,6 +269,20 @@ def test_heads_name_folders_beside_them_alone(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("weight", ["1" + "0" * 400, "[" * 100_000 + "]" * 100_000], ids=["huge", "deep"])
+def test_weights_of_heads_that_are_no_numbers_are_refused(tmp_path: Path, weight: str) -> None:
+    from coldstart.encoders._heads_file import read_heads_file
+
+    tower = {"encoder": "fake:8", "passport": {}}
+    shapes = [{"inputs": 4, "outputs": 4}]
+    stated = {"version": 2, "towers": {"image": tower, "text": tower}, "heads": {"image": shapes, "text": shapes}}
+    text = json.dumps({**stated, "about": {}, "weights": ["WEIGHT"]}).replace('"WEIGHT"', weight)
+    (tmp_path / "heads.json").write_text(text)
+    assert refused(lambda: read_heads_file(tmp_path)).startswith(
+        f"{tmp_path} does not hold aligned heads (heads.json): "
+    )
+
+
 def test_heads_of_absurd_shapes_take_no_memory(tmp_path: Path) -> None:
     import aligned
 

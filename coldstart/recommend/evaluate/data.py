@@ -149,9 +149,9 @@ class EvaluationData:
         )
 
     def candidates(self) -> dict[str, Mask]:
-        """Build the candidate sets that hold a relevant item: `cold`, `warm` and `all`, bool [I] each."""
+        """Build the candidate sets in which some list has a relevant item: `cold`, `warm` and `all`, bool [I] each."""
         sets = {"cold": self.cold, "warm": self.split.warm, "all": self.cold | self.split.warm}
-        wanted = np.asarray(self.relevant.sum(axis=0)).ravel() > 0
+        wanted = np.asarray(self.relevant[self.query_users()].sum(axis=0)).ravel() > 0
         found = {name: mask for name, mask in sets.items() if (wanted & mask).any()}
         if set(found) == {"cold", "all"}:
             del found["all"]  # no warm item is relevant: in a list it could only be wrong
