@@ -203,7 +203,8 @@ def fit_kind(
             default all.
     """
     spaces = tuple(sorted(queries.vectors))
-    usable = np.flatnonzero((queries.right & ~queries.out).any(1))
+    tells = (queries.right & ~queries.out).any(1) & (~queries.right & ~queries.out).any(1)  # else any order is right
+    usable = np.flatnonzero(tells)
     if len(usable) < FEWEST or not spaces:
         return None
     other = ~queries.right[usable] & ~queries.out[usable]
@@ -212,7 +213,8 @@ def fit_kind(
     for space in spaces:
         own = centred(queries.vectors[space][usable], background[space], means[space])
         present = np.isfinite(own)
-        spread = float(np.sqrt(np.square(own[present & other], dtype=np.float64).mean())) if present.any() else 0.0
+        others = own[present & other]
+        spread = float(np.sqrt(np.square(others, dtype=np.float64).mean())) if len(others) else 0.0
         deviation.append(max(spread, _LEAST))
         standardised = own / deviation[-1]
         scores.append(standardised)

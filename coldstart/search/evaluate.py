@@ -18,6 +18,7 @@ from coldstart.encoders import Encoder, Passport
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import bootstrap, paired
 from coldstart.search.calibration import (
+    FEWEST,
     KINDS,
     Calibration,
     PseudoQueries,
@@ -63,7 +64,9 @@ def evaluate_search(
     for kind, note in zip(KINDS, notes, strict=True):
         judged = make_queries(sample, kind, encoder_for, preferred, _is_judged)
         if kind not in calibration.kinds or judged is None:
-            kinds.append({"kind": kind, "queries": 0, "verdict": "too few to judge", "why": note})
+            few = f"{kind}: fewer than {FEWEST} queries are left to judge by, besides those that weigh the spaces"
+            why = few if kind in calibration.kinds else note
+            kinds.append({"kind": kind, "queries": 0, "verdict": "too few to judge", "why": why})
             continue
         first = make_queries(sample, kind, encoder_for, preferred, lambda item_id: not _is_judged(item_id))
         assert first is not None, "the calibration rests on them"

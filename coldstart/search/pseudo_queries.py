@@ -298,8 +298,11 @@ def calibrate(
             notes.append(f"{name}: not calibrated: fewer than {FEWEST} queries can be made from the items")
             continue
         kinds[name] = fitted
-        shares = fitted.weights / max(float(fitted.weights.sum()), 1e-9)
-        told = ", ".join(f"{space} {share:.2f}" for space, share in zip(fitted.spaces, shares, strict=True))
+        weights = fitted.weigh(fitted.spaces)
+        shares = zip(fitted.spaces, weights / weights.sum(), strict=True)
+        told = ", ".join(f"{space} {share:.2f}" for space, share in shares)
+        if not fitted.weights.any() and not fitted.alone.any():
+            told += " alike, since none tells right items from others"
         notes.append(f"{name}: {told}, by {fitted.queries} {fitted.made_of}")
     digests = {space: passport.digest for space, passport in sample.passports.items()}
     return Calibration(digests, means, kinds), notes

@@ -55,7 +55,7 @@ class Scorer:
     def choose(self, by: By, passports: Mapping[str, Passport]) -> dict[str, Passport]:
         """Leave out spaces that a query of this kind need not search: those that weigh nothing, by the calibration.
 
-        Without one, a text query leaves out spaces of pictures where there are others.
+        Without one, a text query leaves out spaces of pictures where others hold vectors.
         """
         known = self._calibrated(by, passports)
         if by == "item":  # it may lack those that weigh most
@@ -64,7 +64,9 @@ class Scorer:
             weights = known.weigh(list(passports))
             return {space: own for (space, own), weight in zip(passports.items(), weights, strict=True) if weight > 0}
         if by == "text":
-            usual = {s: own for s, own in passports.items() if s not in self.pictures or s in self.always}
+            filled = {report.space for report in self.catalog.publication.indexes if report.rows}
+            kept = filled - set(self.pictures) | set(self.always)
+            usual = {space: own for space, own in passports.items() if space in kept}
             return usual or dict(passports)
         return dict(passports)
 

@@ -22,9 +22,9 @@ from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-from coldstart.search.calibration import Calibration
+from coldstart.search.calibration import FEWEST, Calibration
 from coldstart.search.queries import BY, SINGLE, By, FaultyQuery, Query, missing_file
-from coldstart.search.scoring import FULL_TEXT, Fused, Ranking, Scorer
+from coldstart.search.scoring import FULL_TEXT, KIND_OF, Fused, Ranking, Scorer
 from coldstart.store.published import Published, check_top_k
 from coldstart.store.similar import similar_ids
 
@@ -36,9 +36,15 @@ DEPTH = 50
 
 ALIKE = (
     "the spaces weigh alike: what each finds is not known yet; `coldstart index` finds out where the catalogue gives "
-    "30 queries or more"
+    f"{FEWEST} queries or more"
 )
 """Note on an answer without a calibration."""
+
+FEW = (
+    f"the spaces weigh alike: what each finds is learnt from {FEWEST} queries or more that are made of the items, and "
+    "this catalogue gives fewer"
+)
+"""Note on one that no calibration can be had for."""
 
 Pool = Literal["mean", "max", "both"]
 
@@ -409,8 +415,10 @@ def search_many(
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):
         ranked = ranker.ranked(batch)
-        if ranker.scorer.weighed_alike and ALIKE not in ranker.notes:
-            ranker.notes.append(ALIKE)
+        if ranker.scorer.weighed_alike and not {ALIKE, FEW} & set(ranker.notes):
+            asked = {KIND_OF[query.by] for query in batch if isinstance(query, Query)}
+            tried = len(catalog) < FEWEST or (calibration is not None and asked - calibration.kinds.keys())
+            ranker.notes.append(FEW if tried else ALIKE)
         hits = _hits(catalog, [own for own in ranked if not isinstance(own, Reject)])
         for query, own in zip(batch, ranked, strict=True):
             if not isinstance(own, Reject):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lancedb
 import numpy as np
@@ -17,7 +18,8 @@ from coldstart.encoders.fake import Fake
 from coldstart.search.evaluate import evaluate_search
 from coldstart.search.pseudo_queries import calibrate, draw, half_title, sample_catalog, similar_items
 from coldstart.search.queries import Query
-from coldstart.search.search import ALIKE, search_many
+from coldstart.search.scoring import Scorer
+from coldstart.search.search import ALIKE, FEW, search_many
 from coldstart.store.catalog import Catalog
 from coldstart.store.published import Published
 
@@ -138,6 +140,19 @@ def test_a_calibration_of_other_vectors_is_not_used(catalog: Published) -> None:
     notes: list[str] = []
     list(search_many(catalog, encoder_for, [Query("q", item="item-000")], calibration=changed, notes=notes))
     assert notes == [ALIKE]
+    of_few = type(calibration)(calibration.passports, calibration.means, {})
+    told: list[str] = []
+    list(search_many(catalog, encoder_for, [Query("q", item="item-000")], calibration=of_few, notes=told))
+    assert told == [FEW], "to index again would change nothing"
+
+
+def test_a_text_searches_pictures_where_no_item_has_text(catalog: Published) -> None:
+    passports = {name: catalog.passports[name] for name in ("text", "pictures")}
+    for rows, chosen in ((3, ["text"]), (0, ["text", "pictures"])):
+        indexes = [SimpleNamespace(space="text", rows=rows), SimpleNamespace(space="pictures", rows=3)]
+        published: Any = SimpleNamespace(publication=SimpleNamespace(indexes=indexes))
+        found = Scorer(published, None, {"pictures"}).choose("text", cast(Any, passports))
+        assert list(found) == chosen
 
 
 @pytest.mark.slow

@@ -118,3 +118,10 @@ def test_a_calibration_is_read_back_and_a_faulty_one_refused() -> None:
     ):
         with pytest.raises(ColdstartError, match="calibration of searches cannot be read"):
             Calibration.from_bytes(faulty)
+
+
+def test_a_catalogue_of_copies_is_not_calibrated() -> None:
+    """Of equal items any order is right: a deviation of no score would be none."""
+    vectors = np.tile(np.float32([[1, 0]]), (40, 1))
+    queries = PseudoQueries({"text": vectors}, np.ones((40, 40), bool), np.zeros((40, 40), bool), "titles")
+    assert fit_kind(queries, {"text": vectors}, catalogue_means({"text": vectors})) is None
