@@ -2,7 +2,7 @@
 
 The weights are chosen inside the training part: a fifth of the groups are held out whole, and of the others a fifth of
 their pictures where they have several; both are ranked in one gallery, and the harmonic mean of their reciprocal ranks
-decides (Xian et al. 2017).
+decides (Xian et al. 2017), averaged over the ways from picture to text and from text to picture.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ KEPT = 0.95
 """Least share of the best mean reciprocal rank of seen groups that chosen weights keep."""
 
 _QUERIES = 1024
+_TIE = 1e-6
 _FEWEST_GROUPS = 5
 
 Matrix = NDArray[np.float32]
@@ -57,8 +58,21 @@ USUAL = Weights(trained=0.3, shift=0.04, gamma=GAMMAS[1])
 
 
 @dataclass(frozen=True)
+class Score:
+    """Mean reciprocal ranks of queries of seen and unseen groups: of pictures among texts, of texts among pictures.
+
+    NaN where there are no such queries, or too few texts.
+    """
+
+    picture_seen: float
+    picture_unseen: float
+    text_seen: float
+    text_unseen: float
+
+
+@dataclass(frozen=True)
 class Choice:
-    """Chosen weights, and by what: reciprocal ranks of held-out pictures of `seen` and of `unseen` groups."""
+    """Chosen weights, and by what: reciprocal ranks of held-out pictures and texts of `seen` and of `unseen` groups."""
 
     weights: Weights
     found: dict[str, Any]
@@ -80,16 +94,19 @@ def choose_weights(
     random = np.random.default_rng([seed, 7])
     order, places = random.permutation(count), random.permutation(len(pairs.images))
     folds = [_Fold.of(pairs, groups, order % HELD_OUT == fold, places % HELD_OUT == fold) for fold in range(FOLDS)]
-    scored: dict[Weights, list[tuple[float, float]]] = {}
+    scored: dict[Weights, list[Score]] = {}
     for fold in folds:
         trained = fold.sims(train(fold.train))
         with_shift = fold.seen.sum() >= FEWEST_COMPARED  # without seen queries, any shift looks like a gain
+        with_texts = len(fold.text_groups) >= FEWEST_COMPARED
         for gamma in GAMMAS:
             regression = fold.sims(fit_regression(fold.train, classes, gamma=gamma, dim=dim, seed=seed))
             for share in TRAINED:
-                both = share * trained + (1 - share) * regression
-                for shift in SHIFTS if with_shift else (0.0,):
-                    scored.setdefault(Weights(share, shift, gamma), []).append(fold.score(both, shift))
+                both = [share * one + (1 - share) * other for one, other in zip(trained, regression, strict=True)]
+                by_text = fold.text_ranks(both[1]) if with_texts else (np.nan, np.nan)
+                for shift in SHIFTS if with_shift else (0.0,):  # that of a text is the same for all pictures
+                    found_by = Score(*fold.picture_ranks(both[0], shift), *by_text)
+                    scored.setdefault(Weights(share, shift, gamma), []).append(found_by)
     whole = {weights: values for weights, values in scored.items() if len(values) == FOLDS}
     best = _best(whole)
     plain = Weights(1.0, 0.0, GAMMAS[0])
@@ -123,11 +140,12 @@ def fit_joined(
 
 @dataclass(frozen=True)
 class _Fold:
-    """Part of the pairs to fit on, and held-out pictures as queries among the heaviest text of each group.
+    """Part of the pairs to fit on, and held-out pictures to rank with the heaviest text of each group, both ways.
 
     Attributes:
-        pictures: rows of `pairs` that are queries; groups: of each; seen: bool, whether the fit knows the group.
+        pictures: rows of `pairs` that are held out; groups: of each; seen: bool, whether the fit knows the group.
         texts: a row of each group; known: bool, whether the fit knows it.
+        others: rows of pictures that the fit knows, which stand among the held-out ones; other_groups: of each.
     """
 
     pairs: Pairs
@@ -137,6 +155,8 @@ class _Fold:
     seen: NDArray[np.bool_]
     texts: NDArray[np.int64]
     known: NDArray[np.bool_]
+    others: NDArray[np.int64]
+    other_groups: NDArray[np.int64]
 
     @classmethod
     def of(cls, pairs: Pairs, groups: NDArray[np.int64], held: NDArray[np.bool_], drawn: NDArray[np.bool_]) -> _Fold:
@@ -158,28 +178,49 @@ class _Fold:
         heaviest = pairs.text_rows().heaviest()
         first = np.unique(groups, return_index=True)[1]
         queries = np.concatenate([_some(is_seen), _some(is_unseen)])
-        return cls(pairs, train, queries, own[queries], ~held[own[queries]], heaviest[first], ~held)
+        others = rows[:: -(-len(rows) // (2 * _QUERIES)) or 1]
+        return cls(
+            pairs, train, queries, own[queries], ~held[own[queries]], heaviest[first], ~held, others, own[others]
+        )
 
-    def sims(self, heads: Heads) -> Matrix:
-        """Compute cosines of the queries `[Q]` with the texts of all groups `[G]`."""
-        pictures = heads.image.project(self.pairs.images[self.pictures])
-        return np.asarray(pictures @ heads.text.project(self.pairs.texts[self.texts]).T, np.float32)
+    def sims(self, heads: Heads) -> tuple[Matrix, Matrix]:
+        """Compute cosines of held-out pictures with texts `[Q, G]`, and of their texts with pictures `[T, Q + O]`."""
+        texts = heads.text.project(self.pairs.texts[self.texts])
+        pictures = heads.image.project(self.pairs.images[np.concatenate([self.pictures, self.others])])
+        held_out = pictures[: len(self.pictures)]
+        return np.asarray(held_out @ texts.T, np.float32), np.asarray(texts[self.text_groups] @ pictures.T, np.float32)
 
-    def score(self, sims: Matrix, shift: float) -> tuple[float, float]:
-        """Compute the mean reciprocal ranks of seen and unseen queries, with known texts shifted down."""
+    @property
+    def text_groups(self) -> NDArray[np.int64]:
+        """Groups of the held-out pictures, once each, int64 [T]."""
+        return np.unique(self.groups)
+
+    def picture_ranks(self, sims: Matrix, shift: float) -> tuple[float, float]:
+        """Compute the mean reciprocal ranks of seen and unseen pictures, with known texts shifted down."""
         shifted = sims - np.float32(shift) * self.known
         right = shifted[np.arange(len(sims)), self.groups][:, None]
-        ranks = np.maximum((shifted >= right - 1e-6).sum(1), 1)
-        seen = 1 / ranks[self.seen]
-        return float(seen.mean()) if len(seen) else float("nan"), float((1 / ranks[~self.seen]).mean())
+        return _by_side(np.maximum((shifted >= right - _TIE).sum(1), 1), self.seen)
+
+    def text_ranks(self, sims: Matrix) -> tuple[float, float]:
+        """Compute the mean reciprocal ranks of texts of seen and unseen groups, by their nearest held-out picture.
+
+        Pictures of a group that the fit knows are no candidates for its own text.
+        """
+        queries = self.text_groups
+        is_right = self.groups[None] == queries[:, None]
+        held_out, others = sims[:, : len(self.pictures)], sims[:, len(self.pictures) :]
+        right = np.where(is_right, held_out, -2).max(1, keepdims=True)
+        wrong = ((held_out >= right - _TIE) & ~is_right).sum(1)
+        wrong += ((others >= right - _TIE) & (self.other_groups[None] != queries[:, None])).sum(1)
+        return _by_side(wrong + 1, self.known[queries])
 
 
-def _best(scored: Mapping[Weights, Sequence[tuple[float, float]]]) -> Weights:
-    """Choose the highest harmonic mean among weights that keep `KEPT` of the best seen rank."""
-    means = {weights: float(np.mean([seen for seen, _ in values])) for weights, values in scored.items()}
+def _best(scored: Mapping[Weights, Sequence[Score]]) -> Weights:
+    """Choose the highest harmonic mean among weights that keep `KEPT` of the best rank of seen pictures."""
+    means = {weights: float(np.mean([one.picture_seen for one in values])) for weights, values in scored.items()}
     least = KEPT * max(means.values())
     kept = [weights for weights, seen in means.items() if not seen < least]  # none is seen: NaN keeps all
-    return max(kept, key=lambda weights: _harmonic(scored[weights]))
+    return max(kept, key=lambda weights: _mean(scored[weights])["harmonic"] or 0.0)
 
 
 def _some(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -187,12 +228,28 @@ def _some(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
     return rows[:: -(-len(rows) // _QUERIES) or 1]
 
 
-def _mean(values: Sequence[tuple[float, float]]) -> dict[str, float | None]:
-    seen, unseen = (float(np.mean([pair[side] for pair in values])) for side in (0, 1))
-    return {"seen": None if np.isnan(seen) else seen, "unseen": unseen, "harmonic": _harmonic(values)}
+def _by_side(ranks: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[float, float]:
+    """Compute the mean reciprocal ranks of seen and of unseen queries, NaN where there are none."""
+    seen_ranks, unseen_ranks = 1 / ranks[seen], 1 / ranks[~seen]
+    return (
+        float(seen_ranks.mean()) if len(seen_ranks) else float("nan"),
+        float(unseen_ranks.mean()) if len(unseen_ranks) else float("nan"),
+    )
 
 
-def _harmonic(values: Sequence[tuple[float, float]]) -> float:
-    """Compute the harmonic mean over folds; of the unseen alone where a fold has no seen queries."""
-    seen, unseen = (float(np.mean([pair[side] for pair in values])) for side in (0, 1))
-    return unseen if np.isnan(seen) else 2 * seen * unseen / max(seen + unseen, 1e-12)
+def _mean(values: Sequence[Score]) -> dict[str, float | None]:
+    """Average scores over folds.
+
+    `harmonic` is the mean over both ways, of those with unseen queries; of the unseen alone where no query is seen.
+    """
+    means = {name: float(np.mean([getattr(one, name) for one in values])) for name in vars(values[0])}
+    ways = [
+        unseen if np.isnan(seen) else 2 * seen * unseen / max(seen + unseen, 1e-12)
+        for seen, unseen in (
+            (means["picture_seen"], means["picture_unseen"]),
+            (means["text_seen"], means["text_unseen"]),
+        )
+        if not np.isnan(unseen)
+    ]
+    known = {name: None if np.isnan(value) else value for name, value in means.items()}
+    return {**known, "harmonic": float(np.mean(ways)) if ways else None}

@@ -78,6 +78,9 @@ def test_weights_are_chosen_for_what_is_new_and_known() -> None:
     assert choice.weights.trained < 0.5
     assert choice.found["chosen"]["harmonic"] > choice.found["trained_alone"]["harmonic"]
     assert choice.found["queries"]["unseen"] == 2 * 8 * PICTURES
+    assert choice.found["chosen"]["text_unseen"] > choice.found["trained_alone"]["text_unseen"]  # asked by texts, too
+    dozen = choose_weights(pairs.take(np.arange(12)), None, by_heart, dim=16, seed=0)
+    assert dozen.found["chosen"]["text_unseen"] is None  # twelve texts tell nothing
     few = choose_weights(pairs.take(np.arange(4)), None, by_heart, dim=16, seed=0)
     assert few.weights == USUAL and "too few" in few.found["reason"]
 
@@ -92,7 +95,7 @@ def test_no_shift_is_chosen_where_nothing_shows_what_it_costs_the_known() -> Non
         return Heads(HeadShape(40, 8), HeadShape(24, 8)).requires_grad_(False)
 
     choice = choose_weights(single, None, random, dim=16, seed=0)
-    assert choice.weights.shift == 0 and choice.found["chosen"]["seen"] is None
+    assert choice.weights.shift == 0 and choice.found["chosen"]["picture_seen"] is None
 
 
 @pytest.mark.parametrize(("weights", "parts"), [(Weights(1.0, 0.0, 4.0), 1), (Weights(0.4, 0.1, 4.0), 3)])
