@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from coldstart.core.pipeline import Pipeline
-from coldstart.errors import ColdstartError
 from coldstart.evaluate.capability import Context
 from coldstart.evaluate.rows import Baseline, Row, interval_of, judged
 from coldstart.metrics.intervals import FEWEST_COMPARED
@@ -30,6 +29,7 @@ QUICK_S = 60.0
 def recommend_rows(context: Context) -> list[Row]:
     """Measure recommendations of new items as `evaluate recommend --methods` does."""
     from coldstart.recommend.evaluate import EvaluateSettings
+    from coldstart.recommend.evaluate.splits import NothingToEvaluate
     from coldstart.recommend.evaluate.workspace import evaluate_store
 
     question = "New items that a user goes on to like are in his list"
@@ -40,22 +40,27 @@ def recommend_rows(context: Context) -> list[Row]:
     pipeline = _within(context.pipeline, QUICK_S) if context.quick else context.pipeline
     settings = EvaluateSettings(methods=METHODS, seeds=1 if context.quick else 5, check=False)
     split = _split(context, pipeline, settings)
-    report = evaluate_store(context.store, pipeline, context.progress, split=split, settings=settings)
-    found = context.details["recommend"] = report.to_dict()
     how = "" if split == "time" else f" --split {split}"
-    return _recommend_rows(found, context.command(f"evaluate recommend{how} --methods {','.join(METHODS)}"))
+    command = context.command(f"evaluate recommend{how} --methods {','.join(METHODS)}")
+    try:
+        report = evaluate_store(context.store, pipeline, context.progress, split=split, settings=settings)
+    except NothingToEvaluate as few:
+        return [Row("recommend", question, verdict="few", why=str(few), command=command)]
+    found = context.details["recommend"] = report.to_dict()
+    return _recommend_rows(found, command)
 
 
 def _split(context: Context, pipeline: Pipeline, settings: EvaluateSettings) -> str:
     """Choose the split: by time, as it happened; where too few likes are of new items, items drawn as if new."""
     from coldstart.core.progress import SilentProgress
+    from coldstart.recommend.evaluate.splits import NothingToEvaluate
     from coldstart.recommend.evaluate.workspace import evaluate_store
 
     try:
         tried = evaluate_store(
             context.store, pipeline, SilentProgress(), settings=replace(settings, methods=METHODS[:1], seeds=1)
         )
-    except ColdstartError:  # no item came late enough
+    except NothingToEvaluate:  # no item came late enough
         return "items"
     new = tried.counts["sets"].get("cold", {"relevant": 0})
     return "items" if new["relevant"] < FEWEST_COMPARED else "time"
@@ -65,7 +70,8 @@ def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
     question = "New items that a user goes on to like are in his list"
     methods, headline = found["methods"], found["headline"]
     if "chosen" not in methods:
-        return [Row("recommend", question, verdict="failed", why=found["left_out"].get("chosen", ""), command=command)]
+        why = found["left_out"].get("chosen", "")
+        return [Row("recommend", question, verdict="not_fitted", why=why, command=command)]
     name = "cold"
     if name not in found["counts"]["sets"]:
         why = "nobody with a history likes a new item"

@@ -27,6 +27,7 @@ from coldstart.evaluate.page import evaluation_html
 from coldstart.evaluate.rows import Baseline, Row, exactly, judged
 from coldstart.media.limits import Limits
 from coldstart.metrics.ranking import Interval
+from coldstart.recommend.evaluate.splits import NothingToEvaluate
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,19 @@ def test_figures_are_those_of_the_separate_commands(tmp_path: Path) -> None:
     assert report is not None
     assert fitted.value is not None
     assert fitted.value.value == report.report["candidates"][report.report["chosen"]]["ndcg@20"]["value"]
+
+
+def test_too_few_interactions_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate_store(*_: Any, **__: Any) -> Any:
+        raise NothingToEvaluate("split items leaves no interactions for test: of 6 users …")
+
+    monkeypatch.setattr("coldstart.recommend.evaluate.workspace.evaluate_store", evaluate_store)
+    context: Any = SimpleNamespace(
+        interactions=6, pipeline=None, quick=False, store=None, progress=SilentProgress(), command=lambda text: text
+    )
+    (row,) = behaviour.recommend_rows(context)
+    assert (row.verdict, row.why) == ("few", "split items leaves no interactions for test: of 6 users …")
+    assert row.command.startswith("evaluate recommend --split items ")
 
 
 # -- the command and the page

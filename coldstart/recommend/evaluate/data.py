@@ -18,7 +18,7 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.metrics.splits import group_items, near_pairs
-from coldstart.recommend.evaluate.splits import PARTS, TRAIN, Split, exclude_items
+from coldstart.recommend.evaluate.splits import PARTS, TRAIN, NothingToEvaluate, Split, exclude_items
 from coldstart.recommend.model import Problem
 from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
@@ -194,7 +194,7 @@ def build_data(
         split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim, fusing or {}
     )
     if not len(found.query_users()):
-        raise ColdstartError(
+        raise NothingToEvaluate(
             f"no user can be evaluated in part {part} of split {split.kind}: {len(liked)} rows there are likes of "
             "candidates, and none of them is of a user with a history; give more interactions, or a lower --min-weight"
         )

@@ -33,6 +33,10 @@ _PART = {-1: "out", 0: "train", 1: "valid", 2: "test"}
 _SIDE = {-1: "out", 0: "warm", 1: "cold_valid", 2: "cold_test", 3: "cold"}
 
 
+class NothingToEvaluate(ColdstartError):  # noqa: N818  (a state of the data)
+    """Interactions are too few, or of such times and items, that a side of a split or every list is empty."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Split of rows and items into sides.
@@ -125,7 +129,7 @@ def split_by_time(
     """
     times = interactions.times
     if not len(times) or times.min() == times.max():
-        raise ColdstartError(
+        raise NothingToEvaluate(
             f"{len(times)} interactions without times that differ cannot be split by time: use the split `items`"
         )
     _check_shares(shares)
@@ -242,16 +246,26 @@ def _check_shares(shares: Sequence[float]) -> None:
         raise ColdstartError(f"shares of a split add up to 1, and none is below 0; these are {list(shares)}")
 
 
+def _described(split: Split) -> str:
+    counts = split.counts()
+    return (
+        f"of {counts['users']:,} users {counts['rows_train']:,} interactions are for training, "
+        f"{counts['rows_valid']:,} for validation, {counts['rows_test']:,} for the test and {counts['rows_left_out']:,} left out; of the items "
+        f"{counts['items_warm']:,} are warm, {counts['items_cold_test']:,} cold in the test and "
+        f"{counts['items_left_out']:,} left out"
+    )
+
+
 def _check_sides(split: Split) -> Split:
     for part, name in ((TRAIN, "training"), (TEST, "test")):
         if not (split.row_part == part).any():
-            raise ColdstartError(
-                f"split {split.kind} leaves no interactions for {name}: {json.dumps(split.counts())}; "
-                "give more interactions, or other shares or dates"
+            raise NothingToEvaluate(
+                f"split {split.kind} leaves no interactions for {name}: {_described(split)}; give more interactions, "
+                "or other shares or dates"
             )
     if not split.cold("test").any():
-        raise ColdstartError(
-            f"split {split.kind} has no cold items to test on: {json.dumps(split.counts())}; use the split `items`"
+        raise NothingToEvaluate(
+            f"split {split.kind} has no cold items to test on: {_described(split)}; use the split `items`"
         )
     return split
 

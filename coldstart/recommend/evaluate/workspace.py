@@ -19,7 +19,7 @@ from coldstart.core.progress import Meter, Progress
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import EvaluateSettings, build_split, count_steps, evaluate, splits
 from coldstart.recommend.evaluate.report import RecommendReport
-from coldstart.recommend.evaluate.splits import KINDS, Split
+from coldstart.recommend.evaluate.splits import KINDS, NothingToEvaluate, Split
 from coldstart.recommend.inputs import FIT, load_content
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
@@ -57,7 +57,7 @@ def evaluate_store(
     rows = every.over(content.item_ids)
     if not len(rows):
         known = f"{len(every)} interactions, none with its {len(content)} items" if len(every) else "no interactions"
-        raise ColdstartError(
+        raise NothingToEvaluate(
             f"workspace {store.uri} has {known}: run `coldstart ingest --workspace {store.uri} --interactions FILE`"
         )
     likes = find_likes(rows.weights, settings.min_weight)
