@@ -104,9 +104,7 @@ class Recommender:
         if given is not None:
             return given
         if self.scoring_model.is_fitted:
-            fitted, _ = load_newest_fit(self.store, self.pipeline)
-            own: float | None = fitted.about["settings"]["min_weight"]
-            return own
+            return load_newest_fit(self.store, self.pipeline)[0].min_weight
         return find_likes(self.interactions().weights).min_weight
 
     @property

@@ -24,8 +24,8 @@ def _recommender(monkeypatch: pytest.MonkeyPatch, *, fitted: float | str | None,
     found.__dict__["scoring_model"] = SimpleNamespace(is_fitted=fitted != "no")
     rows = interactions([f"u{place}" for place in range(24)], ["a"] * 24, weights=RATINGS)
     monkeypatch.setattr(Recommender, "interactions", lambda self: rows)
-    about = SimpleNamespace(about={"settings": {"min_weight": fitted}})
-    monkeypatch.setattr(service, "load_newest_fit", lambda store, pipeline: (about, None))
+    fit = SimpleNamespace(min_weight=fitted)
+    monkeypatch.setattr(service, "load_newest_fit", lambda store, pipeline: (fit, None))
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from behaviour_world import World, world
+from safetensors.numpy import save
 
 from coldstart.core.interactions import Interactions, interactions
 from coldstart.errors import ColdstartError
@@ -94,19 +95,23 @@ def test_what_was_fitted_comes_back_as_it_was(
 def test_every_mapper_comes_back_from_files_in_a_blend(name: str, made: World, tmp_path: Path) -> None:
     quick = {"epochs": 1} if name in ("clcrec", "contrastive", "dropoutnet") else {}
     parts = {name: {"weight": 0.25, **quick}, "knn ": {"mapper": "knn", "weight": 0.75}}
-    settings = replace(QUICK, candidates={"both": {"mapper": "blend", "parts": parts}}, weights=EVEN, power=0.0)
+    blended = {"both": {"mapper": "blend", "parts": parts}}
+    settings = replace(QUICK, candidates=blended, weights=EVEN, power=0.0, min_weight=0.5)
     fitted = select_model(made.interactions, made.content, settings).behaviour
     for file, data in to_files(fitted).items():
         (tmp_path / file).write_bytes(data)
     again = load_behaviour(tmp_path)
+    assert again.min_weight == settings.min_weight
     assert np.array_equal(again.items(made.content), fitted.items(made.content))
     histories = made.interactions.matrix()
     assert np.array_equal(again.users(histories), fitted.users(histories))
 
 
-def test_a_broken_folder_names_the_next_step(tmp_path: Path) -> None:
-    (tmp_path / CARD).write_text("{}")
-    (tmp_path / ARRAYS).write_bytes(b"nothing")
+@pytest.mark.parametrize("card", ["{}", "[]", '{"words": {"mapper/a": [1]}, "mapper": "knn", "item_ids": 7}'])
+@pytest.mark.parametrize("arrays", [b"nothing", save({"own/warm": np.zeros(1)})], ids=["no arrays", "few"])
+def test_a_broken_folder_names_the_next_step(tmp_path: Path, card: str, arrays: bytes) -> None:
+    (tmp_path / CARD).write_text(card)
+    (tmp_path / ARRAYS).write_bytes(arrays)
     with pytest.raises(ColdstartError, match=r"holds no fit of behaviour .*: run `coldstart finetune behaviour`"):
         load_behaviour(tmp_path)
 

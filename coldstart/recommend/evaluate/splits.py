@@ -250,9 +250,9 @@ def _described(split: Split) -> str:
     counts = split.counts()
     return (
         f"of {counts['users']:,} users {counts['rows_train']:,} interactions are for training, "
-        f"{counts['rows_valid']:,} for validation, {counts['rows_test']:,} for the test and {counts['rows_left_out']:,} left out; of the items "
-        f"{counts['items_warm']:,} are warm, {counts['items_cold_test']:,} cold in the test and "
-        f"{counts['items_left_out']:,} left out"
+        f"{counts['rows_valid']:,} for validation, {counts['rows_test']:,} for the test and "
+        f"{counts['rows_left_out']:,} left out; of the items {counts['items_warm']:,} are warm, "
+        f"{counts['items_cold_test']:,} cold in the test and {counts['items_left_out']:,} left out"
     )
 
 

@@ -57,6 +57,13 @@ class Behaviour:
         """Dimensions of a vector."""
         return int(self.deltas.shape[1]) + 1
 
+    @property
+    def min_weight(self) -> float | None:
+        """Least weight of a like that it was fitted on; None: above 0."""
+        settings = self.about.get("settings")
+        least = settings.get("min_weight") if isinstance(settings, Mapping) else None
+        return float(least) if isinstance(least, int | float) else None
+
     def is_warm(self, item_ids: tuple[str, ...] | list[str]) -> NDArray[np.bool_]:
         """Tell which of these items were warm at the time of the fit, bool [N]."""
         places = (self._places.get(item) for item in item_ids)
@@ -113,12 +120,19 @@ def load_behaviour(folder: Path) -> Behaviour:
 
     try:
         card = json.loads((folder / CARD).read_text("utf-8"))
-        arrays: dict[str, NDArray[Any]] = load_file(folder / ARRAYS)
-    except (OSError, ValueError, SafetensorError) as error:
+        return _restored(card, load_file(folder / ARRAYS))
+    except (OSError, SafetensorError, *_DAMAGED) as error:  # the workspace may be a stranger's
         raise ColdstartError(
             f"{folder} holds no fit of behaviour ({error}): run `coldstart finetune behaviour`"
         ) from None
-    arrays |= {name: np.array(value, dtype=str) for name, value in card["words"].items()}
+
+
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def _restored(card: Mapping[str, Any], stored: Mapping[str, NDArray[Any]]) -> Behaviour:
+    words = {name: np.array(value, dtype=str) for name, value in card["words"].items()}
+    arrays = {**stored, **words}
 
     def of(part: str) -> dict[str, NDArray[Any]]:
         return {name.partition("/")[2]: value for name, value in arrays.items() if name.startswith(f"{part}/")}
@@ -132,5 +146,5 @@ def load_behaviour(folder: Path) -> Behaviour:
         model.restore(card["mapper"], of("mapper")),
         own["deltas"],
         restore_calibration(of("calibration")),
-        card["about"],
+        dict(card["about"]),
     )
