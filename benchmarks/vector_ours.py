@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.index_200k import Passport, catalog_rows
 from coldstart.store.ann import IndexSettings
 from coldstart.store.catalog import CATALOG, Catalog
-from coldstart.store.published import Publication, Published
+from coldstart.store.publications import Publication
+from coldstart.store.published import Published
 
 TOP_K = 10
 FILTER = "creator = 'maker 7'"

@@ -22,7 +22,8 @@ from coldstart.store.fits import with_fits
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
     from coldstart.recommend.service import Recommender
-    from coldstart.store.published import Publication, Published
+    from coldstart.store.publications import Publication
+    from coldstart.store.published import Published
 
 DEFAULT_PIPELINE = "starter"
 

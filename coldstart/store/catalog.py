@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, compaction, published, sql, tables, upkeep, word_search
+from coldstart.store import ann, compaction, publications, sql, tables, upkeep, word_search
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
-from coldstart.store.published import Publication, Published
+from coldstart.store.publications import Publication
+from coldstart.store.published import COPY_OF, Published
 
 if TYPE_CHECKING:
     import lancedb
@@ -245,7 +246,7 @@ class Catalog:
             publication = replace(publication, number=again.number, previous=again.previous)
         # In this order, a crash leaves readers at the former publication, and the next call ends the work.
         set_tag(table, publication.tag, publication.version)
-        published.record_publication(self._db, publication)
+        publications.record_publication(self._db, publication)
         set_tag(table, TAG, publication.version)
         return publication
 
@@ -297,7 +298,7 @@ class Catalog:
         for former in held:
             if former.tag in table.tags.list():
                 table.tags.delete(former.tag)
-        published.forget_publications(self._db, [former.number for former in held])
+        publications.forget_publications(self._db, [former.number for former in held])
         samples = tables.open_table(self._db, SAMPLES_TABLE)
         if samples is not None:
             samples.delete(f"version != {publication.version if publication else table.version}")
@@ -315,7 +316,7 @@ class Catalog:
 
     def publications(self) -> list[Publication]:
         """List the stored publications, newest first."""
-        return published.read_publications(self._db)
+        return publications.read_publications(self._db)
 
     def published(self) -> Published | None:
         """Open the catalog at the published version; None where nothing is published."""
@@ -326,8 +327,8 @@ class Catalog:
         with tables.reading(self._db, CATALOG):
             table.checkout(current.version)
             tables.check_table(self._db, table)
-            if fault := published.space_fault(current, table.schema):
-                raise tables.damaged(self._db, published.PUBLICATIONS, fault)
+            if fault := publications.space_fault(current, table.schema):
+                raise tables.damaged(self._db, publications.PUBLICATIONS, fault)
         guarded: Any = tables.GuardedTable(self._db, CATALOG, table)
         return Published(guarded, current)
 
@@ -354,7 +355,7 @@ class Catalog:
         for tag in table.tags.list():
             if tag != TAG and tag not in tags:
                 table.tags.delete(tag)
-        published.forget_publications(self._db, [p.number for p in present if p.number not in kept])
+        publications.forget_publications(self._db, [p.number for p in present if p.number not in kept])
         # zero would read as the library's default of two weeks
         stats = table.to_lance().cleanup_old_versions(
             max(older_than, timedelta(microseconds=1)),
@@ -380,7 +381,7 @@ class Catalog:
 def _held(table: Any, item_ids: Sequence[str]) -> list[str]:
     """Find the rows of a version of the catalog that are of some items, or that show one of them as their original."""
     wanted = pa.array(sorted(item_ids), pa.string())
-    columns = [name for name in ("item_id", published.COPY_OF) if name in table.schema.names]
+    columns = [name for name in ("item_id", COPY_OF) if name in table.schema.names]
     rows = table.search().select(columns).limit(None).to_arrow()
     met = [pc.is_in(rows[name], value_set=wanted) for name in columns]
     found: list[str] = rows["item_id"].filter(met[0] if len(met) < 2 else pc.or_(*met)).to_pylist()
@@ -400,7 +401,7 @@ def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
     if missing:
         raise ColdstartError(f"catalog: the rows lack {', '.join(missing)}; run the stage that makes them")
     for name, passport in spaces.items():
-        if not published.SPACE_NAME.fullmatch(name):
+        if not publications.SPACE_NAME.fullmatch(name):
             raise ColdstartError(f"space {name!r}: use lower-case letters, digits and _ so that SQL can name it")
         column = rows[column_of(name)]
         if column.type != pa.list_(pa.float32(), passport.dim):

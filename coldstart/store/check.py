@@ -30,7 +30,7 @@ from coldstart.store.ground_truth import SAMPLES_TABLE
 from coldstart.store.interactions import INTERACTIONS
 from coldstart.store.item_keys import CARRIED
 from coldstart.store.layout import LAYOUT
-from coldstart.store.published import PUBLICATIONS, Publication, parse_publication, space_fault
+from coldstart.store.publications import PUBLICATIONS, Publication, parse_publication, space_fault
 from coldstart.store.tombstones import REMOVED
 
 _IDENTITY = {

@@ -17,7 +17,7 @@ from coldstart.store.catalog import TAG, set_tag
 from coldstart.store.folder import TABLE_SUFFIX
 from coldstart.store.fragments import TableVersion, commit_fragments
 from coldstart.store.layout import LAYOUT
-from coldstart.store.published import PUBLICATIONS, Publication
+from coldstart.store.publications import PUBLICATIONS, Publication
 
 _NEWEST_FIRST = 1 << 63
 """Names of manifests above this count down, so that the newest is listed first."""

@@ -18,7 +18,8 @@ from coldstart.core.items import CONTENT_FIELDS, Item
 from coldstart.errors import ColdstartError
 from coldstart.store import published, sql
 from coldstart.store.catalog import REQUIRED, Catalog
-from coldstart.store.published import Publication, Published
+from coldstart.store.publications import Publication
+from coldstart.store.published import Published
 
 ITEMS: list[dict[str, Any]] = [
     {

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coldstart.store import ann, published
+from coldstart.store import ann, publications
 from coldstart.store.ann import Effort
 
 
@@ -48,8 +48,8 @@ def test_reports_of_earlier_versions_are_read() -> None:
         '[{"space": "text", "index_type": "IVF_RQ", "rows": 9, "dim": 8, "build_s": 0.5, "recall": 1.0, "ok": true, '
         '"effort": {"nprobes": 20, "refine": 10}, "recall_filtered": null, "filter": null}]'
     )
-    row: dict[str, Any] = {name: 1 for name in published.PUBLICATIONS_SCHEMA.names}  # noqa: C420
+    row: dict[str, Any] = {name: 1 for name in publications.PUBLICATIONS_SCHEMA.names}  # noqa: C420
     row.update(passports="{}", indexes=report, published_at=datetime.now(UTC))
-    (found,) = published.parse_publication(row).indexes
+    (found,) = publications.parse_publication(row).indexes
     assert found.effort == Effort(20, 10, 0)
     assert found.effort_filtered is None

@@ -13,8 +13,7 @@ import pytest
 
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, ground_truth
-from coldstart.store import published as publications
+from coldstart.store import ann, ground_truth, publications
 from coldstart.store.ann import IndexSettings
 from coldstart.store.catalog import SCALAR_INDEXES, Catalog
 from coldstart.store.compaction import PARTS

@@ -24,7 +24,7 @@ from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, check, mendin
 from coldstart.store.artifacts import ARTIFACTS, FILES
 from coldstart.store.catalog import CATALOG, TAG, Catalog
 from coldstart.store.layout import CURRENT, LAYOUT
-from coldstart.store.published import PUBLICATIONS
+from coldstart.store.publications import PUBLICATIONS
 
 pytestmark = pytest.mark.slow
 
