@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.count_names import counts_interactions, names_bestsellers
 from coldstart.core.interactions import Interactions
-from coldstart.errors import NothingToLearn
+from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.two_way import Resampled, contributions_by_item, resample, shares_by_item
@@ -126,9 +126,24 @@ def _find(content: Content, users: Counts) -> list[CountAttribute]:
     return found
 
 
-def without_attributes(content: Content, found: Collection[CountAttribute]) -> Content:
-    """Remove the attributes from the records of items."""
+def without_attributes(
+    content: Content, found: Collection[CountAttribute], weights: Mapping[str, float] | None = None
+) -> Content:
+    """Remove the attributes from the records of items.
+
+    Args:
+        weights: of the blocks of a fit, see `find_count_attributes`.
+
+    Raises:
+        ColdstartError: a weight is of the block of a removed attribute.
+    """
     names = {one.name for one in found if not one.value}
+    for name in names:
+        if (weights or {}).get(f"{LABELS}.{name}"):
+            raise ColdstartError(
+                f"weights has '{LABELS}.{name}', and {name} counts interactions, which fits leave out: drop the "
+                "weight, or set count_attributes: true"
+            )
     values = {(one.name, one.value) for one in found if one.value}
     return Content(
         content.item_ids, content.blocks, tuple(_without(record, names, values) for record in content.records)
@@ -287,11 +302,12 @@ def _numbers(statements: Statements) -> dict[str, tuple[NDArray[np.int64], NDArr
 
 
 def parsed_number(text: str) -> float | None:
-    """Parse a number as shops write counts, such as `1,204`; None for another text."""
+    """Parse a finite number as shops write counts, such as `1,204`; None for another text."""
     try:
-        return float(text.replace(",", "").replace(" ", "").rstrip("+%"))
+        found = float(text.replace(",", "").replace(" ", "").rstrip("+%"))
     except ValueError:
         return None
+    return found if np.isfinite(found) else None
 
 
 def _rank_correlation(values: NDArray[np.float64], users: Counts) -> tuple[float | None, float]:

@@ -191,7 +191,9 @@ class BehaviourFitStage:
         groups = content_groups(content, self._settings.near_duplicates)
         counts = training.interactions.counts()
         traces = find_count_attributes(content, counts, settings.weights) if settings.labels else []
-        learnt = content if self._settings.count_attributes else without_attributes(content, traces)
+        learnt = content
+        if not self._settings.count_attributes:
+            learnt = without_attributes(content, traces, settings.weights)
         with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
             selected = select_model(
                 training.interactions, learnt, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)

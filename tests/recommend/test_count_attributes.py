@@ -12,12 +12,13 @@ from behaviour_world import World, world
 
 from coldstart.core.likes import find_likes
 from coldstart.core.progress import SilentProgress
-from coldstart.errors import NothingToLearn
+from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.recommend.count_attributes import (
     CountAttribute,
     check_fit,
     describe_count_attributes,
     find_count_attributes,
+    parsed_number,
     without_attributes,
 )
 from coldstart.recommend.evaluate import EvaluateSettings, evaluate
@@ -118,6 +119,16 @@ def test_an_evaluation_says_what_rests_on_a_count(small: World) -> None:
     assert "count interactions" not in recommend_html(plain)
     labels_off = evaluate(small.interactions, content, "items", replace(settings, fusing={"labels": False}))
     assert labels_off.count_attributes is None
+
+
+def test_a_weight_of_a_count_says_why_it_has_no_block(small: World) -> None:
+    content = with_attributes(small, {"n_ratings": list(range(len(small.content))), "size": ["nan"] * 120})
+    weights = {"labels.attributes.n_ratings": 1.0}
+    found = find_count_attributes(content, small.interactions.counts(), weights)
+    with pytest.raises(ColdstartError, match=r"n_ratings counts interactions, which fits leave out: .*: true$"):
+        without_attributes(content, found, weights)
+    assert parsed_number("nan") is parsed_number("inf") is parsed_number("12 px") is None
+    assert parsed_number("1,204+") == 1204
 
 
 def test_too_few_to_measure(small: World) -> None:

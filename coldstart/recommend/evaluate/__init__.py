@@ -147,7 +147,7 @@ def evaluate(
     traces = _count_attributes(data)
     counted = count_attributes.to_dict(traces, _gain_share(data, traces, settings), settings.count_attributes)
     if traces and not settings.count_attributes:
-        bare = count_attributes.without_attributes(content, traces)
+        bare = count_attributes.without_attributes(content, traces, settings.fusing.get("weights"))
         data = build_data(split, bare, settings.part, min_weight=settings.min_weight, **fitting)
     given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     given = _with_own(given, own)
