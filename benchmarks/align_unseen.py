@@ -332,7 +332,7 @@ def _row(
 ) -> Row:
     value, was, change = (part[side][measure] for side in ("after", "before", "difference"))
     gallery = found["gallery"]
-    learnt = ", trained on" if found["by_heart"] and claim.endswith(", seen") else ""
+    learnt = ", trained on" if found["seen_trained_on"] and claim.endswith(", seen") else ""
     few = ", too few to judge" if part["n"] < found["fewest"] else ""
     queries = f"{part['n']} queries of {part['groups']} groups{learnt}{few}"
     return Row(

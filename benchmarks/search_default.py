@@ -65,7 +65,7 @@ class Shop:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuerySet:
     """Queries of one kind: pictures [Q, 2992] or texts, the right items of each, the item to leave out, a group."""
 
     name: str
@@ -79,7 +79,7 @@ class Asked:
 def run(short: bool) -> dict[str, Any]:
     """Every query of every catalogue by default and by each ranking alone: ranks of the first right item."""
     most = 150 if short else 1000
-    made: dict[str, Callable[[], tuple[Shop, list[Asked]]]] = {
+    made: dict[str, Callable[[], tuple[Shop, list[QuerySet]]]] = {
         "grocery": grocery,
         "fashion": fashion,
         "flickr8k": flickr,
@@ -92,7 +92,7 @@ def run(short: bool) -> dict[str, Any]:
     return found
 
 
-def measure(shop: Shop, asked: Sequence[Asked], folder: Path, most: int) -> dict[str, Any]:
+def measure(shop: Shop, asked: Sequence[QuerySet], folder: Path, most: int) -> dict[str, Any]:
     starter, clip = encoders.load("starter"), encoders.load("starter-clip")
     dim = clip.base("image").dim  # type: ignore[attr-defined]
     look = Passport("starter", "pooled", "", 1280)
@@ -235,7 +235,7 @@ def ridge(pictures: Vectors, texts: Vectors) -> Callable[[Vectors], Vectors]:
 # -- data
 
 
-def grocery() -> tuple[Shop, list[Asked]]:
+def grocery() -> tuple[Shop, list[QuerySet]]:
     """65 products with icons and names; photos of shelves (not those that starter-clip saw), and descriptions."""
     folder = DATA / "grocery"
     products, photos = read(folder / "products.jsonl"), read(folder / "images.jsonl")
@@ -252,18 +252,18 @@ def grocery() -> tuple[Shop, list[Asked]]:
     kept = [at for at, row in enumerate(photos) if row["split"] != "train" and not part(row["id"] + "x", 0.5)]
     right = [place[photos[at]["product_id"]] for at in kept]
     return shop, [
-        Asked(
+        QuerySet(
             "a store photo", icons[[65 + at for at in kept]], None, [frozenset({one}) for one in right],
             [-1] * len(kept), [photos[at]["id"] for at in kept],
         ),
-        Asked(
+        QuerySet(
             "the description", None, [row["text"] for row in products], [frozenset({at}) for at in range(65)],
             [-1] * 65, [row["id"] for row in products],
         ),
     ]  # fmt: skip
 
 
-def fashion() -> tuple[Shop, list[Asked]]:
+def fashion() -> tuple[Shop, list[QuerySet]]:
     """4,183 products; photos of those that `aligned` did not see, and the data set's sentences."""
     folder = DATA / "fashion_products"
     products = read(folder / "products.jsonl")
@@ -286,18 +286,18 @@ def fashion() -> tuple[Shop, list[Asked]]:
     held = [at for at in np.flatnonzero(~fitted).tolist() if at not in looked and len(alike[sorts[at]]) > 1]
     told = {row["text"]: sorts[at] for at, row in enumerate(products)}
     return shop, [
-        Asked(
+        QuerySet(
             "a photo of another", looks[held], None, [frozenset(alike[sorts[at]] - {at}) for at in held],
             held, [products[at]["id"] for at in held],
         ),
-        Asked(
+        QuerySet(
             "a sentence", None, list(told), [frozenset(alike[sort]) for sort in told.values()], [-1] * len(told),
             list(told),
         ),
     ]  # fmt: skip
 
 
-def flickr() -> tuple[Shop, list[Asked]]:
+def flickr() -> tuple[Shop, list[QuerySet]]:
     """764 photos, each with its first caption; captions that are not stored, and photos of like captions."""
     folder = DATA / "flickr8k_1k"
     photos = read(folder / "images.jsonl")
@@ -318,13 +318,13 @@ def flickr() -> tuple[Shop, list[Asked]]:
     for name, some in (("of photos that `aligned` saw", known), ("of photos that `aligned` did not see", held)):
         own = [(at, number) for at, number in others if at in set(some)]
         asked.append(
-            Asked(
+            QuerySet(
                 f"another caption, {name}", None, [photos[at]["captions"][number] for at, number in own],
                 [frozenset({at}) for at, _ in own], [-1] * len(own), [photos[at]["id"] for at, _ in own],
             )
         )  # fmt: skip
     asked.append(
-        Asked(
+        QuerySet(
             "a photo of the like", looks[held], None, [frozenset({nearest[at]}) for at in held], held,
             [photos[at]["id"] for at in held],
         )

@@ -296,7 +296,7 @@ def rank_seen_unseen(
         gallery: unit vectors [N, D]; gallery_groups: int [N] from 0.
         unseen: bool, by group number: the fit has seen nothing of it.
         trained: bool [N]: rows of the gallery that the fit was trained on. Where the group of a query has other rows,
-            these are neither right nor wrong for it, so that what was learnt by heart does not count.
+            these are neither right nor wrong for it, so that trained pairs do not count.
     """
     query_groups, gallery_groups = np.asarray(query_groups), np.asarray(gallery_groups)
     right = ranking.right_places(query_groups.tolist(), gallery_groups.tolist())

@@ -207,7 +207,7 @@ def unseen_note(unseen: Mapping[str, Any] | None) -> str:
         return ""
     seen = (
         "the items that the fit was trained on, as there are too few others of their groups"
-        if unseen["by_heart"]
+        if unseen["seen_trained_on"]
         else "items of trained groups that the fit was not trained on"
     )
     held = "; ".join(

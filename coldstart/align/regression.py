@@ -1,6 +1,6 @@
 """Kernel ridge regression of pictures on texts, as heads: words are mapped to where their pictures would lie.
 
-Trained heads draw what is new to the texts that they know: they were only ever asked to tell these apart. The other way
+Trained heads draw what is new to the texts that they know, since their loss separates these alone. The other way
 round, from texts to pictures, a new text lands between those that are like it, and pictures keep their own geometry, so
 that pictures of new products find each other, too (Zhang et al. 2017, "Learning a deep embedding model for zero-shot
 learning"). Pictures are whitened by what differs among pictures of one text. Where the picture encoder has a
@@ -31,7 +31,7 @@ RIDGE, SHRINKAGE = 0.3, 0.1
 CLASS_WEIGHT = 0.1
 """Weight of the name of a class against that of a text with pictures."""
 KNOWN_GAMMA = 60.0
-"""Sharpness of the kernel that tells known texts: a cosine of 0.95 to one counts as a twentieth of the same text."""
+"""Sharpness of the kernel that recognises known texts: a cosine of 0.95 counts as a twentieth of the same text."""
 
 _LEAST = 1e-2  # of the mean deviation: what varies less is taken to vary so much
 
@@ -199,9 +199,9 @@ def _class_means(pictures: _Means, middle: Matrix, features: NDArray[np.float32]
 
 
 def _whitening(pictures: _Means, left_out: Matrix) -> Matrix:
-    """Compute the map after which what no text tells of a picture has the same spread in all directions.
+    """Compute the map after which what no text predicts of a picture has the same spread in all directions.
 
-    That is the spread within groups, and, by their numbers, what a text left out does not tell of its group.
+    That is the spread within groups, and, by their numbers, the error for a group whose text is left out.
     """
     within = pictures.vectors - pictures.means[pictures.groups]
     spread = within.T @ (within * pictures.weights[:, None])

@@ -38,15 +38,15 @@ class _Roles:
 
     Attributes:
         groups: int [I], from 0; unseen: bool by group; is_trained: bool [I].
-        asked: bool [I]: items that are queries, seen or unseen.
-        by_heart: True where the seen queries are items that the fit was trained on, as there are no others.
+        is_query: bool [I]: items that are queries, seen or unseen.
+        seen_trained_on: True where the seen queries are items that the fit was trained on, as there are no others.
     """
 
     groups: NDArray[np.int64]
     unseen: NDArray[np.bool_]
     is_trained: NDArray[np.bool_]
-    asked: NDArray[np.bool_]
-    by_heart: bool
+    is_query: NDArray[np.bool_]
+    seen_trained_on: bool
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def evaluate_unseen(
         `difference`, each measure -> value with its interval;
         `images`: the same from picture to picture, `before` by the vectors below the heads;
         `classes`: field -> its held-out classes and their directions;
-        `by_heart`, `gallery`, and `fewest`: queries below which a difference says nothing.
+        `seen_trained_on`, `gallery`, and `fewest`: queries below which a difference says nothing.
     """
     has_picture = np.bincount(features.image_items, minlength=len(features.item_ids)) > 0
     rows = np.flatnonzero(np.asarray(features.text_views, dtype=np.str_) == view)
@@ -99,15 +99,15 @@ def evaluate_unseen(
         return _Space(pictures[items], heads.heads.text.project(own.texts[texts]))
 
     spaces = {"after": space(aligned, features), **({} if before is None else {"before": space(before, was)})}
-    is_asked, groups = roles.asked[items], roles.groups[items]
-    asked_groups = np.unique(roles.groups[roles.asked])
+    is_query, groups = roles.is_query[items], roles.groups[items]
+    queried_groups = np.unique(roles.groups[roles.is_query])
     sides = {
-        "image_to_text": (np.flatnonzero(is_asked), groups, text_groups, None),
+        "image_to_text": (np.flatnonzero(is_query), groups, text_groups, None),
         "text_to_image": (
-            _sample(np.flatnonzero(np.isin(text_groups, asked_groups)), roles.unseen[text_groups], seed),
+            _sample(np.flatnonzero(np.isin(text_groups, queried_groups)), roles.unseen[text_groups], seed),
             text_groups,
             groups,
-            None if roles.by_heart else roles.is_trained[items],
+            None if roles.seen_trained_on else roles.is_trained[items],
         ),
     }
     held = {field: _held_classes(own, roles) for field, own in (labels or {}).items()}
@@ -117,16 +117,16 @@ def evaluate_unseen(
         own_groups = query_groups[queries]
         found = {}
         for name, one in spaces.items():
-            asks, among = (one.pictures, one.texts) if way == "image_to_text" else (one.texts, one.pictures)
+            one_side, among = (one.pictures, one.texts) if way == "image_to_text" else (one.texts, one.pictures)
             found[name] = rank_seen_unseen(
-                asks[queries], own_groups, among, gallery_groups, roles.unseen, trained=trained
+                one_side[queries], own_groups, among, gallery_groups, roles.unseen, trained=trained
             )
         directions[way] = _figures(found, own_groups, None, seed)
         for field, own in classes.items():
             is_held = np.isin(own_groups, np.concatenate(list(held[field].values())))
             own["directions"][way] = _figures(found, own_groups, is_held, seed)
     return {
-        "by_heart": roles.by_heart,
+        "seen_trained_on": roles.seen_trained_on,
         "view": view,
         "fewest": FEWEST_COMPARED,
         "gallery": {"pictures": len(items), "texts": len(texts)},
@@ -145,15 +145,15 @@ def _roles(features: FeatureArrays, usable: NDArray[np.bool_], seed: int) -> _Ro
     unseen[groups[is_new]] = True
     is_trained = split == "train"
     other = (split == SEEN) & usable
-    by_heart = int(other.sum()) < FEWEST_COMPARED
-    seen = np.flatnonzero(is_trained & usable if by_heart else other)
+    seen_trained_on = int(other.sum()) < FEWEST_COMPARED
+    seen = np.flatnonzero(is_trained & usable if seen_trained_on else other)
     new = np.flatnonzero(is_new & usable)
     if not len(seen) or not len(new):
         return None
-    asked = np.zeros(len(groups), bool)
+    is_query = np.zeros(len(groups), bool)
     both = np.concatenate([seen, new])
-    asked[_sample(both, is_new, seed)] = True
-    return _Roles(groups.astype(np.int64), unseen, is_trained, asked, by_heart)
+    is_query[_sample(both, is_new, seed)] = True
+    return _Roles(groups.astype(np.int64), unseen, is_trained, is_query, seen_trained_on)
 
 
 def _sample(places: NDArray[np.intp], is_new: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
@@ -171,7 +171,7 @@ def _held_classes(labels: Sequence[str], roles: _Roles) -> dict[str, NDArray[np.
     known = set(own[~is_unseen].tolist()) | {""}
     return {
         label: np.unique(roles.groups[own == label])
-        for label in dict.fromkeys(own[is_unseen & roles.asked].tolist())
+        for label in dict.fromkeys(own[is_unseen & roles.is_query].tolist())
         if label not in known
     }
 
@@ -252,16 +252,16 @@ def _between_pictures(
     by_group = ranking.right_places(groups.tolist(), groups.tolist())
     by_copy = ranking.right_places(copies.tolist(), copies.tolist())
     own = {
-        place: np.setdiff1d(by_group[place], by_copy[place]) for place in np.flatnonzero(roles.asked[items]).tolist()
+        place: np.setdiff1d(by_group[place], by_copy[place]) for place in np.flatnonzero(roles.is_query[items]).tolist()
     }
-    asked = np.array([place for place, right in own.items() if len(right)], np.intp)
-    is_new = roles.unseen[groups[asked]]
+    queries = np.array([place for place, right in own.items() if len(right)], np.intp)
+    is_new = roles.unseen[groups[queries]]
     if not is_new.any():
         return None
     below, _ = pool(np.asarray(base.images, np.float32), base.image_items, len(base.item_ids))
     vectors = {"before": below[items], "after": spaces["after"].pictures}
     parts: dict[str, Any] = {}
-    for part, chosen in (("seen", asked[~is_new]), ("unseen", asked[is_new])):
+    for part, chosen in (("seen", queries[~is_new]), ("unseen", queries[is_new])):
         if not len(chosen):
             continue
         right, ignored = [own[place] for place in chosen.tolist()], [by_copy[place] for place in chosen.tolist()]

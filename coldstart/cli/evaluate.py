@@ -49,7 +49,8 @@ def align(
     """Measure retrieval between pictures and texts.
 
     Searches for held-out items among themselves and among all items. Compares before and after the fit, seen groups
-    and classes with unseen ones, and writes a page of right and wrong results. With --json a page is written only if --out names a file.
+    and classes with unseen ones, and writes a page of right and wrong results. With --json a page is written only if
+    --out names a file.
 
     \b
     Examples:

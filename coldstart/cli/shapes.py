@@ -107,7 +107,7 @@ PARTS: Mapping[str, Fields] = {
     },
     "EVALUATED": {
         "capability": ("string", "name, as --only takes it"),
-        "question": ("string", "what was asked"),
+        "question": ("string", "in words of a shop"),
         "statement": ("string", "the answer up to its value"),
         "sentence": ("string", "the answer"),
         "measure": ("string", "name of the measure"),

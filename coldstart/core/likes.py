@@ -39,8 +39,8 @@ class Likes:
 
     Attributes:
         min_weight: least weight of a like; None: above 0.
-        scale: least and greatest rating of the recognised scale; None: the weights are no ratings, or were not asked,
-            since `min_weight` was given.
+        scale: least and greatest rating of the recognised scale; None: the weights are no ratings, or
+            `min_weight` was given.
         rows, likes: rows of the log, and those that count as likes.
         is_given: whether `min_weight` was given.
     """

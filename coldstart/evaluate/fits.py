@@ -75,13 +75,14 @@ _UNSEEN = {
 
 
 def _unseen_rows(unseen: Mapping[str, Any], note: str, command: str) -> list[Row]:
-    """Read rows of pictures that ask for texts among all items, and for other pictures of the same thing."""
+    """Read rows of pictures as queries for texts among all items, and for other pictures of the same thing."""
     way, size = unseen["directions"]["image_to_text"], unseen["gallery"]["texts"]
     view = unseen["view"].replace("_", " ")
-    heart = "; what is known are items that the fit was trained on, since there are no others" * unseen["by_heart"]
+    trained = "; what is known are items that the fit was trained on, since there are no others"
+    method = f"{note}{trained}" if unseen["seen_trained_on"] else note
     rows = []
     for part, (question, measure, word) in _UNSEEN.items():
-        own, asked = way[part], question.format(view=view, size=size)
+        own, question = way[part], question.format(view=view, size=size)
         if "recall_at_1" not in own["after"]:
             continue
         before = own["before"] and own["before"]["recall_at_1"]
@@ -89,8 +90,8 @@ def _unseen_rows(unseen: Mapping[str, Any], note: str, command: str) -> list[Row
         rows.append(
             Row(
                 "align",
-                asked,
-                f"{asked.partition(' among')[0].partition(', by')[0]} {word}",
+                question,
+                f"{question.partition(' among')[0].partition(', by')[0]} {word}",
                 measure,
                 own["n"],
                 "pictures",
@@ -99,7 +100,7 @@ def _unseen_rows(unseen: Mapping[str, Any], note: str, command: str) -> list[Row
                 Baseline("before the fit", interval_of(before)) if before else chance,
                 interval_of(own["difference"]["recall_at_1"]) if before else None,
                 is_share=part != "harmonic",
-                method=f"{note}{heart}",
+                method=method,
                 command=command,
                 headline=part == "harmonic",
             )
@@ -131,7 +132,7 @@ def _zero_shot_rows(found: Mapping[str, Any], groups: int, command: str) -> list
         judged(
             Row(
                 "align",
-                f"A picture is told apart by the names of {classes['classes']} categories, without training on them",
+                f"A picture is classified by the names of {classes['classes']} categories, without training on them",
                 "The fitted space names the category of a picture in",
                 "accuracy",
                 classes["items"],

@@ -20,7 +20,7 @@ _CLIPS_S = 10.0  # to make clips and to search for them
 
 # -- search
 
-_ASKED = {
+_QUESTIONS = {
     "text": ("A search by text finds the item that it was made of", "Search by text finds a right item"),
     "image": ("A search by picture finds an item of the same sort", "Search by picture finds a right item"),
     "item": ("A search by item finds an item of the same sort", "Search by item finds a right item"),
@@ -48,8 +48,8 @@ def search_rows(context: Context) -> list[Row]:
 
 
 def _search_rows(found: Mapping[str, Any], gallery: int, context: Context) -> list[Row]:
-    asked, statement = _ASKED[found["kind"]]
-    question = f"{asked}, among {gallery:,}"
+    question, statement = _QUESTIONS[found["kind"]]
+    question = f"{question}, among {gallery:,}"
     command = context.command("evaluate all --only search")
     if not found["queries"]:
         return [Row("search", question, verdict="few", why=found["why"], command=command, headline=True)]

@@ -82,8 +82,8 @@ class Row:
         value = f"{value} of 100" if self.is_share else f"{self.measure} {value}"
         between = f"({self._shown(self.value.low)} to {self._shown(self.value.high)})"
         other = f"; {self.baseline.name} {self._shown(self.baseline.interval.value)}" if self.baseline else ""
-        told = self.verdict == "level" or (self.verdict == "few" and self.groups is not None)
-        why = f" ({self.why})" if self.why and told else ""
+        has_why = self.verdict == "level" or (self.verdict == "few" and self.groups is not None)
+        why = f" ({self.why})" if self.why and has_why else ""
         return f"{self.statement} {value} {between}, n = {self.n:,} {self.of}{other}: {words}{why}"
 
     def _shown(self, value: float) -> str:

@@ -150,7 +150,7 @@ def evaluate_capabilities(
 def _estimate(capability: Capability, context: Context) -> float:
     try:
         return capability.seconds(context)
-    except ColdstartError:  # what is wrong is found again when it is measured, and told there
+    except ColdstartError:  # what is wrong is found again when it is measured, and stated there
         return 0.0
 
 

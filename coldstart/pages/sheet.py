@@ -219,8 +219,8 @@ def _when(frame: Mapping[str, Any]) -> str:
 
 def _product(found: Mapping[str, Any]) -> Tile:
     """Build a tile of a product: what it adds, and its place in the channels that say most for it."""
-    told = [(own["weight"] * own["support"], name, own["rank"]) for name, own in found["channels"].items()]
-    best = sorted((one for one in told if one[0] >= _TELLING), reverse=True)[:_CHANNELS]
+    shares = [(own["weight"] * own["support"], name, own["rank"]) for name, own in found["channels"].items()]
+    best = sorted((one for one in shares if one[0] >= _TELLING), reverse=True)[:_CHANNELS]
     places = ", ".join(f"{name} {rank}" for _, name, rank in best)
     caption = f"score {found['score']:.2f}\n{f'place by {places}' if places else 'little of the video speaks for it'}"
     return Tile(found["title"] or found["item_id"], found["uri"], found["kind"] or "product", caption)

@@ -269,13 +269,13 @@ def to_dict(found: Sequence[CountAttribute], gain: GainShare | None, are_used: b
 
 
 def _described(one: CountAttribute) -> str:
-    told = f"{one.name} {one.value!r}" if one.value else one.name
+    shown = f"{one.name} {one.value!r}" if one.value else one.name
     rank = (
         "too few items to correlate"
         if one.correlation is None
         else f"rank correlation {one.correlation:+.2f} with their users in training, {one.items:,} items"
     )
-    return f"{told} ({'by its name; ' if one.by_name else ''}{rank})"
+    return f"{shown} ({'by its name; ' if one.by_name else ''}{rank})"
 
 
 def _interval(found: Mapping[str, float], sign: str = "") -> str:

@@ -300,10 +300,10 @@ def calibrate(
         kinds[name] = fitted
         weights = fitted.weigh(fitted.spaces)
         shares = zip(fitted.spaces, weights / weights.sum(), strict=True)
-        told = ", ".join(f"{space} {share:.2f}" for space, share in shares)
+        shown = ", ".join(f"{space} {share:.2f}" for space, share in shares)
         if not fitted.weights.any() and not fitted.alone.any():
-            told += " alike, since none tells right items from others"
-        notes.append(f"{name}: {told}, by {fitted.queries} {fitted.made_of}")
+            shown += " alike, since none tells right items from others"
+        notes.append(f"{name}: {shown}, by {fitted.queries} {fitted.made_of}")
     digests = {space: passport.digest for space, passport in sample.passports.items()}
     return Calibration(digests, means, kinds), notes
 

@@ -57,7 +57,7 @@ def drawn_to_seen(share: float) -> NDArray[Any]:
 def test_unseen_groups_are_ranked_among_all_and_compared_with_before() -> None:
     report = evaluate_unseen(Made(), heads(), heads(drawn_to_seen(0.5)), view="title", labels={})
     assert report is not None
-    assert report["by_heart"]  # 20 items of seen groups are too few, so those that were trained on are queries
+    assert report["seen_trained_on"]  # 20 items of seen groups are too few, so those that were trained on are queries
     assert report["gallery"] == {"pictures": 60, "texts": 30}  # each title once
     found = report["directions"]["image_to_text"]
     assert tuple(found) == PARTS
@@ -81,7 +81,7 @@ def test_seen_groups_are_judged_by_pictures_that_were_not_trained_on(monkeypatch
     features = Made()
     features.images[1] = features.images[2]  # the held-out picture of the first product looks like the second one
     report = evaluate_unseen(features, heads(), None, view="title")
-    assert report is not None and not report["by_heart"]
+    assert report is not None and not report["seen_trained_on"]
     found = report["directions"]
     assert found["image_to_text"]["seen"]["after"]["recall_at_1"]["value"] == pytest.approx(19 / 20)
     assert found["text_to_image"]["seen"]["after"]["recall_at_1"]["value"] == pytest.approx(18 / 20)  # and back

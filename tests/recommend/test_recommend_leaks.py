@@ -131,7 +131,7 @@ def test_the_window_holds_training_data_alone(by_item: EvaluationData) -> None:
     assert not np.isin(window.training.items, np.flatnonzero(~by_item.split.warm)).any()
     assert window.content.item_ids == tuple(by_item.content.item_ids[place] for place in by_item.warm_places)
     assert not any(hasattr(window, name) for name in ANSWERS)
-    assert window.asked == set(ANSWERS)
+    assert window.refused == set(ANSWERS)
 
 
 def planted(name: str, fit: Any) -> Method:

@@ -173,10 +173,10 @@ def evaluate(
         try:
             results[one.name] = _evaluate_method(one, data, task, settings, check, step)
         except HeldOutError:
-            found.append(leaks.Leak("fit_reads_answers", one.name, ", ".join(sorted(data.window.asked))))
+            found.append(leaks.Leak("fit_reads_answers", one.name, ", ".join(sorted(data.window.refused))))
         except ColdstartError as error:
             left_out[one.name] = str(error)
-        data.window.asked.clear()
+        data.window.refused.clear()
     if check is not None:
         found += check.found or ([] if found else check.finish(step))
     if folder is not None:

@@ -52,7 +52,7 @@ class TrainingWindow:
         min_weight: least weight of a row that counts as a like; None: above 0.
         teacher: collaborative filtering that mappers are fitted to; dim: dimensions of its vectors.
         fusing: settings of `fit_fusion`, the same for all methods that read content.
-        asked: names of data of the evaluated part that a fit has asked for in vain.
+        refused: names of data of the evaluated part that a fit has asked for in vain.
     """
 
     item_ids: tuple[str, ...]
@@ -63,13 +63,13 @@ class TrainingWindow:
     teacher: str = "als"
     dim: int = 64
     fusing: Mapping[str, Any] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set, repr=False, compare=False)
+    refused: set[str] = field(default_factory=set, repr=False, compare=False)
     _made: dict[int, Problem] = field(default_factory=dict, repr=False, compare=False)
 
     def __getattr__(self, name: str) -> Any:
         """Refuse what only the evaluation has, and remember that it was asked for."""
         if name in ANSWERS:
-            self.asked.add(name)
+            self.refused.add(name)
             raise HeldOutError(f"a training window has no {name!r}: it is data of the evaluated part")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -95,7 +95,7 @@ class TrainingWindow:
 
     def fresh(self) -> TrainingWindow:
         """Copy the window without what fits have made of it."""
-        return replace(self, asked=set(), _made={})
+        return replace(self, refused=set(), _made={})
 
 
 @dataclass(frozen=True)

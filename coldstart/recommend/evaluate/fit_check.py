@@ -97,7 +97,7 @@ class FitCheck:
         deviation, size = own[rows].std(axis=1, keepdims=True), np.abs(own[rows]).max(axis=1, keepdims=True)
         near = np.abs(again - first) <= _TOLERANCE * deviation + _ROUNDING * size
         if not np.mean(near) >= _ALIKE:
-            detail = f"{1 - np.mean(near):.0%} of the scores change when half of users and items are asked"
+            detail = f"{1 - np.mean(near):.0%} of the scores change when half of users and items are queried"
             self.found.append(Leak("answers_depend_on_queries", method.name, detail))
 
     def finish(self, step: Callable[[str], None] = lambda name: None) -> list[Leak]:
@@ -261,8 +261,8 @@ def _in_fresh_process(
 
 def _fault(name: str, result: FreshFit) -> Leak | None:
     """Name what a fresh process tells by itself, without comparing answers."""
-    if result.asked:
-        return Leak("fit_reads_answers", name, _listed(result.asked))
+    if result.refused:
+        return Leak("fit_reads_answers", name, _listed(result.refused))
     if result.reads:
         return Leak("fit_reads_files", name, _listed(result.reads))
     if result.fault is not None and not result.unpickled:
@@ -274,8 +274,8 @@ def _fault(name: str, result: FreshFit) -> Leak | None:
 
 def _taken(window: TrainingWindow) -> list[str]:
     """Return what a fit asked a window for in vain, and forget it for the next fit."""
-    found = sorted(window.asked)
-    window.asked.clear()
+    found = sorted(window.refused)
+    window.refused.clear()
     return found
 
 

@@ -76,13 +76,13 @@ class FreshFit:
     Attributes:
         scores: answers to the queries, see `answer`; None where it failed.
         fault: exception of the fit or of an answer; unpickled: whether the method was restored before it.
-        asked: names of data of the evaluated part that the fit asked for; reads: what was opened meanwhile.
+        refused: names of data of the evaluated part that the fit asked for; reads: what was opened meanwhile.
     """
 
     scores: Vectors | None = None
     fault: str | None = None
     unpickled: bool = False
-    asked: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
 
 
@@ -141,8 +141,8 @@ def main() -> None:
             fit = pickle.loads(packed)
             results[name].unpickled = True
             models[name] = fit(window, seed)
-        results[name].asked = sorted(window.asked)
-        window.asked.clear()
+        results[name].refused = sorted(window.refused)
+        window.refused.clear()
         _send(sink, name)
     queries: Queries = pickle.load(source)
     for name, model in models.items():

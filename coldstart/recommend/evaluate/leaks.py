@@ -37,7 +37,7 @@ KINDS = {
     "fit_carries_data": "a fit carries data of its own, which may hold what the test holds",
     "fit_has_state": "a fit answers otherwise in a fresh process that has the training window alone",
     "fit_reads_files": "a fit reads files, connections or processes besides its training window",
-    "answers_depend_on_queries": "a model answers otherwise when others are asked with it",
+    "answers_depend_on_queries": "a model answers a query otherwise when other queries come with it",
     "not_repeatable": "a fit does not give the same result twice, so that its inputs cannot be checked",
     "fit_cannot_be_checked": "a fit cannot be repeated in a fresh process, so that its inputs cannot be checked",
 }

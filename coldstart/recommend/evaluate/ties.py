@@ -1,7 +1,7 @@
 """Break ties at random, in another order for every user: ties by place would favour the catalogue's order.
 
-The random numbers follow from the id of an item and from the items of a history, so that a model answers alike whatever
-else it is asked.
+The random numbers follow from the id of an item and from the items of a history, so that a model gives the same answer
+whatever other queries there are.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class FittedBlocks:
     """Blocks with their main directions, before they are whitened.
 
     Attributes:
-        weights: block -> its weight as it was asked for; directions: the same blocks.
+        weights: block -> its weight as it was given; directions: the same blocks.
         spaces, labels: as in `Fusion`.
     """
 
@@ -204,7 +204,7 @@ class FittedBlocks:
         """Whiten each block by a power, one for all or block -> power, and weigh the blocks.
 
         Args:
-            weights: block -> its weight; blocks that are not named, or of weight 0, are left out. None: as asked for.
+            weights: block -> its weight; blocks that are not named, or of weight 0, are left out. None: as given.
         """
         chosen = {name: weight for name, weight in (weights or self.weights).items() if weight and name in self.weights}
         powers = power if isinstance(power, Mapping) else dict.fromkeys(chosen, power)
