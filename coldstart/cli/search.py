@@ -268,6 +268,8 @@ def _print(answer: Answer, explain: bool) -> None:
     for note in answer.notes:
         output.note(f"note: {note}")
     found = answer.to_dict()["matches"]
+    if not found:
+        return
     seconds = [one["frame"]["second"] if one["frame"] else None for one in found]
     values: dict[str, list[Any]] = {
         "": list(range(1, len(found) + 1)),

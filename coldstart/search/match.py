@@ -44,6 +44,7 @@ EVIDENT = 0.2
 """Support from which on words are evidence: a fifth of the way from words that name nothing to a product's own name."""
 
 NOTHING = "nothing of the video speaks for any of the products that it was compared with"
+NO_CANDIDATES = "no product meets the conditions, so there is nothing to compare with"
 NO_WORDS = "no words of this video stand out: none is nearer to a product than words that name nothing"
 
 
@@ -182,8 +183,8 @@ def match(
     matches = _matches(catalog, sides, channels, weights, scored, best, gains)
     if _without_words(channels, scored):
         remarks = [*remarks, NO_WORDS]
-    if not matches and scored.item_ids:
-        remarks = [*remarks, NOTHING]
+    if not matches:
+        remarks = [*remarks, NOTHING if scored.item_ids else NO_CANDIDATES]
     return Answer(
         asked=query.name,
         used=list(query.used),

@@ -30,7 +30,7 @@ from coldstart.search.channel_weights import ChannelWeights, default_weights, re
 from coldstart.search.channels import Channel, Moment, QuerySide, VideoQuery, channels_of
 from coldstart.search.evaluate_match import evaluate_match
 from coldstart.search.fusion import is_held_out
-from coldstart.search.match import NO_WORDS, Answer, match
+from coldstart.search.match import NO_CANDIDATES, NO_WORDS, Answer, match
 from coldstart.search.match_calibration import MatchCalibration, calibrate_matching
 from coldstart.store import sql
 from coldstart.store.catalog import Catalog
@@ -242,7 +242,9 @@ def test_conditions_bound_the_candidates_and_what_is_average(shop: Made) -> None
     found = ask(shop, images, where="price < 8", exclude=["p001"], top_k=12)
     assert found.candidates == 7
     assert {one.item_id for one in found.matches} == {"p000", "p003", "p005", "p006", "p007"}
-    assert ask(shop, images, kind="video").matches == []
+    none = ask(shop, images, kind="video")
+    assert none.matches == []
+    assert list(none.notes) == [NO_CANDIDATES]
     with pytest.raises(ColdstartError, match=r"^where 'colour = 1': "):
         ask(shop, images, where="colour = 1")
     with pytest.raises(ColdstartError, match=r"^top_k 0: give 1 to 10,000$"):
