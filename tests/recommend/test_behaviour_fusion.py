@@ -116,6 +116,13 @@ def test_each_field_of_the_records_is_a_block_of_its_own_weight_and_whitening() 
     assert alone.weights == {"labels.category": 1.0}
 
 
+def test_records_without_a_field_that_differs_have_no_block() -> None:
+    bare = Content(CONTENT.item_ids, CONTENT.blocks, tuple({"title": "x", "kind": "product"} for _ in CONTENT.records))
+    assert set(fit_blocks(bare, TRAINING, fields=True).weights) == {"picture", "text"}
+    weights = {"picture": 1.0, "text": 1.0, "labels": 0.0}
+    assert set(fit_blocks(bare, TRAINING, weights=weights, fields=True).weights) == {"picture", "text"}
+
+
 def test_labels_of_an_earlier_fit_are_restored() -> None:
     fitted = fit_fusion(CONTENT, TRAINING)
     arrays = fitted.arrays()

@@ -246,11 +246,12 @@ def fit_blocks(
         codes = {f"{LABELS}.{name}": code for name, code in found.items()}
     elif labels and (weights is None or weights.get(LABELS)):
         codes = {LABELS: fit_labels(content.statements, places)}
-    names = [*content.blocks, *(codes or ([LABELS] if labels else []))]
+    names = [*content.blocks, *codes]
     requested = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
+    named = [*names, *([LABELS] if labels and not codes else [])]  # records may state nothing, or labels weigh 0
     for name, weight in requested.items():
-        if name not in names:
-            raise ColdstartError(f"weight of {name!r}: there is {', '.join(names)}")
+        if name not in named:
+            raise ColdstartError(f"weight of {name!r}: there is {', '.join(named)}")
         if not (0 <= weight < float("inf")):
             raise ColdstartError(f"weight of {name!r}: {weight:g}, where 0 or more was expected")
     directions = {
@@ -259,7 +260,7 @@ def fit_blocks(
     known = {name: own for name, own in directions.items() if own is not None}
     if not known:
         raise NothingToLearn(
-            f"of {len(places)} training items no two have different vectors in any of {', '.join(names)}: embed them, "
+            f"of {len(places)} training items no two have different vectors in any of {', '.join(named)}: embed them, "
             "or give another space a weight"
         )
     widths = {name: block.shape[1] for name, block in content.blocks.items()}
