@@ -40,6 +40,7 @@ _INTERRUPTED = 130
 _MACHINE_FAULT = 3
 """Exit code for a fault of the machine, such as a full disk; 1 is a fault that the user can mend, 2 one of usage."""
 _STORED, _GO_ON = "finished rows are stored", "run the same command again to go on"
+_NOTHING, _AGAIN = "an evaluation stores no part of it", "run the same command again"
 _UsageError: Any = typer.BadParameter.__mro__[2]
 """`ClickException`, of the click that Typer brings along, or of click itself."""
 
@@ -137,7 +138,8 @@ def main() -> None:
         faults.print_error(shown)
         sys.exit(_MACHINE_FAULT if fault else 1)
     if code == _INTERRUPTED:
-        sys.stderr.write(f"stopped; {_STORED}: {_GO_ON}\n")
+        stored, after = (_NOTHING, _AGAIN) if sys.argv[1:2] == ["evaluate"] else (_STORED, _GO_ON)
+        sys.stderr.write(f"stopped; {stored}: {after}\n")
         if json:
-            faults.print_json_error({"kind": "interrupted", "message": _STORED, "where": None, "next": _GO_ON})
+            faults.print_json_error({"kind": "interrupted", "message": stored, "where": None, "next": after})
     sys.exit(code if isinstance(code, int) else 0)

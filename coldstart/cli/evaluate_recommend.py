@@ -141,6 +141,11 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
     for name, of in counts["sets"].items():
         few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
         output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}")
+        if of["candidates"] <= (places := int(first.rpartition("@")[2])):
+            output.note(
+                f"a list of {places} holds all {of['candidates']:,} candidates, so that {first} says nothing: see "
+                f"{known['headline'][1]}"
+            )
         columns, rows = terminal_table(known, name)
         output.table(columns, rows, "method", whole=columns[1:5], spare=columns[:2:-1])
         most = known["most_liked"][name]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from coldstart.ingest.load_interactions import InteractionReport
     from coldstart.store.interactions import InteractionSummary
 
+_RATED = ("rating", "stars")
+"""Parts of the name of a column that holds ratings."""
+
 InteractionFile = Annotated[
     Path | None,
     typer.Option(
@@ -121,6 +124,14 @@ def print_report(report: InteractionReport) -> None:
     )
     for note in report.likes.notes:
         output.note(note)
+    column, likes = report.columns.get("weight", ""), report.likes
+    if likes.scale is None and likes.likes and any(word in column.casefold() for word in _RATED):
+        output.note(
+            _printable(
+                f"{likes}: {column} fills no scale to 5, 10 or 100 mostly above its middle; if a low one is no like, "
+                "give align.behaviour.min_weight"
+            )
+        )
     if report.unknown_items:
         output.note(
             f"{report.unknown_items:,} of {report.items:,} items are not in the catalogue; their "

@@ -224,6 +224,8 @@ def _print(found: Recommended, explain: bool) -> None:
     for note in found.notes:
         output.note(f"note: {note}")
     items = found.items
+    if not items:
+        return  # a note says why
     random = explain and any(one.propensity < 1 for one in items)
     values: dict[str, list[Any]] = {
         "": [one.rank for one in items],

@@ -60,6 +60,8 @@ _RIDGE = 1e-3
 _FAINT = 0.05
 """Share of the greatest weight below which a space is not worth its search."""
 _LEAST = 1e-6
+_LONGEST = 1.01
+"""Length that a mean of unit vectors may have, rounding included."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,12 @@ class Calibration:
         try:
             found = json.loads(data)
             spaces = {str(name): row for name, row in found["spaces"].items()}
+            means = {name: read_numbers(row["mean"]).astype(np.float32) for name, row in spaces.items()}
+            if any(float(np.linalg.norm(mean)) > _LONGEST for mean in means.values()):
+                raise ValueError("a mean of unit vectors is longer than they are")
             return cls(
                 {name: str(row["passport"]) for name, row in spaces.items()},
-                {name: read_numbers(row["mean"]).astype(np.float32) for name, row in spaces.items()},
+                means,
                 {name: _read_kind(found["kinds"][name], spaces) for name in KINDS if name in found["kinds"]},
             )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:

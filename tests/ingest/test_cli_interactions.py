@@ -79,6 +79,10 @@ def test_ratings_are_recognised_and_their_likes_counted(shop: Path) -> None:
     assert (
         "weights look like ratings from 1 to 5: 12 of 24 count as likes (3.5 or more); min_weight changes that" in out
     )
+    mostly_low = [f"u{place},i{place},{rating}" for place, rating in enumerate((1, 1, 2, 5) * 6)]
+    (shop / "low.csv").write_text("\n".join(["userId,itemId,rating", *mostly_low]), "utf-8")
+    _, out, _ = typed("ingest", "--interactions", str(shop / "low.csv"), "-w", str(shop / "low"))
+    assert "24 of 24 count as likes (a weight above 0): rating fills no scale" in out, "a 1 counts, too"
 
 
 def test_how_a_file_was_read_is_told(shop: Path) -> None:

@@ -113,6 +113,7 @@ def test_a_calibration_is_read_back_and_a_faulty_one_refused() -> None:
         stored.replace(b'"weights": [', b'"weights": [1e999, '),
         stored.replace(b'"mean": [', b'"mean": [1' + b"0" * 400 + b", "),
         stored.replace(b'"mean": [', b'"mean": [1e300, '),
+        stored.replace(b'"mean": [', b'"mean": [2, '),
         stored.replace(b'"queries": ', b'"queries": Infinity, "old": '),
         stored.replace(b'"spaces": ["fair"', b'"spaces": ["else"'),
     ):
