@@ -45,4 +45,4 @@ def test_the_commands_of_the_readme_work(demo: Path, installed: Installed, tmp_p
     assert said[1].rindex("1  Lemon") < said[1].rindex("Granny Smith")
     assert (tmp_path / "match.html").stat().st_size > 10_000
     assert {"items.parquet", "ledger.parquet"} <= {path.name for path in (tmp_path / "export").iterdir()}
-    assert "Lemon 0.0" in done.stdout
+    assert "Lemon 0.2" in done.stdout
