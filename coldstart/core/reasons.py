@@ -151,7 +151,7 @@ ITEMS: Mapping[str, Reason] = {
 
 CLAIMS: Mapping[str, Reason] = {
     "ungrounded": Reason("without evidence"),
-    "ungrounded_value": Reason("without evidence"),
+    "ungrounded_value": Reason("with a value that nothing supports"),
     "ungrounded_number": Reason("with a number that no source has"),
     "unsupported": Reason("whose words stand in no source"),
     "other_value": Reason("that contradict the record"),

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.cli import app
+from coldstart.cli.recommend import _print
 from coldstart.cli.recommend import _read as read_history
 from coldstart.errors import ColdstartError
 from coldstart.recommend.inputs import load_item_vectors, load_newest_fit
@@ -174,7 +175,7 @@ def test_a_half_life_of_a_lifetime_changes_no_list(shop: coldstart.Workspace) ->
         assert slow == pytest.approx(plain, rel=2e-2)
 
 
-def test_filters(shop: coldstart.Workspace) -> None:
+def test_filters(shop: coldstart.Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     user = KNOWN.user_ids[1]
     drama = shop.recommend(user, where="category = 'drama'", top_k=5)
     assert {one.category for one in drama.items} == {"drama"}
@@ -184,6 +185,9 @@ def test_filters(shop: coldstart.Workspace) -> None:
         "0 items are left after the filters, and 20 were requested",
         "nothing found: no item is of kind video; the catalog has 80 of kind product",
     )
+    capsys.readouterr()
+    _print(none, explain=False)
+    assert "title" not in capsys.readouterr().out, "no heading without rows"
     assert shop.recommend(user, fresh_days=9).items == ()  # none says when it was created
     with pytest.raises(ColdstartError, match=r"^where 'nonsense = 1': "):
         shop.recommend(user, where="nonsense = 1")
