@@ -41,6 +41,7 @@ class Scorer:
         always: of them, those that a text query searches without a calibration, too.
         requested: the user has named the spaces that are searched.
         weighed_alike: some query was answered by several spaces that are not calibrated.
+        unknown: of these, spaces that the calibration leaves out, as no stage makes them any more.
         pictures: spaces of pictures; a text query searches them where a calibration shows that they find something.
     """
 
@@ -50,6 +51,7 @@ class Scorer:
     always: Collection[str] = ()
     requested: bool = False
     weighed_alike: bool = False
+    unknown: set[str] = field(default_factory=set)
     _sample: dict[str, Vectors] = field(default_factory=dict)
 
     def choose(self, by: By, passports: Mapping[str, Passport]) -> dict[str, Passport]:
@@ -99,7 +101,9 @@ class Scorer:
         spaces = [space for space in passports if space in queries]
         found = self._distances(spaces, ids, distances, queries)
         kind, means = self._kind(by, {space: passports[space] for space in spaces}, queries)
-        self.weighed_alike |= len(spaces) > 1 and not kind.queries
+        if len(spaces) > 1 and not kind.queries:
+            self.weighed_alike = True
+            self.unknown |= set() if self.calibration is None else set(spaces) - self.calibration.passports.keys()
         places = kind.places(spaces)
         levels = np.array([float((queries[space] @ means[space]).mean()) for space in spaces])
         standardised = (1 - found - levels[:, None]) / kind.deviation[places][:, None]

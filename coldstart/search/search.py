@@ -34,17 +34,22 @@ _ADVISED = ("not_found", "not_a_file", "no_vector", "no_space")
 DEPTH = 50
 """Places of each ranking that become candidates, or three times the requested hits where that is more."""
 
+_WEIGH_ALIKE = "the spaces weigh alike"
+
 ALIKE = (
-    "the spaces weigh alike: what each finds is not known yet; `coldstart index` finds out where the catalogue gives "
+    f"{_WEIGH_ALIKE}: what each finds is not known yet; `coldstart index` finds out where the catalogue gives "
     f"{FEWEST} queries or more"
 )
 """Note on an answer without a calibration."""
 
 FEW = (
-    f"the spaces weigh alike: what each finds is learnt from {FEWEST} queries or more that are made of the items, and "
+    f"{_WEIGH_ALIKE}: what each finds is learnt from {FEWEST} queries or more that are made of the items, and "
     "this catalogue gives fewer"
 )
 """Note on one that no calibration can be had for."""
+
+LEFT_OVER = _WEIGH_ALIKE + ": no stage of the pipeline makes {} any more: `coldstart index --drop-spaces` takes it out"
+"""Note on one that searches a space of an earlier pipeline."""
 
 Pool = Literal["mean", "max", "both"]
 
@@ -415,10 +420,11 @@ def search_many(
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):
         ranked = ranker.ranked(batch)
-        if ranker.scorer.weighed_alike and not {ALIKE, FEW} & set(ranker.notes):
+        if ranker.scorer.weighed_alike and not any(note.startswith(_WEIGH_ALIKE) for note in ranker.notes):
             asked = {KIND_OF[query.by] for query in batch if isinstance(query, Query)}
             tried = len(catalog) < FEWEST or (calibration is not None and asked - calibration.kinds.keys())
-            ranker.notes.append(FEW if tried else ALIKE)
+            left_over = ", ".join(sorted(ranker.scorer.unknown))
+            ranker.notes.append(LEFT_OVER.format(left_over) if left_over else FEW if tried else ALIKE)
         hits = _hits(catalog, [own for own in ranked if not isinstance(own, Reject)])
         for query, own in zip(batch, ranked, strict=True):
             if not isinstance(own, Reject):

@@ -19,7 +19,7 @@ from coldstart.search.evaluate import evaluate_search
 from coldstart.search.pseudo_queries import calibrate, draw, half_title, sample_catalog, similar_items
 from coldstart.search.queries import Query
 from coldstart.search.scoring import Scorer
-from coldstart.search.search import ALIKE, FEW, search_many
+from coldstart.search.search import ALIKE, FEW, LEFT_OVER, search_many
 from coldstart.store.catalog import Catalog
 from coldstart.store.published import Published
 
@@ -144,6 +144,11 @@ def test_a_calibration_of_other_vectors_is_not_used(catalog: Published) -> None:
     told: list[str] = []
     list(search_many(catalog, encoder_for, [Query("q", item="item-000")], calibration=of_few, notes=told))
     assert told == [FEW], "to index again would change nothing"
+    known = {space: digest for space, digest in calibration.passports.items() if space != "noise"}
+    rest: list[str] = []
+    old = type(calibration)(known, calibration.means, calibration.kinds)
+    list(search_many(catalog, encoder_for, [Query("q", item="item-000")], calibration=old, notes=rest))
+    assert rest == [LEFT_OVER.format("noise")]
 
 
 def test_a_text_searches_pictures_where_no_item_has_text(catalog: Published) -> None:
