@@ -104,7 +104,15 @@ def write_lists(
             if average is not None and average.any():
                 queries[~known, 0] = average
             names = users[block]
-            found = builder.lists(queries, None if seen is None else seen[block], names)
+            own = None if seen is None else seen[block]
+            found = builder.lists(queries, own, names)
+            if average is not None and average.any() and not known.all():
+                others = np.flatnonzero(~known)
+                for_average = recommender.list_builder_for_average(rules, filters)
+                some = tuple(names[place] for place in others)
+                found = found.replaced(
+                    others, for_average.lists(queries[others], None if own is None else own[others], some)
+                )
             kept = np.ones(len(names), bool) if average is not None and average.any() else known
             table = _table(names, found, builder.candidates, kept)
             writer.write_table(table)

@@ -10,7 +10,7 @@ Plain arrays in and out: knows no tables and no texts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +32,7 @@ POOL = 200  # least number of candidates that a list is selected from
 BASE_RATE = 0.1
 """Expected click rate of a new item of average score, where impressions were not counted."""
 RRF_K = 60
+_MOST_LOWERED, _STEPS = 8.0, 16  # deviations that cold items are lowered by for the average user; halvings of it
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,19 @@ class Lists:
     explored: NDArray[np.bool_]
     propensity: NDArray[np.float64]
 
+    def replaced(self, rows: NDArray[np.intp], others: Lists) -> Lists:
+        """Copy the lists with those of some users, [R], in the place of their own."""
+        copies = {one.name: getattr(self, one.name).copy() for one in fields(self)}
+        for name, array in copies.items():
+            array[rows] = getattr(others, name)
+        return Lists(**copies)
+
 
 class ListBuilder:
     """Builder of lists for many users from fixed candidates and rules."""
 
     def __init__(self, candidates: Candidates, rules: Rules, *, device: str = "auto") -> None:
-        self.candidates, self.rules = candidates, rules
+        self.candidates, self.rules, self._device = candidates, rules, device
         apart = rules.cold_share > 0 or rules.cold_boost != 0 or rules.explore > 0
         parts = [np.flatnonzero(candidates.cold), np.flatnonzero(~candidates.cold)]
         parts = parts if apart else [np.arange(len(candidates))]
@@ -172,6 +180,37 @@ class ListBuilder:
                     name, found[row], places[row], pool_scores[row]
                 )
         return Lists(found, self.scores(interests, found), explored, propensity)
+
+    def for_average_user(self, average: Vectors, users: Vectors) -> ListBuilder:
+        """Build lists for the average user, in which cold items have no larger share than in the lists of known users.
+
+        Scores that are predicted from content err more than others, and items whose scores are too high for all users
+        come first where users are averaged. So the scores of cold items are lowered by as many deviations as it takes.
+        Rules that decide the share of cold items by themselves stay as they are.
+
+        Args:
+            average: float32 [D]; users: known ones, float32 [B, D].
+        """
+        rules, cold = self.rules, self.candidates.cold
+        if rules.cold_share or rules.cold_boost or rules.explore or not len(users) or cold.all() or not cold.any():
+            return self
+        wanted = self._cold_share(users)
+        if self._cold_share(average[None]) <= wanted:
+            return self
+        lowered = ListBuilder(self.candidates, replace(rules, cold_boost=-_MOST_LOWERED), device=self._device)
+        low, high = _MOST_LOWERED, 0.0
+        for _ in range(_STEPS):
+            middle = (low + high) / 2
+            lowered.rules = replace(rules, cold_boost=-middle)
+            low, high = (middle, high) if lowered._cold_share(average[None]) <= wanted else (low, middle)
+        lowered.rules = replace(rules, cold_boost=-low)
+        return lowered
+
+    def _cold_share(self, users: Vectors) -> float:
+        """Compute the share of the places of these users' lists that cold items have."""
+        found = self.lists(users).places
+        filled = found[found >= 0]
+        return float(self.candidates.cold[filled].mean()) if len(filled) else 0.0
 
     def scores(self, queries: Vectors, places: Places) -> NDArray[np.float32]:
         """Score listed items: the product with the nearest interest of the user, float32 [B, K]; -inf at place -1."""

@@ -49,6 +49,7 @@ WARM_MIN = 5
 """Users from which on an item is warm, where no fit decides."""
 DISPLAY = ("kind", "title", "category", "price")
 _CACHED = 4
+_SAMPLED_USERS = 200  # known users with whose lists those of the average user are compared
 
 
 class Recommender:
@@ -57,6 +58,7 @@ class Recommender:
     def __init__(self, store: Store, pipeline: Pipeline, catalog: Published, device: str = "auto") -> None:
         self.store, self.pipeline, self.catalog, self.device = store, pipeline, catalog, device
         self._list_builders: dict[Any, ListBuilder] = {}
+        self._average_builders: dict[Any, ListBuilder] = {}
         self._next = "`coldstart finetune behaviour` learns from interactions"
 
     @cached_property
@@ -151,7 +153,8 @@ class Recommender:
         notes += _unliked_note(history, self.min_weight) + _ignored_note(model, liked)
         likes = model.likes(history.rows(user_id or ""), query.half_life_s, self.min_weight)
         queries = model.query_vectors(likes, query.interests)
-        if not queries.any():
+        is_average = not queries.any()
+        if is_average:
             queries = self.average_user[None, None]
             who = "the history" if user_id is None else f"the history of user {user_id!r}"
             if user_id is not None and not len(history.item_ids):
@@ -163,7 +166,7 @@ class Recommender:
                 )
             notes.append(f"{who} has no known item: the list is scored for the average user")
             liked = liked.first(0)
-        builder = self.list_builder(rules, filters)
+        builder = (self.list_builder_for_average if is_average else self.list_builder)(rules, filters)
         seen = self.seen(history.rows(user_id or ""), builder.candidates) if filters.seen == "drop" else None
         found = builder.lists(queries, seen, (user_id or "",))
         places = [int(place) for place in found.places[0] if place >= 0]
@@ -191,7 +194,26 @@ class Recommender:
         model = self.scoring_model
         if not model.is_fitted:
             return np.zeros(model.vectors.shape[1], np.float32)
-        return model.average_user(model.likes(self.interactions(), None, self.min_weight))
+        return model.average_user(self._known_likes)
+
+    @cached_property
+    def _known_likes(self) -> csr_matrix:
+        """Likes of users with a history, csr [U, H]."""
+        likes = self.scoring_model.likes(self.interactions(), None, self.min_weight)
+        return likes[np.diff(likes.indptr) > 0]
+
+    def list_builder_for_average(self, rules: Rules, filters: Filters) -> ListBuilder:
+        """Build a list builder for the average user, see `ListBuilder.for_average_user`; the last few are cached."""
+        key = (rules, filters)
+        if key not in self._average_builders or (filters.fresh_days is not None and filters.now is None):
+            while len(self._average_builders) >= _CACHED:
+                self._average_builders.pop(next(iter(self._average_builders)))
+            likes = self._known_likes
+            some = np.linspace(0, likes.shape[0] - 1, min(likes.shape[0], _SAMPLED_USERS)).astype(np.intp)
+            builder = self.list_builder(rules, filters)
+            users = self.scoring_model.users_of(likes[some]) if len(some) else self.average_user[None][:0]
+            self._average_builders[key] = builder.for_average_user(self.average_user, users)
+        return self._average_builders[key]
 
     def reasons(self, item_ids: Sequence[str], liked: History) -> dict[str, Reason]:
         """Explain items to a user who liked these."""

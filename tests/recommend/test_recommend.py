@@ -207,3 +207,21 @@ def test_rules_that_cannot_be_meant(rules, message):
     with pytest.raises(ColdstartError) as error:
         Rules(**rules)
     assert str(error.value) == message
+
+
+def test_cold_items_have_no_larger_share_for_the_average_user_than_for_known_ones():
+    """Here each cold item is overestimated for all users alike, by less than what tells users' own items apart."""
+    random = np.random.default_rng(1)
+    taste = np.repeat(np.eye(9, dtype=np.float32), 30, axis=0) * 4  # thirty warm items for each user's own taste
+    warm = np.concatenate([taste, np.zeros((270, 1), np.float32)], axis=1)
+    cold = np.concatenate([np.zeros((40, 9)), random.uniform(1, 3, (40, 1))], axis=1).astype(np.float32)
+    users = np.concatenate([np.eye(9) * 2, np.ones((9, 1))], axis=1).astype(np.float32)
+    candidates = Candidates(tuple(f"i{n:03d}" for n in range(310)), np.concatenate([warm, cold]), np.arange(310) >= 270)
+    builder, average = ListBuilder(candidates, Rules(top_k=20), device="cpu"), users.mean(0)
+    assert not candidates.cold[builder.lists(users).places].any()
+    assert candidates.cold[builder.lists(average[None]).places].all()
+    lowered = builder.for_average_user(average, users)
+    assert not candidates.cold[lowered.lists(average[None]).places].any()
+    given = ListBuilder(candidates, Rules(top_k=20, cold_share=0.5), device="cpu")
+    assert given.for_average_user(average, users) is given  # its share is given
+    assert builder.for_average_user(users[0], users) is builder

@@ -206,6 +206,15 @@ def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspa
     assert {one.reason.text for one in found.items if one.reason} == {"many people like what is like it"}
 
 
+def test_an_unknown_user_gets_the_same_list_among_many(shop: coldstart.Workspace, tmp_path: Path) -> None:
+    out = tmp_path / "lists.parquet"
+    shop.recommend_many(["nobody", KNOWN.user_ids[0]], out, top_k=5)
+    rows = pq.read_table(out).to_pylist()
+    for user in ("nobody", KNOWN.user_ids[0]):
+        alone = [one.item_id for one in shop.recommend(user, top_k=5).items]
+        assert [row["item_id"] for row in rows if row["user_id"] == user] == alone
+
+
 def test_ignored_liked_items_are_noted(shop: coldstart.Workspace) -> None:
     found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
     assert found.notes == (
