@@ -31,7 +31,7 @@ KINDS: tuple[QueryKind, ...] = ("text", "image", "item")
 FEWEST = 30
 """Queries from which on a kind is calibrated."""
 
-WORDS_BESIDE, WORDS_ALONE = 0.05, 0.6
+WORDS_BESIDE, WORDS_ALONE = 0.08, 0.6
 """Weight of one point of BM25: beside spaces of texts, as a share of their weight; and where there is none. Words and
 vectors of the same texts tell much the same, and queries made of an item's own words would weigh words alone."""
 

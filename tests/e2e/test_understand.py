@@ -22,7 +22,7 @@ STAGES = ("ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", 
 COPIES = {"copy-of-05": ("clip-05.mp4", "mirrored"), "copy-of-08": ("clip-08.mp4", "caption bar")}
 
 SPOKEN_ONLY = {
-    "clip-05": "can you tell them apart",
+    "clip-05": "apart? this is my, and the last one is my",
     "clip-07": "a big handful of butter, done",
     "clip-13": "one leek tonight",
     "clip-19": "beef tomato for the burgers",
