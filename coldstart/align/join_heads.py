@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.align.head_math import Pairs
+from coldstart.align.measures import harmonic_mean
 from coldstart.align.regression import GAMMAS, ClassNames, fit_regression, known_heads, sampled
 from coldstart.encoders._heads import Heads, JoinedHeads
 from coldstart.metrics.intervals import FEWEST_COMPARED
@@ -171,10 +172,9 @@ class _Fold:
         image_items[is_seen | is_unseen] = -1
         has_picture = np.bincount(image_items[image_items >= 0], minlength=len(pairs)) > 0
         kept = np.flatnonzero(has_picture)
-        train = replace(pairs, image_items=np.maximum(pairs.image_items, -1)).take(kept)
         renumbered = np.full(len(pairs) + 1, -1, np.int64)
         renumbered[kept] = np.arange(len(kept))
-        train = replace(train, image_items=renumbered[image_items])
+        train = replace(pairs.take(kept), image_items=renumbered[image_items])
         heaviest = pairs.text_rows().heaviest()
         first = np.unique(groups, return_index=True)[1]
         queries = np.concatenate([_some(is_seen), _some(is_unseen)])
@@ -244,7 +244,7 @@ def _mean(values: Sequence[Score]) -> dict[str, float | None]:
     """
     means = {name: float(np.mean([getattr(one, name) for one in values])) for name in vars(values[0])}
     ways = [
-        unseen if np.isnan(seen) else 2 * seen * unseen / max(seen + unseen, 1e-12)
+        unseen if np.isnan(seen) else float(harmonic_mean(seen, unseen))
         for seen, unseen in (
             (means["picture_seen"], means["picture_unseen"]),
             (means["text_seen"], means["text_unseen"]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from coldstart.core.pipeline import Pipeline
 from coldstart.evaluate.capability import Context
-from coldstart.evaluate.rows import Baseline, Row, interval_of, judged
+from coldstart.evaluate.rows import Baseline, Row, interval_of, judged, not_fitted
 from coldstart.metrics.intervals import FEWEST_COMPARED
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def behaviour_rows(context: Context) -> list[Row]:
     if not made and not context.interactions:
         return [Row("behaviour", question, why="the workspace has no interactions to learn from", command=fit)]
     if not made:
-        return [Row("behaviour", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
+        return [not_fitted("behaviour", question, fit)]
     report = made[-1].report
     chosen, candidates = report["chosen"], report["candidates"]
     plain = next((name for name in candidates if name.startswith("knn")), None)

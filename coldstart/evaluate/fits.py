@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from coldstart.evaluate.capability import Context
-from coldstart.evaluate.rows import Baseline, Row, exactly, interval_of, judged
+from coldstart.evaluate.rows import Baseline, Row, exactly, interval_of, judged, not_fitted
 
 DESCRIBED = 30
 """Items that are described at most: the fewest of which one writer is called better."""
@@ -30,8 +30,7 @@ def align_rows(context: Context) -> list[Row]:
         why = "the pipeline fits no alignment; pipeline `aligned` does"
         return [Row("align", question, why=why, command=context.command("run aligned"))]
     if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
-        fit = context.command("finetune align")
-        return [Row("align", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
+        return [not_fitted("align", question, context.command("finetune align"))]
     report = evaluate_store(context.store, context.pipeline, context.progress)
     found = context.details["align"] = report.to_dict()
     rows = _unseen_rows(found["unseen"], found["note"], command) if found["unseen"] else []
@@ -172,8 +171,7 @@ def describe_rows(context: Context) -> list[Row]:
         why = "the pipeline fine-tunes no writer, so that no items are held out; pipelines `product` and `video` do"
         return [Row("describe", question, why=why, command=context.command("finetune describe"))]
     if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
-        fit = context.command("finetune describe")
-        return [Row("describe", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
+        return [not_fitted("describe", question, context.command("finetune describe"))]
     if context.quick:
         why = "writing takes seconds an item, and --quick leaves it out"
         return [Row("describe", question, verdict="left_out", why=why, command=command)]

@@ -103,6 +103,11 @@ def of_hundred(share: float) -> str:
     return f"{value:.1f}" if near_end else f"{value:.0f}"
 
 
+def not_fitted(capability: str, question: str, fit: str) -> Row:
+    """Build the row of a capability without a fit; `fit` is the command that makes one."""
+    return Row(capability, question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)
+
+
 def judged(row: Row) -> Row:
     """Set the verdict of a row that has a value.
 

@@ -91,7 +91,8 @@ def write_lists(
     builder, model = recommender.list_builder(rules, filters), recommender.scoring_model
     users = tuple(dict.fromkeys(user_ids))
     every = recommender.interactions()
-    average = recommender.average_user if model.is_fitted else None
+    average = recommender.average_user
+    has_average = bool(average.any())
     rows = every.over(every.item_ids, users)
     likes = model.likes(rows, query.half_life_s, recommender.min_weight)
     seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" else None
@@ -101,20 +102,15 @@ def write_lists(
             block = slice(start, min(start + BATCH_USERS, len(users)))
             queries = model.query_vectors(likes[block], query.interests)
             known = queries.any(axis=(1, 2))
-            if average is not None and average.any():
-                queries[~known, 0] = average
             names = users[block]
             own = None if seen is None else seen[block]
             found = builder.lists(queries, own, names)
-            if average is not None and average.any() and not known.all():
+            if has_average and not known.all():
                 others = np.flatnonzero(~known)
-                for_average = recommender.list_builder_for_average(rules, filters)
-                some = tuple(names[place] for place in others)
-                found = found.replaced(
-                    others, for_average.lists(queries[others], None if own is None else own[others], some)
-                )
-            kept = np.ones(len(names), bool) if average is not None and average.any() else known
-            table = _table(names, found, builder.candidates, kept)
+                left_out, some = None if own is None else own[others], tuple(names[place] for place in others)
+                unknown = np.repeat(average[None], len(others), axis=0)
+                found = found.replaced(others, recommender.builder_for_average(builder).lists(unknown, left_out, some))
+            table = _table(names, found, builder.candidates, known | has_average)
             writer.write_table(table)
             written += table.num_rows
             cold += pc.sum(table["cold"]).as_py() or 0

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.core.likes import find_likes
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.vectors import spaced
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.inputs import FIT, load_content, load_item_vectors, load_newest_fit
 from coldstart.recommend.lists import Candidates, ListBuilder, Rules
@@ -58,7 +59,7 @@ class Recommender:
     def __init__(self, store: Store, pipeline: Pipeline, catalog: Published, device: str = "auto") -> None:
         self.store, self.pipeline, self.catalog, self.device = store, pipeline, catalog, device
         self._list_builders: dict[Any, ListBuilder] = {}
-        self._average_builders: dict[Any, ListBuilder] = {}
+        self._average_builders: dict[ListBuilder, ListBuilder] = {}
         self._next = "`coldstart finetune behaviour` learns from interactions"
 
     @cached_property
@@ -166,7 +167,9 @@ class Recommender:
                 )
             notes.append(f"{who} has no known item: the list is scored for the average user")
             liked = liked.first(0)
-        builder = (self.list_builder_for_average if is_average else self.list_builder)(rules, filters)
+        builder = self.list_builder(rules, filters)
+        if is_average:
+            builder = self.builder_for_average(builder)
         seen = self.seen(history.rows(user_id or ""), builder.candidates) if filters.seen == "drop" else None
         found = builder.lists(queries, seen, (user_id or "",))
         places = [int(place) for place in found.places[0] if place >= 0]
@@ -202,18 +205,14 @@ class Recommender:
         likes = self.scoring_model.likes(self.interactions(), None, self.min_weight)
         return likes[np.diff(likes.indptr) > 0]
 
-    def list_builder_for_average(self, rules: Rules, filters: Filters) -> ListBuilder:
-        """Build a list builder for the average user, see `ListBuilder.for_average_user`; the last few are cached."""
-        key = (rules, filters)
-        if key not in self._average_builders or (filters.fresh_days is not None and filters.now is None):
-            while len(self._average_builders) >= _CACHED:
-                self._average_builders.pop(next(iter(self._average_builders)))
+    def builder_for_average(self, builder: ListBuilder) -> ListBuilder:
+        """Build lists of the same candidates for the average user; see `ListBuilder.for_average_user`."""
+        if builder not in self._average_builders:
+            _make_room(self._average_builders)
             likes = self._known_likes
-            some = np.linspace(0, likes.shape[0] - 1, min(likes.shape[0], _SAMPLED_USERS)).astype(np.intp)
-            builder = self.list_builder(rules, filters)
-            users = self.scoring_model.users_of(likes[some]) if len(some) else self.average_user[None][:0]
-            self._average_builders[key] = builder.for_average_user(self.average_user, users)
-        return self._average_builders[key]
+            users = self.scoring_model.users_of(likes[spaced(np.arange(likes.shape[0]), _SAMPLED_USERS)])
+            self._average_builders[builder] = builder.for_average_user(self.average_user, users)
+        return self._average_builders[builder]
 
     def reasons(self, item_ids: Sequence[str], liked: History) -> dict[str, Reason]:
         """Explain items to a user who liked these."""
@@ -263,8 +262,7 @@ class Recommender:
         """Build a list builder over the items that pass the filters; the last few are cached."""
         key = (rules, filters)
         if key not in self._list_builders or (filters.fresh_days is not None and filters.now is None):
-            while len(self._list_builders) >= _CACHED:
-                self._list_builders.pop(next(iter(self._list_builders)))
+            _make_room(self._list_builders)
             self._list_builders[key] = ListBuilder(self._candidates(rules, filters), rules, device=self.device)
         return self._list_builders[key]
 
@@ -309,6 +307,12 @@ class Recommender:
     def seen(rows: Interactions, candidates: Candidates) -> csr_matrix:
         """Mark the candidates that users have met, csr [U, N]."""
         return rows.over(candidates.item_ids).matrix()
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    """Drop the oldest entries of a cache until another one fits in."""
+    while len(cache) >= _CACHED:
+        cache.pop(next(iter(cache)))
 
 
 def _unliked_note(history: History, min_weight: float | None) -> list[str]:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import spaced
 from coldstart.recommend.evaluate.data import EvaluationData, TrainingWindow
 from coldstart.recommend.evaluate.fresh_fit import FreshFit, Queries, answer
 from coldstart.recommend.evaluate.leaks import Leak
@@ -69,8 +70,8 @@ class FitCheck:
         """Sample the queries, whose answers are compared."""
         data = self.data
         users, cold, warm = data.query_users(), np.flatnonzero(data.cold), data.warm_places
-        items = np.concatenate([_spaced(cold, _COLD), _spaced(warm, _WARM)])
-        self.queries = Queries(data.content.take(items), data.histories[_spaced(users, _USERS)])
+        items = np.concatenate([spaced(cold, _COLD), spaced(warm, _WARM)])
+        self.queries = Queries(data.content.take(items), data.histories[spaced(users, _USERS)])
 
     def add(self, method: Method) -> None:
         """Pickle a method before any fit, and search what it carries."""
@@ -294,13 +295,6 @@ def _agreement(first: Vectors, second: Vectors) -> float:
     count = min(_TOP, max(1, first.shape[1] // 4))
     lists = [np.argsort(-scores, axis=1, kind="stable")[:, :count] for scores in (first, second)]
     return float(np.mean(lists[0] == lists[1]))
-
-
-def _spaced(places: Any, most: int) -> Any:
-    """Take at most so many places, evenly spaced."""
-    if len(places) <= most:
-        return places
-    return places[np.linspace(0, len(places) - 1, most).astype(np.intp)]
 
 
 def _listed(found: Sequence[str]) -> str:

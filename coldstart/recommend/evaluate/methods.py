@@ -16,7 +16,7 @@ import numpy as np
 
 from coldstart.core.interactions import Interactions
 from coldstart.core.settings import suggestion
-from coldstart.core.vectors import unit
+from coldstart.core.vectors import spaced, unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend import model
 from coldstart.recommend.evaluate.data import EvaluationData, TrainingWindow, near_duplicate_groups
@@ -214,9 +214,7 @@ class ContentTop(ContentMean):
         """Score items float32 [N, F], float32 [B, N]; of a longer history `LAST` items, evenly spaced, count."""
         out = np.zeros((histories.shape[0], len(items)), np.float32)
         for row in range(histories.shape[0]):
-            own = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
-            if len(own) > LAST:
-                own = own[np.linspace(0, len(own) - 1, LAST).astype(np.intp)]
+            own = spaced(histories.indices[histories.indptr[row] : histories.indptr[row + 1]], LAST)
             if len(own):
                 cosines = self.known[own] @ items.T
                 kept = min(TOP, len(own))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import spaced
 from coldstart.recommend.model import Mapper, Problem, Vectors
 from coldstart.recommend.model.calibration import PairedScores, Scored, fit_calibration
 from coldstart.recommend.model.scoring import top_k
@@ -163,7 +164,7 @@ def paired_scores(fold: FoldFit, final: Trial) -> PairedScores:
     counted = [np.bincount(one.indices, minlength=len(known)) > 0 for one in (fold.problem.matrix, histories)]
     trained = np.flatnonzero(counted[0] & counted[1] & known & ~held)
     histories = _without(histories, held)
-    histories = histories[_some(np.flatnonzero(np.diff(histories.indptr)))]
+    histories = histories[spaced(np.flatnonzero(np.diff(histories.indptr)), _USERS)]
     places, fold_items = np.flatnonzero(held & known), fold.mapper.items(fold.problem.features)
     return PairedScores(
         Scored(fold.mapper.users(histories), fold_items[places], fold_items[trained]),
@@ -173,7 +174,8 @@ def paired_scores(fold: FoldFit, final: Trial) -> PairedScores:
 
 def _part(new: NDArray[np.bool_], other: FoldFit, trial: Trial, relevant: csr_matrix, met: csr_matrix) -> _Part:
     histories = trial.problem.matrix
-    users = _some(np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(histories.indptr) > 0)))
+    some = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(histories.indptr) > 0))
+    users = spaced(some, _USERS)
     known = np.flatnonzero(np.any(trial.problem.features != 0, axis=1))
     likes = np.asarray(relevant[users].sum(axis=0), np.float64).ravel()[known]
     vectors = trial.mapper.users(histories[users])
@@ -191,10 +193,6 @@ def _share(parts: Sequence[_Part], factor: float) -> float:
         filled = lists[lists >= 0]
         shown, places = shown + int(one.new[filled].sum()), places + len(filled)
     return shown / max(places, 1)
-
-
-def _some(users: NDArray[np.intp]) -> NDArray[np.intp]:
-    return users[np.linspace(0, len(users) - 1, min(len(users), _USERS)).astype(np.intp)]
 
 
 def _without(matrix: csr_matrix, items: NDArray[np.bool_]) -> csr_matrix:
