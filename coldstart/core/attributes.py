@@ -7,8 +7,9 @@ Knows nothing of models, tables or checks.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
@@ -16,6 +17,22 @@ SOURCES = ("category", "creator", "tags")
 """Fields of a record that may state an attribute, besides `attributes.KEY`."""
 DEFAULT = "default"
 """Name of the attributes of all categories that have none of their own."""
+
+
+Role = Literal["kind", "colour", "audience", "material", "use", "season", "section", "brand", "other"]
+"""Part that an attribute has in a sentence about an item: `a COLOUR MATERIAL KIND for AUDIENCE by BRAND`."""
+ROLES: tuple[Role, ...] = get_args(Role)
+_NAMES: Mapping[Role, str] = {
+    "kind": "kind type sort article article_type product_type item_type product item art produktart artikel",
+    "colour": "colour color colours colors base_colour base_color main_colour farbe couleur",
+    "audience": "audience gender sex age_group target department for geschlecht zielgruppe",
+    "material": "material materials fabric composition stoff",
+    "use": "use usage occasion purpose activity anlass",
+    "season": "season collection saison",
+    "section": "section aisle shelf category subcategory abteilung",
+    "brand": "brand make manufacturer label marke hersteller",
+}
+_ROLE_OF: Mapping[str, Role] = {name: role for role, names in _NAMES.items() for name in names.split()}
 
 
 class Attribute(BaseModel):
@@ -35,6 +52,9 @@ class Attribute(BaseModel):
     """True if a picture shows it, so that a picture can be evidence for a claim."""
     aliases: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Value -> other words for it."""
+    role: Role | None = None
+    """Part in a sentence: `kind` (the noun), `colour`, `audience`, `material`, `use`, `season`, `section`, `brand`, or
+    `other` for a remark of its own; by default as its name says."""
 
     @field_validator("source")
     @classmethod
@@ -63,6 +83,14 @@ class Attribute(BaseModel):
         if not self.values:
             return tidy
         return next((known for known in self.values if known.casefold() == folded), None)
+
+    def role_as(self, name: str) -> Role:
+        """Return the role in sentences of this attribute under a name: the stated one, or that of such names."""
+        if self.role is not None:
+            return self.role
+        folded = re.sub(r"[\s-]+", "_", name.strip().casefold())
+        found = _ROLE_OF.get(folded) or _ROLE_OF.get(folded.rpartition("_")[2])
+        return found or "other"
 
     def words_of(self, value: str) -> tuple[str, ...]:
         """List all names of a value, the value itself first."""
@@ -97,6 +125,10 @@ class Attributes(RootModel[Mapping[str, Mapping[str, Attribute]]]):
     def plain(self) -> dict[str, Any]:
         """Return plain data for keys and files, which `Attributes.model_validate` reads."""
         plain: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        for named in plain.values():
+            for one in named.values():
+                if one["role"] is None:  # keys of workspaces from before there were roles stay
+                    del one["role"]
         return plain
 
 

@@ -1,0 +1,396 @@
+"""Write two or three plain sentences about an item from its facts: a surface realiser without a model.
+
+Each attribute has a role (`core.attributes.Role`), and a plan says where roles stand: the noun with its adjectives,
+buyer and brand; then use, material and season; then remarks. Every value in the text is a fact, `spoken` by fixed
+rules; nothing known gives an empty text. English frames; values of another language are listed without a frame.
+Workers import this module, so it loads neither torch nor Arrow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from coldstart.core.attributes import Attribute, Role
+from coldstart.describe.english import Noun, article, capitalised, listed, noun, singular, small_letters, words_of
+from coldstart.describe.quotes import first_facts, quotable
+
+NOT_KNOWN = words_of(
+    "na n/a none nan null unknown other others misc miscellaneous various general default all any default unspecified "
+    "not-applicable not-specified uncategorized uncategorised tbd todo - -- ? . 0 no nil keine sonstige sonstiges "
+    "unbekannt andere"
+)
+"""Values that state nothing."""
+_AUDIENCES = {
+    "men": "men",
+    "man": "men",
+    "male": "men",
+    "mens": "men",
+    "men's": "men",
+    "women": "women",
+    "woman": "women",
+    "female": "women",
+    "womens": "women",
+    "women's": "women",
+    "ladies": "women",
+    "unisex": "men and women",
+    "unisex adults": "men and women",
+    "boy": "boys",
+    "girl": "girls",
+    "kid": "kids",
+    "child": "children",
+    "baby": "babies",
+    "unisex kids": "girls and boys",
+    "everyone": "everyone",
+}
+_WORN = words_of(
+    "shirt t-shirt top kurta kurti sweater sweatshirt jacket dress skirt tunic vest cap tie belt scarf muffler saree "
+    "sari dupatta stole trunk bra hat coat blazer suit tracksuit jumper hoodie blouse gown cardigan pullover polo "
+    "camisole bodysuit bikini swimsuit waistcoat poncho shawl beanie headband churidar salwar lehenga"
+)
+_WEAR_USES = words_of("casual formal ethnic party smart-casual festive business everyday evening bridal")
+_FOR_USES = {"sports": "sport", "sport": "sport", "sporting": "sport"}
+_PLANS = 4
+MOST_REMARKS = 3
+
+PRODUCT = Noun("product", False, True)
+PLANS = range(_PLANS)
+"""Numbers of the plans, each another order of the same facts."""
+
+
+def is_fact(value: str | None) -> bool:
+    """Tell whether a value states something: not blank, not `NA`, not `other`."""
+    return bool(value and value.strip()) and "-".join(str(value).casefold().split()) not in NOT_KNOWN
+
+
+def spoken(value: str, role: Role) -> str:
+    """Return a value in the words of a sentence: `Unisex` for men and women, `Watches` watch, `Black/Red` black and
+    red."""
+    tidy = " ".join(value.split())
+    if role == "kind":
+        return noun(tidy).text
+    if role == "audience":
+        parts = [part.strip() for part in re.split(r"[,/&+]|\band\b", tidy) if part.strip()]
+        return listed(list(dict.fromkeys(_AUDIENCES.get(part.casefold(), small_letters(part)) for part in parts)))
+    if role in ("colour", "material"):
+        return listed([small_letters(part) for part in re.split(r"\s*[,/&|+;]\s*|\s+and\s+", tidy) if part]) or tidy
+    if role == "use":
+        return small_letters(tidy)
+    return tidy if role in ("brand", "other") else small_letters(tidy)
+
+
+def plain_sentences(
+    facts: Mapping[str, str],
+    attributes: Mapping[str, Attribute],
+    *,
+    title: str | None = None,
+    creator: str | None = None,
+    description: str | None = None,
+    category: str | None = None,
+    tags: Sequence[str] = (),
+    evidence: Mapping[str, Any] | None = None,
+    kind: str = "product",
+    language: str = "en",
+    plan: int = 0,
+) -> str:
+    """Write what is known of an item as up to four sentences; "" where nothing is.
+
+    Args:
+        facts: attribute -> value, of the record or predicted.
+        attributes: those of the item's category, for their roles; a fact without one has the role of its name.
+        title, creator, description, category, tags: of the item as the view shows them.
+        evidence: `transcript` and `screen_text` of its media.
+        kind: `product` or `video`.
+        language: code of the values; other than `en` and `und` are listed without a frame.
+        plan: which order of the same facts, one of `PLANS`.
+    """
+    parts = Parts.of(facts, attributes, creator=creator, title=title, video=kind == "video")
+    if language not in ("en", "und"):
+        found = [_bare(facts, attributes, parts.by)]
+    elif kind == "video":
+        found = _video(parts, attributes, category, tags, evidence or {}, plan)
+    else:
+        found = _product(parts, title, plan)
+    own = first_facts(description or "")
+    if own and kind != "video" and parts.noun and _names_it(own[0], title, parts.noun.text):
+        found = found[1:]  # the seller's own sentence says what it is
+    elif own and found:
+        own[0] = _with_pronoun(own[0], title)
+    return " ".join(sentence for sentence in (*found[:2], *own, *found[2:]) if sentence)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Spoken facts by their role.
+
+    Attributes:
+        noun: of the kind, or None.
+        by: the brand, or "".
+        remarks: name and value of attributes without another role.
+    """
+
+    noun: Noun | None = None
+    colour: str = ""
+    material: str = ""
+    audience: str = ""
+    use: str = ""
+    season: str = ""
+    section: str = ""
+    by: str = ""
+    remarks: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+    def __bool__(self) -> bool:
+        """True where anything besides the brand is known."""
+        return bool(
+            self.noun or self.colour or self.material or self.audience or self.use or self.season or self.section
+        ) or bool(self.remarks)
+
+    @classmethod
+    def of(
+        cls,
+        facts: Mapping[str, str],
+        attributes: Mapping[str, Attribute],
+        *,
+        creator: str | None,
+        title: str | None,
+        video: bool = False,
+    ) -> Parts:
+        """Sort facts by role. Of two with one role the second is a remark; a value that the noun says is left out."""
+        said: dict[Role, str] = {}
+        remarks: list[tuple[str, str]] = []
+        for name, value in facts.items():
+            if not is_fact(value):
+                continue
+            role = attributes.get(name, Attribute()).role_as(name)
+            if role == "other" or role in said:
+                if value.casefold() not in (one.casefold() for one in said.values()):
+                    remarks.append((small_letters(name.replace("_", " ")), " ".join(value.split())))
+            else:
+                said[role] = value
+        spoken_of = {role: spoken(value, role) for role, value in said.items()}
+        own = noun(said["kind"]) if "kind" in said else None
+        if own is not None:
+            words = set(re.findall(r"[\w-]+", own.text.casefold()))
+            for role in ("colour", "material", "audience", "use"):
+                if role in spoken_of and set(spoken_of[role].casefold().split()) <= words:
+                    del spoken_of[role]
+            if spoken_of.get("section", "").casefold() in (own.text.casefold(), said["kind"].casefold()):
+                del spoken_of["section"]
+        by = spoken_of.get("brand", "") or (creator or "").strip()
+        if "brand" not in spoken_of and title and not video and not _holds(title, by):
+            by = ""  # a seller: brands stand in titles
+        return cls(
+            own,
+            *(spoken_of.get(role, "") for role in ("colour", "material", "audience", "use", "season", "section")),
+            by=" ".join(by.split()) if is_fact(by) or video else "",
+            remarks=tuple(remarks[:MOST_REMARKS]),
+        )
+
+
+def _product(parts: Parts, title: str | None, plan: int) -> list[str]:
+    if not parts:
+        return []
+    name = _name(title, parts)
+    if name is not None:
+        return _named(parts, name)
+    if parts.noun is None and not (parts.colour or parts.material or parts.audience):
+        return _rest(parts, PRODUCT, plan)
+    if (
+        not (parts.colour or parts.material or parts.audience or parts.by or parts.use or parts.season)
+        and parts.section
+    ):
+        first = _first(parts, plan).rstrip(".") + f" from {_section(parts.section)}."
+        return [first, *_rest(Parts(parts.noun, remarks=parts.remarks), parts.noun or PRODUCT, plan)]
+    return [_first(parts, plan), *_rest(parts, parts.noun or PRODUCT, plan)]
+
+
+def _first(parts: Parts, plan: int) -> str:
+    """Write the sentence with the noun, in the order of the plan."""
+    own = parts.noun or PRODUCT
+    use = parts.use if plan == 3 and _adjective(parts.use) else ""
+    material = parts.material if " and " not in parts.material else ""
+    if plan == 1 and parts.colour:
+        phrase = " ".join(part for part in (use, material, own.text) if part)
+    else:
+        phrase = " ".join(part for part in (use, parts.colour, material, own.text) if part)
+    if plan == 2 and parts.by:
+        phrase = " ".join([parts.by, phrase])
+    tail = [f" for {parts.audience}"] if parts.audience else []
+    if parts.by and plan != 2:
+        tail.append(f" by {parts.by}")
+    if plan == 1 and parts.colour:
+        tail.append(f" in {parts.colour}")
+    if own.counted:
+        phrase = f"{article(phrase)} {phrase}"
+    return _ended(capitalised(phrase + "".join(tail)))
+
+
+def _rest(parts: Parts, own: Noun, plan: int) -> list[str]:
+    """Write sentences of use, season, section and remarks; the first of them with `it` or `they`."""
+    material = parts.material if " and " in parts.material else ""
+    use = "" if plan == 3 and _adjective(parts.use) and parts.noun else _use(parts, own)
+    it, be, come = ("They", "are", "come") if own.plural else ("It", "is", "comes")
+    made = " ".join(part for part in (f"of {material}" if material else "", f"for {use}" if use else "") if part)
+    origin = [f"the {parts.season} collection"] if parts.season else []
+    if parts.season and re.search(r"\b(?:collection|season|year)", parts.season):
+        origin = [f"the {parts.season}"]
+    if parts.section:
+        origin.append(_section(parts.section))
+    found = []
+    if made and origin:
+        found.append(f"{it} {be} made {made} and {come} from {listed(origin)}.")
+    elif made:
+        found.append(f"{it} {be} made {made}.")
+    elif origin:
+        found.append(f"{it} {come} from {listed(origin)}.")
+    if parts.remarks:
+        found.append(_ended(capitalised("; ".join(f"{name}: {value}" for name, value in parts.remarks))))
+    return found
+
+
+def _named(parts: Parts, name: str) -> list[str]:
+    """Write sentences of an item with a name of its own: `Golden Delicious is an apple from the fruit section.`"""
+    own = parts.noun
+    tail = (f" for {parts.audience}" if parts.audience else "") + (f" by {parts.by}" if parts.by else "")
+    section = f" from {_section(parts.section)}" if parts.section else ""
+    phrase = " ".join(part for part in (parts.colour, parts.material, own.text if own else "") if part)
+    rest = Parts(own, use=parts.use, season=parts.season, remarks=parts.remarks)
+    if own is None or _holds(name, own.text):
+        adjectives = listed([part for part in (parts.colour, parts.material) if part])
+        details = f"{f' in {adjectives}' if adjectives else ''}{tail}{section}"
+        follow = _rest(rest, own or noun(name.rpartition(" ")[2]), 0)
+        return [_ended(f"{name}{details}"), *follow] if details else follow
+    be = "are" if own.plural else "is"
+    phrase = f"{article(phrase)} {phrase}" if own.counted else phrase
+    return [_ended(f"{name} {be} {phrase}{tail}{section}"), *_rest(rest, own, 0)]
+
+
+def _name(title: str | None, parts: Parts) -> str | None:
+    """Return a title that is a name, such as `Golden Delicious`; None for one of brand, buyer and colour words."""
+    name = " ".join((title or "").split())
+    if not name or len(name.split()) > 6 or not name[:1].isalpha() or name[-1] in ".!?":
+        return None
+    words = (parts.by, *(word for part in (parts.audience, parts.colour) for word in part.split()))
+    return None if any(word and _holds(name, word) for word in words) else name
+
+
+def _section(value: str) -> str:
+    return (
+        f"the {value}" if re.search(r"\b(?:section|department|aisle|shelf|range)$", value) else f"the {value} section"
+    )
+
+
+def _adjective(use: str) -> bool:
+    return use in ("casual", "formal", "ethnic", "smart casual")
+
+
+def _use(parts: Parts, own: Noun) -> str:
+    use = parts.use
+    if not use:
+        return ""
+    if use in _FOR_USES:
+        return _FOR_USES[use]
+    if use.endswith(("wear", "use", "ing")) or (" " in use and use not in ("smart casual",)):
+        return use
+    head = own.text.rpartition(" ")[2].casefold()
+    worn = (own.plural and own.text.rpartition(" ")[2] not in ("glasses", "headphones")) or head in _WORN
+    if use.replace(" ", "-") in _WEAR_USES:
+        return f"{use} wear" if worn else f"{use} use"
+    return f"{use} use" if len(use) < 12 else use
+
+
+def _video(
+    parts: Parts,
+    attributes: Mapping[str, Attribute],
+    category: str | None,
+    tags: Sequence[str],
+    evidence: Mapping[str, Any],
+    plan: int,
+) -> list[str]:
+    """Write what is seen, said and written in a video, and its subject."""
+    shown = " ".join(part for part in (parts.colour, parts.material, parts.noun.text if parts.noun else "") if part)
+    if parts.noun is not None and parts.noun.counted:
+        shown = f"{article(shown)} {shown}"
+    subject = small_letters(category or "") if is_fact(category) else ""
+    words = [small_letters(tag.replace("_", " ")) for tag in tags if is_fact(tag)]
+    topics = [one for one in dict.fromkeys(words) if singular(one) not in (singular(subject), shown)][:3]
+    said, lines = quotable(evidence)
+    mentioned = [] if said else [one for one in mentions(evidence.get("transcript") or "", attributes) if one != shown]
+    first = f"{article(subject)} {subject} video" if subject else "a video"
+    if shown:
+        first += f" of {shown}" if parts.noun else f" in {shown}"
+    if parts.section:
+        first += f" from {_section(parts.section)}"
+    if parts.by:
+        first += f" by {parts.by}"
+    if topics:
+        first += f", tagged {listed(topics)}"
+    found = (
+        [_ended(capitalised(first))]
+        if shown or subject or topics or parts.section or said or lines or mentioned
+        else []
+    )
+    quotes = [f"It says: “{said}”"] if said else []
+    if mentioned:
+        quotes.append(f"It mentions {listed(mentioned)}.")
+    if lines:
+        quotes.append(f"On screen: {listed([f'“{line}”' for line in lines])}.")
+    if plan % 2:
+        quotes.reverse()
+    remarks = [_ended(capitalised("; ".join(f"{a}: {b}" for a, b in parts.remarks)))] if parts.remarks else []
+    return [*found, *quotes, *remarks]
+
+
+_VERB = re.compile(r"(?:is|are|has|have|was|can|contains?|comes?|reminds?|fits?|tastes?|suits?|makes?|belongs?)\b")
+
+
+def mentions(text: str, attributes: Mapping[str, Attribute]) -> list[str]:
+    """List up to three listed kinds of goods that a text names, in the order of the text."""
+    values = {value for name, one in attributes.items() if one.role_as(name) == "kind" for value in one.values}
+    found: dict[int, str] = {}
+    for value in sorted(values, key=len):
+        own = noun(value).text
+        if is_fact(value) and (match := re.search(rf"(?<!\w){re.escape(own)}(?:e?s)?(?!\w)", text, re.I)):
+            inside = [start for start, other in found.items() if _holds(own, other) and start >= match.start()]
+            for start in inside:  # `oat milk` says `milk`
+                del found[start]
+            found[match.start()] = own
+    return [found[start] for start in sorted(found)][:MOST_REMARKS]
+
+
+def _names_it(text: str, title: str | None, noun_text: str) -> bool:
+    """Tell whether a sentence says by name what an item is, such as `Granny Smith is a green apple`."""
+    name = " ".join((title or "").split())
+    start, _, rest = text.partition(" is a") if " is a" in text else text.partition(" are ")
+    return bool(name) and name.casefold() in start.casefold() and _holds(rest, noun_text)
+
+
+def _with_pronoun(text: str, title: str | None) -> str:
+    name = " ".join((title or "").split())
+    if not name or not text.casefold().startswith(f"{name.casefold()} "):
+        return text
+    rest = text[len(name) + 1 :]
+    verb = _VERB.match(rest)
+    if verb is None:
+        return text
+    return f"{'They' if verb.group() in ('are', 'have') else 'It'} {rest}"
+
+
+def _bare(facts: Mapping[str, str], attributes: Mapping[str, Attribute], by: str) -> str:
+    """List values as they are, the kind first, without words of a language."""
+    kinds = [name for name in facts if attributes.get(name, Attribute()).role_as(name) == "kind"]
+    order = [*kinds, *(name for name in facts if name not in kinds)]
+    values = list(dict.fromkeys(" ".join(facts[name].split()) for name in order if is_fact(facts[name])))
+    if not values:
+        return ""
+    return _ended(", ".join([*values, *([by] if by and by not in values else [])]))
+
+
+def _holds(text: str, words: str) -> bool:
+    return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.I) is not None
+
+
+def _ended(text: str) -> str:
+    return text if text[-1:] in (".", "!", "?", "…", "”") and not text.endswith("”") else f"{text}."
