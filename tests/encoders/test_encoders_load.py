@@ -4,7 +4,7 @@ from coldstart import encoders
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 
-KNOWN = "align, fake, open_clip, sentence-transformers, starter, starter-clip"
+KNOWN = "align, colours, fake, open_clip, sentence-transformers, starter, starter-clip"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ KNOWN = "align, fake, open_clip, sentence-transformers, starter, starter-clip"
         ("fake", {"dtype": "int8"}, "dtype 'int8' is unknown: use auto, float32, bfloat16 or float16"),
         ("fake", {"device": "gpu"}, "device 'gpu' is unknown: use auto, cpu, cuda, cuda:N or mps"),
         ("fake:many", {}, "encoder 'fake:many': 'many' is no number of dimensions; write fake:64"),
+        ("colours:red", {}, "encoder 'colours:red' is unknown: write colours"),
         ("starter:large", {}, "encoder 'starter:large' is unknown: write starter, or starter:levels"),
     ],
 )
