@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from coldstart.core.attributes import Attribute, Attributes, attribute_fields, r
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
+from coldstart.describe.attribute_values import RECORD, Fact, facts_of, read_predicted
+from coldstart.describe.checks.language import detect_language
+from coldstart.describe.sentences import plain_sentences
 from coldstart.media.loaders import LoadPictures
 
 TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
@@ -47,11 +50,64 @@ def prompt_values(
     if given is not None:
         values = {name: value if name in given else None for name, value in values.items()}
     stated = attributes.of(values["category"])
-    facts = {}
-    if given is None or "facts" in given:
-        facts = {name: one for name, one in recorded_values(row, stated).items() if _is_fact(stated[name])}
+    known = item_facts(row, stated, given)
+    predicted = {name for name, one in known.items() if one.source != RECORD}
+    facts = {name: one.value for name, one in known.items() if _is_fact(stated[name]) or name in predicted}
     wanted = {name: list(attribute.values) for name, attribute in stated.items()}
     return {**values, "facts": facts, "wanted": wanted}, stated
+
+
+def item_facts(
+    row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str] | None = None
+) -> dict[str, Fact]:
+    """Return what is known of an item in a view: values of its record, else predicted values that may be stated.
+
+    Args:
+        row: the item, with the row of `describe.attributes` under `predicted`, if that stage ran.
+    """
+    shown = {name: row.get(name) for name in ("category", "creator", "tags") if given is None or name in given}
+    if given is None or "facts" in given:
+        shown["attributes"] = row.get("attributes")
+    predicted = {name: values for name, values in read_predicted(row).items() if name in stated}
+    found = facts_of(recorded_values(shown, stated), predicted)
+    return {name: found[name] for name in stated if name in found}
+
+
+def plain_description(
+    row: Mapping[str, Any],
+    values: Mapping[str, Any],
+    stated: Mapping[str, Attribute],
+    facts: Mapping[str, Fact],
+    templates: Mapping[str, str] | None = None,
+) -> Description:
+    """Return the description by fixed rules: plain sentences of the facts, and their values.
+
+    Args:
+        values: of `prompt_values`, as the view shows them.
+        templates: see `plain_sentences`.
+    """
+    known = {name: fact.value for name, fact in facts.items()}
+    evidence = row.get("evidence") or {}
+    spoken = {name: value for name, value in evidence.items() if name not in values or values[name]}
+    if not (values["transcript"] or values["screen_text"]):
+        spoken = {}
+    summary = plain_sentences(
+        known,
+        stated,
+        title=values["title"],
+        creator=values["creator"],
+        description=values["description"],
+        category=values["category"],
+        tags=values["tags"] or (),
+        evidence=spoken,
+        kind=row["kind"],
+        language=detect_language(values["description"] or values["title"] or ""),
+        templates=templates,
+    )
+    told = [value.casefold() for value in known.values()]
+    words = [*told, *(tag.casefold() for tag in values["tags"] or ())]
+    queries = [" ".join(told), *(" ".join(pair) for pair in itertools.pairwise(told))]
+    return Description(first_sentences(summary, 4), known, _listed(words), _listed(queries)[:3])
 
 
 def _is_fact(attribute: Attribute) -> bool:
@@ -109,12 +165,16 @@ class PromptInput:
         values: of its inputs, uncut.
         stated: attributes that the answer may state.
         images: uint8 `[H, W, 3]` arrays, where the generator takes pictures; else empty.
+        facts: attribute -> what is known of it.
+        plain: description of the same facts by fixed rules.
     """
 
     prompt: Prompt
     values: Mapping[str, Any]
     stated: Mapping[str, Attribute]
     images: tuple[NDArray[np.uint8], ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    plain: Description = field(default_factory=Description)
 
 
 @dataclass(frozen=True)
@@ -124,16 +184,22 @@ class PromptBuilder:
     Attributes:
         prompts: `product` or `video` -> its prompt.
         given: fields of the view; None shows all.
+        templates: pattern of facts -> sentences with slots that a fit chose for it (`describe.finetune.templates`).
     """
 
     prompts: Mapping[str, Prompt]
     attributes: Attributes
     given: frozenset[str] | None = None
+    templates: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> PromptInput:
         values, stated = prompt_values(row, self.attributes, self.given)
         hidden = self.given is not None and "picture" not in self.given
-        return PromptInput(self.prompts[row["kind"]], values, stated, () if hidden else tuple(images))
+        facts = item_facts(row, stated, self.given)
+        plain = plain_description(row, values, stated, facts, self.templates)
+        return PromptInput(
+            self.prompts[row["kind"]], values, stated, () if hidden else tuple(images), facts=facts, plain=plain
+        )
 
     @property
     def item_fields(self) -> frozenset[str]:

@@ -55,6 +55,8 @@ _FOR_USES = {"sports": "sport", "sport": "sport", "sporting": "sport"}
 _PLANS = 4
 MOST_REMARKS = 3
 
+SLOTS = ("kind", "colour", "material", "audience", "brand", "use", "season", "section")
+"""Slots of templates."""
 PRODUCT = Noun("product", False, True)
 PLANS = range(_PLANS)
 """Numbers of the plans, each another order of the same facts."""
@@ -94,6 +96,7 @@ def plain_sentences(
     kind: str = "product",
     language: str = "en",
     plan: int = 0,
+    templates: Mapping[str, str] | None = None,
 ) -> str:
     """Write what is known of an item as up to four sentences; "" where nothing is.
 
@@ -105,6 +108,7 @@ def plain_sentences(
         kind: `product` or `video`.
         language: code of the values; other than `en` and `und` are listed without a frame.
         plan: which order of the same facts, one of `PLANS`.
+        templates: pattern of facts (`Parts.pattern`) -> sentences with slots, in place of the plan's.
     """
     parts = Parts.of(facts, attributes, creator=creator, title=title, video=kind == "video")
     if language not in ("en", "und"):
@@ -112,7 +116,7 @@ def plain_sentences(
     elif kind == "video":
         found = _video(parts, attributes, category, tags, evidence or {}, plan)
     else:
-        found = _product(parts, title, plan)
+        found = _product(parts, title, plan, templates or {})
     own = first_facts(description or "")
     if own and kind != "video" and parts.noun and _names_it(own[0], title, parts.noun.text):
         found = found[1:]  # the seller's own sentence says what it is
@@ -146,6 +150,30 @@ class Parts:
         return bool(
             self.noun or self.colour or self.material or self.audience or self.use or self.season or self.section
         ) or bool(self.remarks)
+
+    @property
+    def slots(self) -> dict[str, str]:
+        """Values by the name of their slot, `use` as a phrase such as `casual wear`."""
+        found = {"kind": self.noun.text if self.noun else "", "brand": self.by, "use": _use(self, self.noun or PRODUCT)}
+        found |= {name: getattr(self, name) for name in ("colour", "material", "audience", "season", "section")}
+        return {name: value for name, value in found.items() if value}
+
+    @property
+    def pattern(self) -> str:
+        """Names of the known slots, and the noun's number: `kind:one colour audience brand`."""
+        own = self.noun or PRODUCT
+        number = "many" if own.plural else "one" if own.counted else "mass"
+        known = [name for name in SLOTS if name in self.slots]
+        return " ".join(f"kind:{number}" if name == "kind" else name for name in known)
+
+    @classmethod
+    def of_pattern(cls, pattern: str) -> Parts:
+        """Return parts whose values are the slots of a pattern."""
+        words = dict(word.partition(":")[::2] for word in pattern.split())
+        number = words.get("kind", "one")
+        own = Noun("[kind]", number == "many", number == "one") if "kind" in words else None
+        held = {name: f"[{name}]" for name in words if name not in ("kind", "brand")}
+        return cls(own, by="[brand]" if "brand" in words else "", **held)
 
     @classmethod
     def of(
@@ -189,12 +217,14 @@ class Parts:
         )
 
 
-def _product(parts: Parts, title: str | None, plan: int) -> list[str]:
+def _product(parts: Parts, title: str | None, plan: int, templates: Mapping[str, str]) -> list[str]:
     if not parts:
         return []
     name = _name(title, parts)
     if name is not None:
         return _named(parts, name)
+    if (template := templates.get(parts.pattern)) and (filled := fill(template, parts.slots)):
+        return [filled, *_remarks(parts)]
     if parts.noun is None and not (parts.colour or parts.material or parts.audience):
         return _rest(parts, PRODUCT, plan)
     if (
@@ -245,9 +275,36 @@ def _rest(parts: Parts, own: Noun, plan: int) -> list[str]:
         found.append(f"{it} {be} made {made}.")
     elif origin:
         found.append(f"{it} {come} from {listed(origin)}.")
-    if parts.remarks:
-        found.append(_ended(capitalised("; ".join(f"{name}: {value}" for name, value in parts.remarks))))
-    return found
+    return [*found, *_remarks(parts)]
+
+
+def _remarks(parts: Parts) -> list[str]:
+    remarks = "; ".join(f"{name}: {value}" for name, value in parts.remarks)
+    return [_ended(capitalised(remarks))] if remarks else []
+
+
+def plan_template(pattern: str, plan: int) -> str:
+    """Return the sentences of a plan with slots in place of values, for a pattern of facts."""
+    parts = Parts.of_pattern(pattern)
+    return " ".join([_first(parts, plan), *_rest(parts, parts.noun or PRODUCT, plan)])
+
+
+_SLOT = re.compile(r"\[([a-z]+)\]")
+_ARTICLE = re.compile(r"\b(an?) \[([a-z]+)\]", re.I)
+
+
+def slots_of(template: str) -> list[str]:
+    """List the slots of a template in their order."""
+    return _SLOT.findall(template)
+
+
+def fill(template: str, slots: Mapping[str, str]) -> str:
+    """Fill each slot with its value, articles as their sound asks for; "" where a slot has no value."""
+    if any(name not in slots for name in slots_of(template)):
+        return ""
+    chosen = _ARTICLE.sub(lambda found: f"{article(slots[found[2]])} [{found[2]}]", template)
+    text = _SLOT.sub(lambda found: slots[found[1]], chosen)
+    return " ".join(capitalised(one) for one in re.split(r"(?<=[.!?])\s+(?=\S)", text)) if text else ""
 
 
 def _named(parts: Parts, name: str) -> list[str]:
@@ -288,8 +345,8 @@ def _adjective(use: str) -> bool:
 
 def _use(parts: Parts, own: Noun) -> str:
     use = parts.use
-    if not use:
-        return ""
+    if not use or use.startswith("["):
+        return use
     if use in _FOR_USES:
         return _FOR_USES[use]
     if use.endswith(("wear", "use", "ing")) or (" " in use and use not in ("smart casual",)):
@@ -339,8 +396,7 @@ def _video(
         quotes.append(f"On screen: {listed([f'“{line}”' for line in lines])}.")
     if plan % 2:
         quotes.reverse()
-    remarks = [_ended(capitalised("; ".join(f"{a}: {b}" for a, b in parts.remarks)))] if parts.remarks else []
-    return [*found, *quotes, *remarks]
+    return [*found, *quotes, *_remarks(parts)]
 
 
 _VERB = re.compile(r"(?:is|are|has|have|was|can|contains?|comes?|reminds?|fits?|tastes?|suits?|makes?|belongs?)\b")

@@ -51,6 +51,7 @@ class Writer:
         prompts: `product` and `video` -> prompt.
         attributes: those that can be stated, with their listed values.
         frames, pictures: of a video and a product, for a vision-language generator.
+        templates: see `PromptBuilder`.
     """
 
     generator: Generator
@@ -60,10 +61,12 @@ class Writer:
     limits: Limits = field(default_factory=Limits)
     frames: int = 4
     pictures: int = 1
+    templates: Mapping[str, str] = field(default_factory=dict)
 
     def prompt_inputs(self, items: Sequence[Row], given: Collection[str] | None = None) -> list[PromptInput | Reject]:
         """Build the prompt input of each item; a Reject where its pictures are needed and cannot be read."""
-        build = PromptBuilder(self.prompts, self.attributes, None if given is None else frozenset(given))
+        view = None if given is None else frozenset(given)
+        build = PromptBuilder(self.prompts, self.attributes, view, self.templates)
         transform = self.generator.image_transform
         if transform is None or (given is not None and "picture" not in given):
             return [build(row) for row in items]
@@ -236,7 +239,8 @@ def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConf
     writing = find_writer_config(settings.generator, spec.name, pipeline)
     names = settings.prompt or writing.prompt or DEFAULT_PROMPTS
     given = settings.given if settings.given is not None else writing.given
-    return writing, PromptBuilder(load_prompts(spec.name, names), writing.attributes, given_fields(spec.name, given))
+    view = given_fields(spec.name, given)
+    return writing, PromptBuilder(load_prompts(spec.name, names), writing.attributes, view, writing.templates)
 
 
 def build_requests(inputs: Sequence[PromptInput], generator: Generator) -> list[Request]:
@@ -253,6 +257,7 @@ def build_requests(inputs: Sequence[PromptInput], generator: Generator) -> list[
             one.prompt.system,
             json_schema(one.stated, one.prompt.output),
             one.images,
+            one.plain.dumps(one.prompt.output) if one.plain else "",
         )
         for one, own in zip(inputs, values, strict=True)
     ]

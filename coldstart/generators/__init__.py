@@ -40,6 +40,7 @@ class Request:
         prompt: the user's message, item text in it fenced as data.
         system: what goes before it, the same for many requests: a generator may compute it once.
         schema: JSON schema that the text is bound to; None: free text.
+        plain: the same description by fixed rules, as JSON; the generator `sentences` answers with it.
         images: pictures, each uint8 `[H, W, 3]` RGB as the generator's `image_transform` leaves them, in order of time.
     """
 
@@ -47,6 +48,7 @@ class Request:
     system: str = ""
     schema: Mapping[str, Any] | None = None
     images: tuple[Pixels, ...] = ()
+    plain: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +106,7 @@ class WriterConfig:
         attributes: attributes that can be stated, with the values that the fit saw.
         given: fields that the fit had in its prompts; None: no fit states any.
         prompt: kind of item -> the prompt of the fit; None: no fit states any.
+        templates: pattern of facts -> sentences with slots that the fit chose.
     """
 
     generator: str
@@ -113,6 +114,7 @@ class WriterConfig:
     attributes: Attributes
     given: tuple[str, ...] | None = None
     prompt: Mapping[str, str] | None = None
+    templates: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfig:
@@ -146,7 +148,12 @@ def read_writer_config(folder: Path, attributes: Attributes) -> WriterConfig:
     """Read the generator and prompts of a fit from the card in its folder."""
     card = json.loads((folder / CARD).read_text("utf-8"))
     return WriterConfig(
-        card["generator"], folder, attributes.with_values(card["values"]), tuple(card["given"]), card["prompt"]
+        card["generator"],
+        folder,
+        attributes.with_values(card["values"]),
+        None if card["given"] is None else tuple(card["given"]),
+        card["prompt"],
+        card.get("templates") or {},
     )
 
 

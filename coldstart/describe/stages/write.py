@@ -32,7 +32,8 @@ class Settings(Section):
     """Settings of the generation of descriptions."""
 
     generator: str = "starter"
-    """`finetune:describe` for the fit of that stage; `starter`, `hf:NAME_OR_PATH`, `vllm:NAME`, `openai:MODEL@URL`."""
+    """`sentences` for plain sentences of the facts, without a model; `finetune:describe` for the fit of that stage;
+    `starter`, `hf:NAME_OR_PATH`, `vllm:NAME`, `openai:MODEL@URL`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of that generator, such as `{concurrency: 8}` of an endpoint."""
     prompt: dict[str, str] | None = None
@@ -88,7 +89,11 @@ class WriteStage(MapStageDefaults):
         self.deadline_s = self._limits.deadline_s
         self.batch_cost = float(settings.batch_size)
         evidence = pipeline.before(name, "understand.evidence")
-        self.reads = {"evidence": evidence} if evidence else {}
+        predicted = pipeline.before(name, "describe.attributes")
+        self.reads = {
+            **({"evidence": evidence} if evidence else {}),
+            **({"predicted": predicted} if predicted else {}),
+        }
 
     @cached_property
     def _writer_and_builder(self) -> tuple[WriterConfig, PromptBuilder]:
@@ -131,7 +136,9 @@ class WriteStage(MapStageDefaults):
     @property
     def on_device(self) -> bool:  # type: ignore[override]
         """True but for an endpoint, which has its own device."""
-        return not self._writer_and_builder[0].generator.startswith("openai:")
+        return self._writer_and_builder[0].generator != "sentences" and not (
+            self._writer_and_builder[0].generator.startswith("openai:")
+        )
 
     @property
     def item_fields(self) -> Collection[str]:  # type: ignore[override]  # known with the prompts
@@ -148,6 +155,7 @@ class WriteStage(MapStageDefaults):
             "attributes": self.builder.attributes.plain(),
             **shown,
             **media,
+            **({"templates": dict(self.builder.templates)} if self.builder.templates else {}),
         }
 
     def preparer(self) -> Prepare:
