@@ -264,7 +264,7 @@ def _rest(parts: Parts, own: Noun, plan: int) -> list[str]:
     it, be, come = ("They", "are", "come") if own.plural else ("It", "is", "comes")
     made = " ".join(part for part in (f"of {material}" if material else "", f"for {use}" if use else "") if part)
     origin = [f"the {parts.season} collection"] if parts.season else []
-    if parts.season and re.search(r"\b(?:collection|season|year)", parts.season):
+    if parts.season and re.search(r"(?<![\w\[])(?:collection|season|year)", parts.season):
         origin = [f"the {parts.season}"]
     if parts.section:
         origin.append(_section(parts.section))
@@ -335,7 +335,9 @@ def _name(title: str | None, parts: Parts) -> str | None:
 
 def _section(value: str) -> str:
     return (
-        f"the {value}" if re.search(r"\b(?:section|department|aisle|shelf|range)$", value) else f"the {value} section"
+        f"the {value}"
+        if re.search(r"(?<![\w\[])(?:section|department|aisle|shelf|range)$", value)
+        else f"the {value} section"
     )
 
 

@@ -11,17 +11,29 @@ _SHOWN = 5
 def fit_summary(card: Mapping[str, Any]) -> str:
     """Return one line about a fit."""
     items = card["items"]
-    learnt = (
-        f"{card['generator']} fitted on {items['train']} items ({card['lessons']} examples) in {card['seconds']:.0f} s"
-    )
+    tuned, seconds = card.get("tuned", card["generator"]), card["seconds"]
+    learnt = f"{tuned} fitted on {items['train']} items ({card['lessons']} examples) in {seconds:.0f} s"
     loss = card["valid_loss"]
     held = f"; held-out loss {loss['before']:.3f} before, {loss['after']:.3f} after" if loss else ""
     judged = card["judged"]
+    if "choices" in card:
+        return f"{learnt}{held}; {_choices(card)}"
     if not judged["items"]:
         return f"{learnt}{held}; no items were held out to evaluate it"
     right = _share(judged["after"])
     before = f" (before: {_share(judged['before'])})" if judged["before"] is not None else ""
     return f"{learnt}{held}; on {judged['items']} held-out items {right} of recorded attributes are right{before}"
+
+
+def _choices(card: Mapping[str, Any]) -> str:
+    """Return how many patterns of facts have sentences of the model, and of how many items."""
+    choices = card["choices"]
+    own = [line for line in choices if line["chosen"] == "model"]
+    items, total = (sum(line["items"] for line in lines) for lines in (own, choices))
+    return (
+        f"for {len(own)} of {len(choices)} patterns of facts ({items} of {total} products) its sentences find products "
+        "better than those of the rules, which write the others"
+    )
 
 
 def _share(value: float | None) -> str:
@@ -39,7 +51,7 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
         "",
         f"- Items: {', '.join(f'{count} {part}' for part, count in card['items'].items())}; "
         f"{card['lessons']} examples; data digest `{card['data']}`.",
-        f"- Shown to it: {', '.join(card['given'])}. Prompts: "
+        f"- Shown to it: {', '.join(card['given'] or ['which facts are known'])}. Prompts: "
         + ", ".join(f"`{prompt}` for a {kind}" for kind, prompt in card["prompt"].items())
         + ".",
         f"- Base: `{card['base']}`; method: {card['method']}.",

@@ -89,6 +89,8 @@ class DescribeFit:
             [rows[place] for place in places] for places in (train_places, parts["valid"], parts["test"])
         )
         values = observed_values(train, self.pipeline.attributes)
+        if self.settings.input == "facts":
+            return self._fit_facts(train, rows, keys, groups, {**parts, "train": train_places}, values)
         attributes = self.pipeline.attributes.with_values(values)
         examples = self._examples(train, attributes, self.settings.views)
         checked = self._examples(valid, attributes, 1)
@@ -111,6 +113,55 @@ class DescribeFit:
         files = {**trained, ITEMS_FILE: items_file(ids, keys, groups, parts)}
         card |= self._describe_held_out(test[: self.settings.judged], files, attributes)
         files[CARD] = _json(card)
+        files["MODEL_CARD.md"] = model_card(self.name, card).encode()
+        return files, {**card, "summary": fit_summary(card)}
+
+    def _fit_facts(
+        self,
+        train: Sequence[Row],
+        rows: Sequence[Row],
+        keys: Sequence[str],
+        groups: NDArray[np.int64],
+        parts: Mapping[str, NDArray[np.int64]],
+        values: Mapping[str, Any],
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Fit sentences with slots; the artifact is written with by `sentences`, not by the model."""
+        from coldstart.describe.finetune.fit_templates import fit_templates
+
+        if self.settings.method != "sft" or self.generator.image_transform is not None:
+            raise ColdstartError(
+                f"{self.name}.input=facts is for method: sft and a language model, such as generator: starter"
+            )
+        attributes = self.pipeline.attributes.with_values(values)
+        files, about = fit_templates(
+            train,
+            attributes,
+            self.pipeline,
+            self.settings.generator,
+            self.settings.options,
+            self.settings.training,
+            seed=self.settings.seed,
+            folder=self.folder,
+            progress=self.progress,
+            name=self.name,
+        )
+        card = {
+            "generator": "sentences",
+            "tuned": self.settings.generator,
+            "base": self.generator.passport().digest,
+            "prompt": dict(self.settings.prompt),
+            "prompts": {kind: prompt.digest for kind, prompt in self.prompts.items()},
+            "given": None,
+            "values": values,
+            "data": digest(list(keys)),
+            "items": {part: len(places) for part, places in parts.items()},
+            "method": self.settings.method,
+            **about,
+            "judged": {"items": 0, "before": None, "after": None},
+            "samples": [],
+        }
+        ids = [row["item_id"] for row in rows]
+        files = {**files, ITEMS_FILE: items_file(ids, keys, groups, parts), CARD: _json(card)}
         files["MODEL_CARD.md"] = model_card(self.name, card).encode()
         return files, {**card, "summary": fit_summary(card)}
 

@@ -52,20 +52,19 @@ def fit_vlm(
         )
     device = choose_device(engine.device)
     folder.mkdir(parents=True, exist_ok=True)
-    with meter("epochs", settings.projector_epochs + settings.epochs) as counts:
-        result = vlm.train_vlm(
-            features,
-            [place[one.item_id] for one in train],
-            train,
-            [place[one.item_id] for one in held],
-            held,
-            settings,
-            seed=seed,
-            model=_smollm2.load_model(device, choose_dtype(device, engine.dtype)),
-            tokenizer=_smollm2.load_tokenizer(),
-            checkpoint=folder / CHECKPOINT,
-            progress=lambda epoch: counts.advance(1, 0, 0.0),
-        )
+    result = vlm.train_vlm(
+        features,
+        [place[one.item_id] for one in train],
+        train,
+        [place[one.item_id] for one in held],
+        held,
+        settings,
+        seed=seed,
+        model=_smollm2.load_model(device, choose_dtype(device, engine.dtype)),
+        tokenizer=_smollm2.load_tokenizer(),
+        checkpoint=folder / CHECKPOINT,
+        meter=meter,
+    )
     losses = [epoch.valid_loss for epoch in result.history if epoch.valid_loss is not None]
     return result.files(), {
         "training": settings.model_dump(),

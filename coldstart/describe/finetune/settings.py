@@ -36,6 +36,9 @@ class Settings(Section):
     summary: Literal["description", "attributes"] = "description"
     """Target of the summary: the item's own description where it is hidden, or its attributes as a sentence, which
     teaches no claim that cannot be checked."""
+    input: Literal["fields", "facts"] = "fields"
+    """What prompts hold: the shown fields of an item, or, as `facts`, only which facts are known of it. Then the model
+    learns sentences with slots for values, chosen once for each pattern of facts, and writing takes no model."""
     group_by: tuple[str, ...] = ("title",)
     """Fields whose equal values put items on one side of the split."""
     sellers: Literal["auto", "apart", "together"] = "auto"
@@ -73,7 +76,8 @@ class Settings(Section):
     def counted(self) -> dict[str, Any]:
         """Return the settings that change a fit, as JSON values, for its fingerprint."""
         trainings = {name: getattr(self, name).counted() for name in ("training", "vision", "preference")}
-        return self.model_dump(mode="json", exclude={"options", "judged", *trainings}) | trainings
+        later = {"input"} if self.input == "fields" else set()  # fits of versions without it stay in use
+        return self.model_dump(mode="json", exclude={"options", "judged", *later, *trainings}) | trainings
 
     def by_seller(self, creators: Sequence[str | None]) -> tuple[bool, str]:
         """Decide whether each seller's items fall on one side of the split; return that and a line about it."""
