@@ -35,14 +35,11 @@ _AUDIENCES = {
     "womens": "women",
     "women's": "women",
     "ladies": "women",
-    "unisex": "men and women",
-    "unisex adults": "men and women",
     "boy": "boys",
     "girl": "girls",
     "kid": "kids",
     "child": "children",
     "baby": "babies",
-    "unisex kids": "girls and boys",
     "everyone": "everyone",
 }
 _WORN = words_of(
@@ -68,7 +65,7 @@ def is_fact(value: str | None) -> bool:
 
 
 def spoken(value: str, role: Role) -> str:
-    """Return a value in the words of a sentence: `Unisex` for men and women, `Watches` watch, `Black/Red` black and
+    """Return a value in the words of a sentence: `Female` women, `Watches` watch, `Black/Red` black and
     red."""
     tidy = " ".join(value.split())
     if role == "kind":
@@ -206,6 +203,9 @@ class Parts:
                     del spoken_of[role]
             if spoken_of.get("section", "").casefold() in (own.text.casefold(), said["kind"].casefold()):
                 del spoken_of["section"]
+        if spoken_of.get("audience", "").startswith("unisex"):  # an adjective, where others are buyers
+            adjective = spoken_of.pop("audience")
+            own = Noun(f"{adjective} {(own or PRODUCT).text}", (own or PRODUCT).plural, (own or PRODUCT).counted)
         by = spoken_of.get("brand", "") or (creator or "").strip()
         if "brand" not in spoken_of and title and not video and not _holds(title, by):
             by = ""  # a seller: brands stand in titles

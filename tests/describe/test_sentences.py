@@ -24,11 +24,12 @@ TABLE = [
     (
         {"type": "Tshirts", "colour": "Navy Blue", "audience": "Unisex", "use": "Sports"},
         {"creator": "Puma"},
-        "A navy blue T-shirt for men and women by Puma. It is made for sport.",
+        "A navy blue unisex T-shirt by Puma. It is made for sport.",
     ),
     ({"type": "Dress", "colour": "Orange"}, {}, "An orange dress."),
     ({"type": "Dresses", "material": "Cotton", "season": "Summer"}, {}, "A cotton dress. It comes from the summer "),
     ({"type": "Watches", "colour": "Steel", "use": "Formal"}, {}, "A steel watch. It is made for formal use."),
+    ({"audience": "Unisex", "use": "Travel"}, {}, "A unisex product. It is made for travel use."),
     ({"type": "Jeans", "use": "Casual"}, {}, "Jeans. They are made for casual wear."),
     ({"type": "Scarves", "colour": "Off White"}, {}, "An off-white scarf."),
     ({"type": "Ties", "audience": "Boys"}, {}, "A tie for boys."),
@@ -127,8 +128,8 @@ def test_roles_that_are_not_stated_change_no_key() -> None:
 
 
 def test_words_of_values() -> None:
-    assert [spoken("Unisex", "audience"), spoken("Watches", "kind"), spoken("Black/Red", "colour")] == [
-        *("men and women", "watch", "black and red")
+    assert [spoken("Female/Kids", "audience"), spoken("Watches", "kind"), spoken("Black/Red", "colour")] == [
+        *("women and kids", "watch", "black and red")
     ]
     assert not any(map(is_fact, ("NA", "n/a", " Other ", "not specified", "", None, "-")))
     assert is_fact("Nil Blue") and is_fact("S")

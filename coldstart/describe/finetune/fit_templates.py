@@ -34,19 +34,21 @@ from coldstart.describe.finetune.templates import (
     sub_patterns,
     words_of_values,
 )
-from coldstart.describe.finetune.training import Example, LoraSettings
+from coldstart.describe.finetune.training import Example, LoraSettings, batch_tokens
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generator, Request, Sampling
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import paired
 
-SYSTEM = "Write one to three plain shop sentences with these slots."
+SYSTEM = "Facts to sentences."
 MOST_PATTERNS, MOST_OWN = 64, 6
 """Patterns that are learnt, the most frequent first, and sentences of sellers that are learnt of each."""
 MOST_JUDGED = 48
 """Items by whose titles candidates of a pattern are judged."""
 SAMPLES, TEMPERATURE, NEW_TOKENS = 4, 0.9, 96
 """Sampled candidates of a pattern besides the likeliest, and how they are drawn."""
+TRAINING: Mapping[str, Any] = {"lr": 1e-3, "epochs": 3}
+"""Settings of the training where none are set: few short examples, which want larger steps."""
 _VALID_EVERY = 8
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -188,6 +190,14 @@ def fit_templates(
 
     items = fact_items([dict(row) for row in rows], attributes)
     lessons = lessons_of(items)
+    base = generators.load(generator, device=pipeline.engine.device, dtype=pipeline.engine.dtype, **options)
+    read = sum(base.count_tokens([text for one in lessons.train for text in (one.prompt, one.completion)]))
+    settings = settings.model_copy(
+        update={
+            **{name: value for name, value in TRAINING.items() if name not in settings.model_fields_set},
+            "batch_tokens": batch_tokens(settings.batch_tokens, read),
+        }
+    )
     result = train_lora(
         lessons.train,
         lessons.valid,
