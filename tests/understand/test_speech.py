@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from catalogue import settings
 from sounds import beep, write_long, write_sound
-from spoken import RATE, SENTENCES, Samples, babble, mixed, plain, say, white, wordless
+from spoken import RATE, SENTENCES, Errors, Samples, babble, count_errors, mixed, plain, say, white, wordless
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core.keys import digest
@@ -199,11 +199,26 @@ def test_an_unknown_device_is_named_at_once() -> None:
 def test_numbers_compare_fairly() -> None:
     for said, expected in SENTENCES:
         assert plain(said) == plain(expected) == expected
-    for written in ("$47.90", "47.90", "forty-seven dollars and ninety cents", "Forty seven ninety"):
-        assert plain(written) == "47 90"
-    assert plain("$3,500.00") == plain("3500 dollars") == "3500"
+    for written in ("$47.90", "47.90", "47,90 kr", "forty-seven dollars and ninety cents", "Forty seven ninety"):
+        assert plain(written) == "4790"
+    assert plain("$3,500.00") == plain("3500 dollars") == plain("three thousand five hundred") == "3500"
     assert plain("one hundred and fifty kg") == plain("150kg") == "150 kilograms"
-    assert plain("twenty-five, 30% off") == "25 30 percent off"
+    assert plain("twenty-five, 30% off") == plain("25, thirty percent off") == "2530 percent off"
+    assert plain("one point five litres") == plain("1.5 l") == "15 liters"
+    assert plain("the point is clear") == "the point is clear"
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "errors"),
+    [
+        ("arla milk for 18", "arla milk for 18", Errors(0, 3, 0, 1)),
+        ("arla milk for 18", "ala milk 80", Errors(2, 3, 1, 1)),
+        ("arla milk", "arla 2 milk too", Errors(1, 2, 1, 0)),
+        ("arla 18", "", Errors(1, 1, 1, 1)),
+    ],
+)
+def test_errors_of_numbers_are_counted_apart(said: str, heard: str, errors: Errors) -> None:
+    assert count_errors(said, heard) == errors
 
 
 @pytest.fixture(scope="module")
