@@ -107,9 +107,9 @@ def generators(ctx: typer.Context, incomplete: str) -> Iterable[str]:
 @_completing
 def models(ctx: typer.Context, incomplete: str) -> Iterable[str]:
     """Complete names and jobs of the starter models."""
-    from coldstart.models.starter_set import STARTER
+    from coldstart.models.starter_set import MODELS
 
-    return ("starter", *(model.name for model in STARTER), *(model.job for model in STARTER))
+    return ("starter", *(model.name for model in MODELS), *(model.job for model in MODELS))
 
 
 @_completing

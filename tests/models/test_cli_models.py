@@ -26,6 +26,7 @@ def test_cli_lists(home: Path) -> None:
             ("efficientnet-lite2", "Apache-2.0", "missing"),
             ("SmolLM2-135M-Instruct", "Apache-2.0", "missing"),
             ("whisper-base", "MIT", "missing"),
+            ("open_nsfw", "BSD-2-Clause", "missing"),
         ]
         shown = CliRunner().invoke(app, arguments).stdout
         assert shown.splitlines()[-1] == f"folder: {home}"

@@ -22,8 +22,9 @@ import platformdirs
 import pytest
 from tiny_models import CONFIG, MAKE_ROOM, PULL, WEIGHTS, folders, message, sha, states
 
+from coldstart.errors import MissingModel
 from coldstart.models import install
-from coldstart.models.starter_set import STARTER, Job, StarterModel, Wheel
+from coldstart.models.starter_set import MODELS, OPTIONAL, STARTER, Job, StarterModel, Wheel
 
 DEFAULT_DIR = install.weights_dir()  # before the fixture points it elsewhere
 
@@ -235,7 +236,8 @@ def test_killed_pull_is_done_again(home: Path, source: Path, table: tuple[Starte
 
 def test_pins_of_the_starter_set() -> None:
     assert [model.job for model in STARTER] == ["text", "image", "language", "speech"]
-    for model in STARTER:
+    assert [model.job for model in OPTIONAL] == ["safety-pictures"]
+    for model in MODELS:
         assert len({file.path for file in model.files}) == len(model.files)
         for file in model.files:
             path = PurePosixPath(file.path)
@@ -243,14 +245,24 @@ def test_pins_of_the_starter_set() -> None:
             assert ".." not in path.parts
         for digest in [wheel.sha256 for wheel in model.wheels] + [file.sha256 for file in model.files]:
             assert re.fullmatch("[0-9a-f]{64}", digest)
-    heads_and_tails = [(wheel.sha256[:8], wheel.sha256[-3:]) for model in STARTER for wheel in model.wheels]
+    heads_and_tails = [(wheel.sha256[:8], wheel.sha256[-3:]) for model in MODELS for wheel in model.wheels]
     assert heads_and_tails == [
         ("b9a0018d", "a54"),
         ("a7f2cb09", "22d"),
         ("bcc81830", "c70"),
         ("cea09ccf", "fcc"),
         ("d4aa3599", "b07"),
+        ("1d060aab", "5bd"),
     ]
+
+
+def test_an_optional_model_is_pulled_by_its_own_name_alone(home: Path) -> None:
+    assert OPTIONAL[0] not in install._choose("starter", MODELS)
+    assert install._choose("safety-pictures", MODELS) == install._choose("open_nsfw", MODELS) == [OPTIONAL[0]]
+    with pytest.raises(MissingModel, match="run: coldstart models pull safety-pictures"):
+        install.starter_folder("safety-pictures")
+    with pytest.raises(Exception, match=r"1 of 1 models cannot be used: .*run: coldstart models pull safety-pict"):
+        install.verify("open_nsfw")
 
 
 def test_import_stays_light() -> None:

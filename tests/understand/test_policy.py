@@ -391,7 +391,7 @@ pictures:
         ),
         (
             SMALL + "pictures:\n  rules:\n    guns: {about: x, unsafe: [a], safe: [b]}\n",
-            ": 1 fault: pictures.rules.guns: a rule for texts has this name: choose another",
+            ": 1 fault: pictures.rules.guns: another rule has this name: choose another",
         ),
         (SMALL + "lists: 3\n", ": 1 fault: lists: give names, each with its words"),
     ],

@@ -6,21 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from catalogue import coldstart as command
 from catalogue import contents, rows, settings, states, write_manifest
+from PIL import Image
 from poison import write_video
 
 import coldstart
+from coldstart import sample
 from coldstart.api import Workspace
 from coldstart.core import pipeline as pipelines
 from coldstart.core.keys import digest
 from coldstart.core.stage import Gate, MapStage
 from coldstart.encoders.fake import Fake
 from coldstart.engine.resolve import setup_faults
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, MissingModel
+from coldstart.media.guard import file_sha256
+from coldstart.store import Store
 from coldstart.store.freshness import build
+from coldstart.understand import nsfw
 from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures
 from coldstart.understand.stages.safety import SafetyStage
 
@@ -360,3 +366,123 @@ def test_a_threshold_is_a_score(shop: Shop, threshold: Any) -> None:
     shop.stages("ingest", "safety", threshold=threshold)
     with pytest.raises(ColdstartError, match=r"safety\.threshold="):
         pipelines.load(shop.settings)
+
+
+# -- pictures by a classifier
+
+
+CLASSIFIED = (
+    POLICY
+    + """
+  classifiers:
+    bright: {about: bright pictures, model: open_nsfw, threshold: 0.9}
+"""
+)
+
+
+class Gallery:
+    """Items of one picture or video of one brightness, judged by the fake classifier without an engine."""
+
+    def __init__(self, folder: Path, policy: str = CLASSIFIED, **own: Any) -> None:
+        self.folder = folder
+        (folder / "policy.yaml").write_text(policy, "utf-8")
+        safety = {"stage": "understand.safety", "policy": str(folder / "policy.yaml"), "classifier": "fake", **own}
+        pipeline = pipelines.load({"stages": {"safety": safety}}, media_roots=[folder])
+        made = build(pipeline.stages[0], pipeline)
+        assert isinstance(made, SafetyStage)
+        self.stage = made
+
+    def medium(self, name: str, *shades: int) -> dict[str, Any]:
+        """One picture of a shade, or a video of several, a second each."""
+        path = self.folder / name
+        images = [np.full((64, 64, 3), shade, np.uint8) for shade in shades]
+        if len(images) == 1:
+            Image.fromarray(images[0]).save(path)
+            return {"role": "image", "uri": str(path)}
+        with av.open(path, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=4)
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            for image in images:
+                for _ in range(4):
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+            container.mux(stream.encode())
+        return {"role": "video", "uri": str(path)}
+
+    def row(self, media: list[dict[str, Any]], title: str = "a lamp") -> dict[str, Any]:
+        item = {"item_id": "a", "title": title, "media": [*media]}
+        for entry in item["media"]:
+            entry["digest"] = file_sha256(Path(entry["uri"]))
+            entry["size_bytes"] = Path(entry["uri"]).stat().st_size
+        (row,) = self.stage.compute([self.stage.preparer()(item)[0]])
+        assert isinstance(row, dict)
+        return row
+
+
+def test_a_bright_picture_is_found_by_its_classifier_and_said_in_plain_words(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    row = gallery.row([gallery.medium("dim.png", 20), gallery.medium("white.png", 250)])
+    (found,) = row["findings"]
+    assert (found["rule"], found["source"], found["at_s"]) == ("bright", "open_nsfw", None)
+    assert found["quote"] == "picture: 0.98 unsafe by open_nsfw" and row["policy"] == "test 1, pictures by open_nsfw"
+    verdict = gallery.stage._verdict(row, "bright", 0.98)
+    assert verdict.detail == (
+        "bright 0.98 ≥ 0.9: picture: 0.98 unsafe by open_nsfw; policy test 1, pictures by open_nsfw"
+    )
+
+
+def test_a_finding_in_a_video_has_the_time_of_its_frame(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, frames=12)
+    (found,) = gallery.row([gallery.medium("clip.mp4", 10, 10, 245)])["findings"]
+    assert found["quote"].startswith("frame: 0.9") and found["at_s"] == pytest.approx(2.5, abs=0.51)
+
+
+def test_pictures_of_low_scores_or_none_are_no_findings(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    assert gallery.row([gallery.medium("dim.png", 20)])["findings"] == []
+    without = gallery.row([], title="Glock 19 for sale")
+    assert [one["rule"] for one in without["findings"]] == ["guns"] and without["policy"] == "test 1"
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    broken = gallery.row([{"role": "image", "uri": str(tmp_path / "broken.png")}], title="Glock 19 for sale")
+    assert [one["rule"] for one in broken["findings"]] == ["guns"] and broken["policy"] == "test 1"
+
+
+def test_thresholds_of_the_policy_close_and_those_of_the_stage_come_first(tmp_path: Path) -> None:
+    assert Gallery(tmp_path).stage._threshold("bright") == 0.9
+    assert Gallery(tmp_path, thresholds={"bright": 0.99}).stage._threshold("bright") == 0.99
+    plain = Gallery(tmp_path).stage.fingerprint()
+    assert Gallery(tmp_path, CLASSIFIED.replace("0.9}\n", "0.7}\n")).stage.fingerprint() == plain
+
+
+def test_keys_say_whether_a_classifier_was_used_and_are_as_before_without_one(tmp_path: Path) -> None:
+    on, off = Gallery(tmp_path), Gallery(tmp_path, classifier="off")
+    before = Gallery(tmp_path, POLICY, classifier="off")
+    assert "classifier" in on.stage.fingerprint()
+    assert off.stage.fingerprint() == before.stage.fingerprint() and off.stage.item_fields == before.stage.item_fields
+    assert set(on.stage.item_fields) - set(off.stage.item_fields) == {"media.image", "media.video"}
+    assert not off.stage.isolated and on.stage.isolated
+
+
+def test_a_model_that_was_not_pulled_is_said_where_it_is_optional_and_an_error_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path / "none"))
+    shy = Gallery(tmp_path, classifier="auto")
+    assert "classifier" not in shy.stage.fingerprint()
+    (note,) = shy.stage.notes(Store(tmp_path / "workspace", create=True))
+    assert note.startswith("no picture is scored") and "coldstart models pull safety-pictures" in note
+    with pytest.raises(MissingModel, match="models pull safety-pictures"):
+        Gallery(tmp_path, classifier="open_nsfw")
+    with pytest.raises(ColdstartError, match="has no rule for it"):
+        Gallery(tmp_path, POLICY)
+
+
+@pytest.mark.slow
+def test_the_real_classifier_calls_a_lemon_harmless() -> None:
+    try:
+        weights = nsfw.find_weights()
+    except MissingModel as missing:
+        pytest.skip(str(missing))
+    photo = Image.open(sample.path() / "images" / "08_Lemon.jpg").convert("RGB")
+    image = np.asarray(photo.resize((nsfw.SIDE, nsfw.SIDE), Image.Resampling.BILINEAR))
+    first, again = nsfw.OpenNsfw(weights, "cpu").scores([image, image])
+    assert first == again and 0 < first < 0.2

@@ -2,7 +2,8 @@
 
 Every item has a row with all findings, weak ones too. Thresholds are applied to the rows, so that another threshold
 opens or closes the gate and no row is computed again. A word list catches words, not what is meant by them; a score of
-a picture is not calibrated, and closes nothing until a threshold is set for its rule.
+a picture by prompts is not calibrated, and closes nothing until a threshold is set for its rule. A classifier of
+pictures closes from its rule's threshold on; a picture that cannot be decoded has no score.
 """
 
 from __future__ import annotations
@@ -10,25 +11,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, MissingModel
+from coldstart.media.limits import Limits
+from coldstart.media.loaders import TRANSIENT, LoadPictures
 from coldstart.store import Store
+from coldstart.understand import nsfw
 from coldstart.understand import policy as word_policy
 from coldstart.understand.policy import WordPolicy
 from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures, scores
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
+    from coldstart.understand.nsfw import Nsfw, Pixels
 
+_LISTED_FROM = 0.5  # a classifier's lower scores are no findings
+_PICTURE_COST = 8.0  # of the stage's batch, whose other items are texts
 Score = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -44,6 +52,14 @@ class Settings(Section):
     space: str | None = None
     """Image space before this stage whose encoder reads text into the same space: its vectors are compared with the
     policy's prompts. No picture is encoded again."""
+    classifier: Literal["off", "auto", "open_nsfw", "fake"] = "off"
+    """Classifier of pictures and frames, for the policy's `classifiers`: `auto` takes open_nsfw where
+    `coldstart models pull safety-pictures` has brought it, `open_nsfw` requires it; `fake` reads brightness, for tests.
+    """
+    frames: int = Field(default=16, ge=1, le=256)
+    """Frames of a video that the classifier scores, spread evenly over it."""
+    pictures: int = Field(default=8, ge=1)
+    """Pictures that it scores of an item without a video, at most."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
@@ -53,14 +69,39 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
         ColdstartError: the policy has faults, a threshold is for no rule of it, or the space is none that could serve.
     """
     policy = word_policy.load(settings.policy)
-    known = [*policy.rules, *(rule for rule, _ in policy.picture_rules)]
+    known = [*policy.rules, *(rule for rule, _ in (*policy.picture_rules, *policy.classifiers))]
     for rule in settings.thresholds:
         if rule not in known:
             raise ColdstartError(
                 f"{name}.thresholds: policy {policy.name} has no rule {rule!r}{suggestion(rule, known)}: it has "
                 f"{', '.join(known)}"
             )
-    return SafetyStage(name, settings, pipeline, policy, _space(name, settings, pipeline, policy))
+    space = _space(name, settings, pipeline, policy)
+    return SafetyStage(name, settings, pipeline, policy, space, _classifier(name, settings, pipeline, policy))
+
+
+def _classifier(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy) -> Nsfw | None:
+    """Choose the classifier of pictures; None where none is wanted, or `auto` finds none.
+
+    Raises:
+        MissingModel: one is required and is not there.
+        ColdstartError: one is required and the policy has no rule for it.
+    """
+    if settings.classifier == "off" or (settings.classifier == "auto" and not policy.classifiers):
+        return None
+    if not policy.classifiers:
+        raise ColdstartError(
+            f"{name}.classifier: policy {policy.name} has no rule for it: add `pictures.classifiers` to the policy, as "
+            "the packaged one has it"
+        )
+    if settings.classifier == "fake":
+        return nsfw.FakeNsfw()
+    try:
+        return nsfw.OpenNsfw(nsfw.find_weights(), pipeline.engine.device)
+    except MissingModel:
+        if settings.classifier == "auto":
+            return None
+        raise
 
 
 def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy) -> StageSpec | None:
@@ -85,7 +126,6 @@ class SafetyStage(MapStageDefaults):
     kind = "understand.safety"
     item_fields = ("title", "description", "tags")
     batch_cost = 500.0
-    deadline_s = 60.0
     schema = pa.schema(
         [
             ("item_id", pa.string()),
@@ -110,7 +150,13 @@ class SafetyStage(MapStageDefaults):
     )
 
     def __init__(
-        self, name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy, space: StageSpec | None
+        self,
+        name: str,
+        settings: Settings,
+        pipeline: Pipeline,
+        policy: WordPolicy,
+        space: StageSpec | None,
+        classifier: Nsfw | None = None,
     ) -> None:
         self.name = name
         self.table = f"stage.{name}"
@@ -118,6 +164,13 @@ class SafetyStage(MapStageDefaults):
         self._engine = pipeline.engine
         self._policy = policy
         self._space = space
+        self._classifier = classifier
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = 60.0
+        if classifier is not None:
+            self.item_fields = (*self.item_fields, *sorted(PICTURES))
+            self.isolated = True  # decoding may hang or crash
+            self.deadline_s = max(self.deadline_s, self._limits.deadline_s)
         evidence = pipeline.before(name, "understand.evidence")
         self.reads = {"evidence": evidence} if evidence else {}
         if space is not None:
@@ -151,15 +204,28 @@ class SafetyStage(MapStageDefaults):
         made_by: dict[str, Any] = {"policy": self._policy.digest, "reads": sorted(self.reads)}
         if self._space is not None:
             made_by["passport"] = asdict(self._encoder.passport("image"))
+        if self._classifier is not None:
+            limits = {"max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
+            sampled = {"frames": self._settings.frames, "pictures": self._settings.pictures, **limits}
+            names = [name for name, _ in self._policy.classifiers]
+            made_by["classifier"] = {"rules": names, **sampled, **self._classifier.identity()}
         return made_by
 
     def preparer(self) -> Prepare:
-        return ScoreTexts(self._policy)
+        if self._classifier is None:
+            return ScoreTexts(self._policy)
+        chosen = self._settings
+        return ScoreTexts(
+            self._policy, LoadPictures(nsfw.TRANSFORM, self._limits, chosen.frames, "uniform", chosen.pictures)
+        )
 
     def compute(self, batch: Sequence[ScoredTexts]) -> list[Row | Reject]:
         rows: list[Row | Reject] = []
+        images = [image for judged in batch for image in judged.images]
+        unsafe = iter(self._classifier.scores(images) if self._classifier is not None and images else ())
         for judged in batch:
-            findings = [*judged.findings, *self._pictures(judged)]
+            scored = [next(unsafe) for _ in judged.images]
+            findings = [*judged.findings, *self._pictures(judged), *self._classified(judged, scored)]
             rows.append(
                 {
                     "findings": [
@@ -167,10 +233,24 @@ class SafetyStage(MapStageDefaults):
                         for found in findings
                     ],
                     "scores": [{"rule": rule, "score": score} for rule, score in scores(findings).items()],
-                    "policy": self._policy.name,
+                    "policy": self._policy.name + (f", pictures by {self._scorer}" if scored else ""),
                 }
             )
         return rows
+
+    @property
+    def _scorer(self) -> str:
+        return self._classifier.name if self._classifier is not None else ""
+
+    def _classified(self, judged: ScoredTexts, scored: Sequence[float]) -> list[Finding]:
+        """Find the most unsafe of an item's pictures or frames, where its score says anything."""
+        place = int(np.argmax(scored)) if len(scored) else 0
+        if not len(scored) or scored[place] < _LISTED_FROM:
+            return []
+        at_s = judged.image_times_s[place] if judged.image_times_s else None
+        shown = "picture" if at_s is None else "frame"
+        said = f"{shown}: {scored[place]:.2f} unsafe by {self._scorer}"
+        return [Finding(name, scored[place], self._scorer, said, at_s=at_s) for name, _ in self._policy.classifiers]
 
     @cached_property
     def _prompts(self) -> list[tuple[str, RulePrompts]]:
@@ -191,11 +271,19 @@ class SafetyStage(MapStageDefaults):
         return found
 
     def notes(self, workspace: Store) -> list[str]:
+        notes = []
         shut = len(self.blocked(workspace))
-        if not shut:
-            return []
-        many = "1 item is" if shut == 1 else f"{shut} items are"
-        return [f"{many} closed to later stages by policy {self._policy.name}: see `coldstart status --failed`"]
+        if shut:
+            many = "1 item is" if shut == 1 else f"{shut} items are"
+            notes.append(
+                f"{many} closed to later stages by policy {self._policy.name}: see `coldstart status --failed`"
+            )
+        if self._settings.classifier == "auto" and self._classifier is None and self._policy.classifiers:
+            notes.append(
+                f"no picture is scored: the classifier of pictures is not on this machine: run {nsfw.PULL}, or set "
+                f"{self.name}.classifier: off"
+            )
+        return notes
 
     def blocked(self, workspace: Store) -> dict[str, Reject]:
         """List items whose score in a rule is at or over its threshold; the rule with the highest score is named."""
@@ -214,17 +302,20 @@ class SafetyStage(MapStageDefaults):
         return {row["item_id"]: self._verdict(row, *worst[row["item_id"]]) for row in rows}
 
     def _threshold(self, rule: str) -> float:
-        """Return the threshold of a rule; one for pictures needs its own, one of an older policy has none."""
+        """Return the threshold of a rule; one for pictures by prompts needs its own, an older policy's has none."""
         standard = self._settings.threshold if rule in self._policy.rules else float("inf")
-        return self._settings.thresholds.get(rule, standard)
+        classified = {name: one.threshold for name, one in self._policy.classifiers}
+        return self._settings.thresholds.get(rule, classified.get(rule, standard))
 
     def _verdict(self, row: Row, rule: str, score: float) -> Reject:
         found = max((one for one in row["findings"] if one["rule"] == rule), key=lambda one: one["score"])
-        where = f"in {found['source']}" + ("" if found["at_s"] is None else f" at {found['at_s']:.1f} s")
+        classified = rule in dict(self._policy.classifiers)
         quote = " ".join(found["quote"].split())
+        said = quote if classified else f'"{quote}" in {found["source"]}'
+        when = "" if found["at_s"] is None else f" at {found['at_s']:.1f} s"
         return Reject(
             "unsafe",
-            f'{rule} {score:.2f} ≥ {self._threshold(rule):g}: "{quote}" {where}; policy {row["policy"]}',
+            f"{rule} {score:.2f} ≥ {self._threshold(rule):g}: {said}{when}; policy {row['policy']}",
             state="filtered",
         )
 
@@ -236,18 +327,25 @@ class ScoredTexts:
     Attributes:
         vectors: unit vectors of the frames, and the item's own last, float32 [N, D]; None without a space or pictures.
         times_s: seconds of the frames.
+        images: pictures or frames for the classifier, and when each frame begins.
     """
 
     findings: tuple[Finding, ...]
     vectors: NDArray[np.float32] | None = None
     times_s: tuple[float, ...] = ()
+    images: tuple[Pixels, ...] = ()
+    image_times_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class ScoreTexts:
-    """Find signs in the seller's words, and in those heard and read in the media; the cost is one item."""
+    """Find signs in the seller's words, and in those heard and read in the media, and load pictures for a classifier.
+
+    The cost is one item, and eight a picture.
+    """
 
     policy: WordPolicy
+    load: LoadPictures | None = None
 
     def __call__(self, row: Row) -> tuple[ScoredTexts, float]:
         evidence = row.get("evidence") or {}
@@ -263,10 +361,25 @@ class ScoreTexts:
             replace(one, at_s=finding_time_s(one, evidence))
             for one in self.policy.find(given, evidence.get("language"))
         ]
+        images, image_times_s = self._images(row)
+        cost = 1.0 + _PICTURE_COST * len(images)
         space = row.get("space")
         if space is None:
-            return ScoredTexts(tuple(found)), 1.0
+            return ScoredTexts(tuple(found), images=images, image_times_s=image_times_s), cost
         own, frames = space["vector"], space.get("frame_vectors") or ()
         vectors = np.array([*frames, own], dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return ScoredTexts(tuple(found), vectors, tuple(space.get("frame_times_s") or ())), 1.0
+        times_s = tuple(space.get("frame_times_s") or ())
+        return ScoredTexts(tuple(found), vectors, times_s, images, image_times_s), cost
+
+    def _images(self, row: Row) -> tuple[tuple[Pixels, ...], tuple[float, ...]]:
+        """Load an item's pictures; none where it has none that can be decoded, whose texts are judged all the same."""
+        if self.load is None or not row.get("media"):
+            return (), ()
+        try:
+            pictures, _ = self.load(row)
+        except Reject as reject:
+            if reject.reason in TRANSIENT:
+                raise
+            return (), ()
+        return tuple(pictures.images), tuple(pictures.times_s or ())
