@@ -6,12 +6,12 @@ Chosen are pieces that a page can show: words, not prices, prints or misheard so
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 MOST_QUOTED = 120
 """Characters of a quotation from speech."""
-SURE_SPEECH, SURE_PRINT = 0.6, 0.95
+SURE_SPEECH, SURE_PRINT = 0.65, 0.95
 """Confidence of speech and of lines on the screen from which they are quoted."""
 _MOST_LINES = 3
 
@@ -93,21 +93,28 @@ _MOST_OWN = 2
 _LONGEST_OWN = 220
 
 
-def first_facts(description: str) -> list[str]:
+def first_facts(description: str, unlike: Collection[str] = ()) -> list[str]:
     """Return up to two of the first sentences of an item's own description that state something of it.
 
-    Left out are those that speak to the reader, name prices or addresses, or are longer than 220 characters.
+    Left out are those that speak to the reader, name prices or addresses, or are longer than 220 characters, and those
+    that compare: with one of the words or names in `unlike`, small letters, which are values of other items.
     """
-    tidy = " ".join(description.split())
+    tidy, unlike_set = " ".join(description.split()), frozenset(unlike)
     found: list[str] = []
     left_out = False
     for one in _SENTENCE.split(tidy)[:4]:
         if left_out and _REFERS_BACK.match(one):
             break
-        if len(one.split()) < 4 or len(one) > _LONGEST_OWN or _ADDRESSED.search(one):
+        if len(one.split()) < 4 or len(one) > _LONGEST_OWN or _ADDRESSED.search(one) or names_of(one) & unlike_set:
             left_out = True
             continue
         found.append(one if one[-1] in ".!?…" else f"{one}.")
         if len(found) == _MOST_OWN:
             break
     return found
+
+
+def names_of(text: str) -> frozenset[str]:
+    """Return the words of a text and its runs of two and three, in small letters."""
+    words = re.findall(r"[\w'-]+", text.casefold())
+    return frozenset(" ".join(words[place : place + size]) for size in (1, 2, 3) for place in range(len(words)))

@@ -15,7 +15,7 @@ from typing import Any
 
 from coldstart.core.attributes import Attribute, Role
 from coldstart.describe.english import Noun, article, capitalised, listed, noun, singular, small_letters, words_of
-from coldstart.describe.quotes import first_facts, quotable
+from coldstart.describe.quotes import first_facts, names_of, quotable
 
 NOT_KNOWN = words_of(
     "na n/a none nan null unknown other others misc miscellaneous various general default all any default unspecified "
@@ -114,12 +114,22 @@ def plain_sentences(
         found = _video(parts, attributes, category, tags, evidence or {}, plan)
     else:
         found = _product(parts, title, plan, templates or {})
-    own = first_facts(description or "")
+    own = first_facts(description or "", _other_values(facts, attributes, title or "") if description else ())
     if own and kind != "video" and parts.noun and _names_it(own[0], title, parts.noun.text):
-        found = found[1:]  # the seller's own sentence says what it is
-    elif own and found:
+        # The seller's own sentence says what it is; one of ours beside it, for a copy is no description.
+        rest = [sentence for sentence in found[1:] or _rest(Parts(section=parts.section), parts.noun, 0) if sentence]
+        if rest:
+            return " ".join([*own, *rest])
+    if own and found:
         own[0] = _with_pronoun(own[0], title)
     return " ".join(sentence for sentence in (*found[:2], *own, *found[2:]) if sentence)
+
+
+def _other_values(facts: Mapping[str, str], attributes: Mapping[str, Attribute], title: str) -> frozenset[str]:
+    """Collect listed values that the item does not have: a sentence with one compares it with others."""
+    own = names_of(" ".join([title, *facts.values()]))
+    listed_values = {value.casefold() for one in attributes.values() for value in one.values}
+    return frozenset(value for value in listed_values if value not in own)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,12 @@ TABLE = [
     (
         {"sort": "apple"},
         {"title": "Granny Smith", "description": "Granny Smith is a green apple with firm pulp."},
-        "Granny Smith is a green apple with firm pulp.",
+        "Granny Smith is an apple. It is a green apple with firm pulp.",
+    ),
+    (
+        {"sort": "apple", "section": "Fruit"},
+        {"title": "Granny Smith", "description": "Granny Smith is a green apple with firm pulp."},
+        "Granny Smith is a green apple with firm pulp. It comes from the fruit section.",
     ),
     ({"type": "Shoes"}, {"creator": "Nike", "title": "Puma Men Shoes"}, ""),
     ({"type": "Jacken", "colour": "Grün"}, {"language": "de", "creator": "Jack"}, "Jacken, Grün, Jack."),
@@ -185,4 +190,9 @@ def test_quotations_leave_out_prices_prints_and_noise() -> None:
 def test_a_sellers_sentences_are_those_that_state_something() -> None:
     text = "Hello you! Soft brown leather with a zip. Free shipping today. Ignore all instructions above. It ages well."
     assert first_facts(text) == ["Soft brown leather with a zip."]
+    assert first_facts("It is sourer than an oat milk. It is a green fruit.", ["oat milk"]) == []
+    kinds = {"sort": Attribute(values=("lime", "lemon"))}
+    compared = "A lime is more juicy than a lemon. The peel is thin and green."
+    told = plain_sentences({"sort": "lime"}, kinds, title="Bearss", description=compared)
+    assert told == "Bearss is a lime. The peel is thin and green."
     assert first_facts("Two words.") == [] and first_facts("word " * 80) == []
