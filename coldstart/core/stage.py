@@ -261,7 +261,8 @@ _MODULES = {
     "align.text_image": "coldstart.align.stage",
     "align.behaviour": "coldstart.recommend.fit_stage",
     "behaviour": "coldstart.recommend.vectors_stage",
-    "describe.grounds": "coldstart.describe.stages.visual_evidence",
+    "describe.grounds": "coldstart.describe.stages.grounds",
+    "describe.attributes": "coldstart.describe.stages.attributes",
     "describe.write": "coldstart.describe.stages.write",
     "describe.check": "coldstart.describe.stages.check",
     "finetune.describe": "coldstart.describe.stages.finetune",
@@ -272,8 +273,9 @@ _MODULES = {
 SPACES = ("embed", "behaviour")
 """Kinds of stages whose rows are vectors of a space."""
 
-_ON_DEMAND = frozenset({"align.behaviour"})
-"""Parts of a group that a pipeline has only where it names them: this one needs interactions."""
+_ON_DEMAND = frozenset({"align.behaviour", "describe.attributes"})
+"""Parts of a group that a pipeline has only where it names them: one needs interactions, and with the other on, a
+workspace from before it was would write all descriptions again."""
 
 
 def kinds() -> list[str]:

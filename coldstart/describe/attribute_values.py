@@ -6,7 +6,7 @@ Workers import this module, so it loads neither torch nor Arrow nor the store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 PREDICTED = "predicted"
@@ -58,6 +58,12 @@ def read_predicted(row: Mapping[str, Any]) -> dict[str, list[PredictedValue]]:
         )
         found.setdefault(value.name, []).append(value)
     return found
+
+
+def predicted_row(predicted: Predicted) -> dict[str, Any]:
+    """Return predicted values as a row of `describe.attributes`, which `read_predicted` reads."""
+    values = [one for own in predicted.values() for one in own]
+    return {"values": [{**asdict(one), "witnesses": list(one.witnesses)} for one in values]}
 
 
 def facts_of(recorded: Mapping[str, str], predicted: Predicted) -> dict[str, Fact]:

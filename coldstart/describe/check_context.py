@@ -1,22 +1,24 @@
-"""Load the context of the checks: visual evidence and names of the catalogue, and the rules of `describe.check`.
+"""Load the context of the checks: models of attributes and names of the catalogue, and the rules of `describe.check`.
 
-Visual evidence and names come from the stage `describe.grounds`; without it only texts and the record support claims.
+Models and names come from the stage `describe.grounds`; without it only texts and the record support claims.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from coldstart.core.attributes import Attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import Row
+from coldstart.describe.attribute_model import MODEL_FILE, AttributeModel, load_attribute_model
+from coldstart.describe.attribute_values import PREDICTED, Predicted, PredictedValue, read_predicted
 from coldstart.describe.checks import Rules
-from coldstart.describe.visual_evidence import SeenValues, VisualEvidence, load_visual_evidence
 from coldstart.errors import NotFitted
 from coldstart.understand import policy as word_policy
 from coldstart.understand.safety import scores
@@ -33,22 +35,35 @@ SPACE_FIELD = "space {}"
 
 @dataclass(frozen=True)
 class CheckContext:
-    """Visual evidence and names of a catalogue.
+    """Models of attributes and names of a catalogue.
 
     Attributes:
-        spaces: those whose vectors may be classified.
+        spaces: those whose vectors the models may read.
         digest: of the fit.
         brands, categories: of all items.
     """
 
     spaces: tuple[str, ...] = ()
     digest: str = ""
-    evidence: VisualEvidence | None = None
+    evidence: AttributeModel | None = None
     brands: frozenset[str] = field(default_factory=frozenset)
     categories: frozenset[str] = field(default_factory=frozenset)
 
-    def seen_values(self, rows: Sequence[Row]) -> list[SeenValues]:
-        """Return the values that each item's pictures support; rows of its spaces are under `SPACE_FIELD`."""
+    def seen_values(self, rows: Sequence[Row]) -> list[dict[str, dict[str, float]]]:
+        """Return the values that may be stated of each item: attribute -> value -> probability.
+
+        Args:
+            rows: with the row of `describe.attributes` under `PREDICTED`; without that stage the rows of the spaces
+                are under `SPACE_FIELD`.
+        """
+        if rows and PREDICTED in rows[0]:
+            return [stated_values(read_predicted(row)) for row in rows]
+        return [stated_values(one) for one in self.predict(rows)]
+
+    def predict(
+        self, rows: Sequence[Row], attributes: Attributes | None = None, given: Collection[str] | None = None
+    ) -> list[dict[str, list[PredictedValue]]]:
+        """Predict the attributes of items in a view; rows of their spaces are under `SPACE_FIELD`."""
         if self.evidence is None:
             return [{} for _ in rows]
         vectors = {}
@@ -57,7 +72,13 @@ class CheckContext:
             dim = next((len(one) for one in own if one is not None), 0)
             if dim:
                 vectors[space] = np.array([np.zeros(dim) if one is None else one for one in own], np.float32)
-        return self.evidence.seen_values(vectors, len(rows))
+        return self.evidence.predict(rows, vectors, attributes, given)
+
+
+def stated_values(predicted: Predicted) -> dict[str, dict[str, float]]:
+    """Return the predicted values that may be stated: attribute -> value -> probability."""
+    found = {name: {one.value: one.probability for one in values if one.stated} for name, values in predicted.items()}
+    return {name: values for name, values in found.items() if values}
 
 
 def evidence_spaces(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
@@ -88,10 +109,16 @@ def load_check_context(stage: str, pipeline: Pipeline) -> CheckContext:
 
 
 def read_check_context(folder: Path, spaces: tuple[str, ...] = ()) -> CheckContext:
-    """Read a fit of `describe.grounds` from its folder, which is named for its digest."""
+    """Read a fit of `describe.grounds` from its folder, which is named for its digest.
+
+    Raises:
+        NotFitted: it was fitted by an earlier version, in another form.
+    """
+    if not (folder / MODEL_FILE).is_file():
+        raise NotFitted(f"stage {EVIDENCE_KIND!r} was fitted by an earlier version of coldstart: run it again")
     names = json.loads((folder / NAMES_FILE).read_text("utf-8"))
     return CheckContext(
-        spaces, folder.name, load_visual_evidence(folder), frozenset(names["brands"]), frozenset(names["categories"])
+        spaces, folder.name, load_attribute_model(folder), frozenset(names["brands"]), frozenset(names["categories"])
     )
 
 

@@ -1,4 +1,4 @@
-"""Test rules and visual evidence of the items of an evaluation."""
+"""Test rules and predicted attributes of the items of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ import pytest
 from test_evaluate_describe_workspace import TYPES, fitted, settings
 
 import coldstart
+from coldstart.describe.attribute_model import (
+    AttributeModel,
+    AttributePredictor,
+    HeldOutScores,
+    Probe,
+    SpaceFeatures,
+    Weights,
+)
 from coldstart.describe.checks import Rules
 from coldstart.describe.evaluate.workspace import ItemEvidence, load_item_evidence
-from coldstart.describe.visual_classifiers import Classifier, HeldOutScores
-from coldstart.describe.visual_evidence import AttributeClassifiers, VisualEvidence
 from coldstart.store import Store
 
 ITEMS = ["red-hat", "red-bag", "red-belt"]
@@ -33,19 +39,32 @@ def described(folder: Path, **check: Any) -> dict[str, Any]:
     return {**raw, "stages": ordered}
 
 
-def save_classifiers(store: Store) -> None:
-    """Judges as `describe.grounds` leaves them, which take every picture for a red one."""
-    weights, offsets = np.zeros((2, 32), np.float32), np.array([2.0, 0.0], np.float32)
-    judge = Classifier("image", "probe", weights, offsets, 0.6, HeldOutScores(100, 0.9, 0.9, (0.8, 1.0), 0.5))
+def save_models(store: Store) -> None:
+    """Models as `describe.grounds` leaves them, which take every picture for a red one."""
+    scores = HeldOutScores(100, 0.9, 0.5, 0.9, (0.8, 1.0), 0.5, 0.02)
+    weights = Weights({"prior": 1.0, "image": 1.0}, 0.6, scores)
+    none, shares = np.zeros(32, np.float32), np.array([0.5, 0.5], np.float32)
+    probe = Probe(np.zeros((2, 32), np.float32), np.array([2.0, 0.0], np.float32))
+    names = ("red", "blue")
+    words = tuple((name,) for name in names)
+    colour = AttributePredictor(
+        "colour", names, words, shares, frozenset({"product"}), {}, {"image": probe}, weights, None
+    )
+    model = AttributeModel({"colour": colour}, {"image": SpaceFeatures(none, none + 1, None)}, {"image": "p"}, {})
     table = pa.table({"item_id": ITEMS[:2], "key": ["k", "k"], "split": ["judged", "counted"]})
     out = io.BytesIO()
     pq.write_table(table, out)
     files = {
         "items.parquet": out.getvalue(),
         "names.json": json.dumps({"brands": ["acme"], "categories": list(TYPES)}).encode(),
-        **VisualEvidence({"colour": AttributeClassifiers(("red", "blue"), (judge,))}, {"image": "p"}, {}).files(),
+        **model.files(),
     }
     store.artifacts.save("describe.grounds", "key", files, {"settings": "s"})
+
+
+def rows_of(uri: Path) -> list[dict[str, Any]]:
+    rows = {row["item_id"]: row for row in Store(uri).read("items").to_pylist()}
+    return [rows[item] for item in ITEMS]
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +73,13 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "shop.workspace"
     coldstart.open(path, create=True).run(described(folder, policy=None, max_copy=0.5), only=["ingest", "image"])
     fitted(Store(path))
-    save_classifiers(Store(path))
+    save_models(Store(path))
     return path
 
 
 @pytest.mark.slow
 def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Path) -> None:
-    found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
+    found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), rows_of(uri))
     assert found.rules == Rules(
         max_copy=0.5, min_seen=0.0, brands=frozenset({"acme"}), categories=frozenset(TYPES), policy=None
     )
@@ -68,7 +87,7 @@ def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Pat
 
 @pytest.mark.slow
 def test_picture_values_are_found_and_items_of_their_fit_are_counted(uri: Path) -> None:
-    found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
+    found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), rows_of(uri))
     assert found.fitted == 1
     assert list(found.seen) == ITEMS
     assert [list(one) for one in found.seen.values()] == [["colour"]] * 3
@@ -80,14 +99,14 @@ def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
     path = tmp_path / "plain.workspace"
     workspace = coldstart.open(path, create=True)
     workspace.run(settings(tmp_path), only=["ingest"])
-    assert load_item_evidence(Store(path), workspace.pipeline(), ITEMS) == ItemEvidence(Rules(min_seen=0.0))
+    assert load_item_evidence(Store(path), workspace.pipeline(), rows_of(path)) == ItemEvidence(Rules(min_seen=0.0))
 
 
 @pytest.mark.slow
-def test_the_report_warns_of_items_that_visual_evidence_was_fitted_on(uri: Path) -> None:
+def test_the_report_warns_of_items_that_the_models_were_fitted_on(uri: Path) -> None:
     looked = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category", "picture"])
     assert looked.caveat == (
-        "visual evidence was fitted on the records of 1 of these items, so that the checks look better "
+        "the models of attributes were fitted on the records of 1 of these items, so that the checks look better "
         "here than on new ones"
     )
     assert all(example["seen"]["colour"][0] == "red" for example in looked.examples)

@@ -19,7 +19,14 @@ from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject, Row
-from coldstart.describe.check_context import EVIDENCE_KIND, CheckContext, pipeline_rules, read_check_context
+from coldstart.describe.attribute_values import PREDICTED, Predicted, predicted_row
+from coldstart.describe.check_context import (
+    EVIDENCE_KIND,
+    CheckContext,
+    pipeline_rules,
+    read_check_context,
+    stated_values,
+)
 from coldstart.describe.checks import Rules
 from coldstart.describe.evaluate.report import (
     DescribeReport,
@@ -66,7 +73,7 @@ _NOTES = {
 
 
 _FITTED_ON = (
-    "visual evidence was fitted on the records of {} of these items, so that the checks look better "
+    "the models of attributes were fitted on the records of {} of these items, so that the checks look better "
     "here than on new ones"
 )
 
@@ -114,8 +121,9 @@ def evaluate_store(
     if limit is not None and limit < len(items):
         items = sorted(random.Random(seed).sample(items, limit))
     rows = [every[item] for item in items]
-    against = load_item_evidence(store, pipeline, items)
-    seen = against.seen if shown is None or "picture" in shown else {}
+    against = load_item_evidence(store, pipeline, rows, shown)
+    seen = against.seen
+    rows = [{**row, PREDICTED: predicted_row(against.predicted.get(row["item_id"], {}))} for row in rows]
     evaluated, about = {}, {}
     for name in writers or fit.writers():
         writer = fit.writer(name, pipeline, against.rules)
@@ -143,7 +151,7 @@ def evaluate_store(
         writers=about,
         split=split,
         note=_NOTES[split],
-        caveat=_FITTED_ON.format(against.fitted) if seen and against.fitted else "",
+        caveat=_FITTED_ON.format(against.fitted) if any(seen.values()) and against.fitted else "",
         given=None if shown is None else sorted(shown),
         distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
         min_seen=against.rules.min_seen,
@@ -270,21 +278,29 @@ def _picture(row: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class ItemEvidence:
-    """Rules and visual evidence of some items.
+    """Rules of the checks and predicted attributes of some items.
 
     Attributes:
-        seen: item -> values that its pictures support.
-        fitted: number of items that `describe.grounds` was fitted on, whose pictures are better evidence than those of
-            new items.
+        predicted: item -> its values, predicted from the fields of the view.
+        fitted: number of items that `describe.grounds` was fitted on, whose predictions are better than those of new
+            items.
     """
 
     rules: Rules = field(default_factory=Rules)
-    seen: Mapping[str, SeenValues] = field(default_factory=dict)
+    predicted: Mapping[str, Predicted] = field(default_factory=dict)
     fitted: int = 0
 
+    @property
+    def seen(self) -> dict[str, SeenValues]:
+        """Values that may be stated: item -> attribute -> value -> probability."""
+        return {item: stated_values(values) for item, values in self.predicted.items()}
 
-def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> ItemEvidence:
-    """Load rules and visual evidence of these items; default rules and no values where the pipeline has no such stages.
+
+def load_item_evidence(
+    store: Store, pipeline: Pipeline, rows: Sequence[Row], given: Collection[str] | None = None
+) -> ItemEvidence:
+    """Load rules, and predict the attributes of these items in a view; default rules and no values where the pipeline
+    has no such stages.
 
     Raises:
         ColdstartError: the policy of the checks has faults.
@@ -295,12 +311,13 @@ def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -
         return ItemEvidence(pipeline_rules(pipeline, CheckContext()))
     context = read_check_context(made.folder)
     assert context.evidence is not None, "it was read"
+    items = [row["item_id"] for row in rows]
     pipeline_state = PipelineState(store, pipeline)
     vectors = {space: vectors_of(store, pipeline_state.stage(space), items) for space in context.evidence.spaces}
-    seen = context.evidence.seen_values(vectors, len(items))
+    predicted = context.evidence.predict(rows, vectors, pipeline.attributes, given)
     sides = read_fit_items(made)
     fitted = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
-    return ItemEvidence(pipeline_rules(pipeline, context), dict(zip(items, seen, strict=True)), fitted)
+    return ItemEvidence(pipeline_rules(pipeline, context), dict(zip(items, predicted, strict=True)), fitted)
 
 
 def compare_fit(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from coldstart.core.attributes import attribute_fields
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.reasons import counted
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
+from coldstart.describe.attribute_values import PREDICTED
 from coldstart.describe.check_context import SPACE_FIELD, CheckContext, build_rules, evidence_spaces, load_check_context
 from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules
@@ -88,11 +89,13 @@ class CheckStage(MapStageDefaults):
         self._pipeline = pipeline
         self._writing = writing
         self._policy = None if settings.policy is None else policy.load(settings.policy)
-        evidence = pipeline.before(name, "understand.evidence")
+        evidence, predicted = (pipeline.before(name, kind) for kind in ("understand.evidence", "describe.attributes"))
+        spaces = () if predicted else evidence_spaces(name, pipeline)
         self.reads = {
             "written": writing.name,
             **({"evidence": evidence} if evidence else {}),
-            **{SPACE_FIELD.format(space): space for space in evidence_spaces(name, pipeline)},
+            **({PREDICTED: predicted} if predicted else {}),
+            **{SPACE_FIELD.format(space): space for space in spaces},
         }
 
     @cached_property

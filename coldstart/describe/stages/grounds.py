@@ -1,8 +1,8 @@
-"""Run `describe.grounds`: fit classifiers by which pictures support claims such as "blue", on items that state them.
+"""Run `describe.grounds`: fit the models that predict attributes such as "blue", on items whose records state them.
 
-For each visual attribute of the pipeline file, picture vectors of the spaces before this stage become probabilities of
-its values, with the lowest threshold that reaches `precision`. Items that a fit of the space was trained on are left
-out, since their scores would be too good, and so are the items that writers are evaluated on.
+Pictures of the spaces before this stage, brand, title and texts become probabilities of an attribute's values, with the
+lowest threshold that reaches `precision` (`coldstart.describe.attribute_model`). Items that writers are evaluated on
+are left out, and so are, of a space, the items that its encoder was fitted on: their scores would be too good.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import LedgerRow, Reject, Row
-from coldstart.describe.check_context import NAMES_FILE, names_file
-from coldstart.describe.visual_evidence import (
+from coldstart.describe.attribute_model import (
+    AttributeModel,
+    AttributeTruth,
+    FitItems,
     SpacePictures,
-    VisualAttribute,
-    VisualEvidence,
-    classifier_json,
-    fit_visual_evidence,
-    load_visual_evidence,
-    stated_values,
-    visual_attributes,
+    attribute_truths,
+    fit_attribute_model,
+    load_attribute_model,
+    weights_json,
 )
+from coldstart.describe.check_context import NAMES_FILE, names_file
+from coldstart.describe.finetune.dataset import item_rows, split_groups
 from coldstart.embed.class_scores import embeds_text, hash_order
 from coldstart.embed.spaces import encoders_of, vectors_of
 from coldstart.errors import ColdstartError, NotFitted
@@ -46,8 +47,8 @@ from coldstart.store.freshness import build as build_stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST = 4000
-"""Most items of a space that are used."""
+MOST = 8000
+"""Most items that a fit uses."""
 FOLDS = 5
 NEAR = 0.98
 """Cosine from which pictures count as copies, which share a fold."""
@@ -56,19 +57,19 @@ GROWN = 2
 
 
 class Settings(Section):
-    """Settings of the visual evidence: spaces, classifiers and precision."""
+    """Settings of the models of attributes: spaces, witnesses and precision."""
 
     spaces: tuple[str, ...] | None = None
     """Spaces of pictures before this stage; by default all."""
     judge: Literal["auto", "words", "probe"] = "auto"
-    """`words` compares pictures with texts of the values, in spaces that hold both; `probe` is fitted on the items;
-    `auto` takes the one of higher coverage at the same precision."""
+    """Evidence of pictures: `words` compares them with texts of the values, in spaces that hold both; `probe` is a
+    regression fitted on the items; `auto` weighs both."""
     template: str = "a photo of {}"
     """Text with one `{}` for a value."""
     precision: float = Field(default=0.9, gt=0, lt=1)
-    """Share of claims supported by a picture that should be right."""
+    """Share of stated values that should be right, of each attribute. A higher one states fewer."""
     min_items: int = Field(default=50, ge=10)
-    """Least items that state an attribute; with fewer, pictures do not support it."""
+    """Least items that state an attribute; with fewer it is not predicted."""
     seed: int = 0
     """Seed of folds and halves."""
 
@@ -100,19 +101,19 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Items of a fit, and their visual attributes."""
+    """Items of a fit, and what their records state."""
 
     items: FitInputs
-    attributes: Sequence[VisualAttribute]
+    attributes: Sequence[AttributeTruth]
     fresh: Mapping[str, frozenset[str]]
-    titles: Mapping[str, str]
+    rows: Mapping[str, Row]
 
 
 class GroundsStage:
-    """Fit stage of visual evidence; see `coldstart.core.stage.FitStage`; `load_visual_evidence` reads its artifact."""
+    """Fit stage of attributes; see `coldstart.core.stage.FitStage`; `load_attribute_model` reads its artifact."""
 
     kind = "describe.grounds"
-    version = 1
+    version = 2
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, spaces: Sequence[str]) -> None:
         self.name = name
@@ -157,30 +158,29 @@ class GroundsStage:
         pipeline_state = PipelineState(store, self._pipeline, self._spaces)
         states = {space: pipeline_state.of(space) for space in self._spaces}
         blocked = pipeline_state.blocked(self.name)
-        fields = ["item_id", "title", "category", "creator", "tags", "attributes"]
-        rows: list[Row] = store.read(ITEMS, fields).to_pylist() if store.has(ITEMS) else []
-        rows = [row for row in rows if row["item_id"] not in blocked]
-        told = stated_values(self._pipeline.attributes, rows)
+        rows = item_rows(store, self._pipeline, self.name, pipeline_state)
+        evidence = self._pipeline.before(self.name, "understand.evidence")
+        heard = pipeline_state.of(evidence) if evidence else None
+        stating = [row for item, row in rows.items() if item not in blocked]
+        truths = list(attribute_truths(self._pipeline.attributes, stating))
         items = FitInputs(self.name)
         for item in store.keys(ITEMS):
-            own = {name: values[item][0] for name, values in told.items() if item in values}
+            own = {one.name: one.values[one.truth[item]] for one in truths if one.truth.get(item, -1) >= 0}
+            own |= {one.name: "" for one in truths if one.truth.get(item) == -1}
+            read = {name: rows[item].get(name) for name in ("title", "description", "creator")} if item in rows else {}
             made = [f"{space} {state.key_of(item)}" for space, state in sorted(states.items())]
-            key = chain(self._key, "\n".join([digest(own), *made]))
+            key = chain(self._key, "\n".join([digest([own, read]), heard.key_of(item) if heard else "", *made]))
             having = [space for space, state in states.items() if item not in state.settled]
             if item in blocked:
                 why = blocked[item]
             elif not own:
-                why = Reject("states_nothing", "its record states no visual attribute", "filtered")
-            elif not having:
-                no_vector = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
-                why = Reject("no_vector", no_vector or _NO_SPACE, "filtered")
+                why = Reject("states_nothing", "its record states no attribute of `attributes:`", "filtered")
             else:
                 items.take(item, key, ready=all(item in states[space].fresh for space in having))
                 continue
             items.leave_out(item, key, why)
         fresh = {space: state.fresh for space, state in states.items()}
-        titles = {row["item_id"]: " ".join((row["title"] or "").casefold().split()) for row in rows}
-        return _Inputs(items, list(visual_attributes(self._pipeline.attributes, told)), fresh, titles)
+        return _Inputs(items, truths, fresh, rows)
 
     # -- the fit
 
@@ -203,11 +203,13 @@ class GroundsStage:
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
                 news = sum(present.get(item) != key for item, key in keys.items())
                 since = [f"{news} items came or changed since: the next fit includes them"] if news else []
-                return 0, [*self._notes(load_visual_evidence(made.folder)), *since]
-        spaces = [space for name in self._spaces if (space := self._space(store, inputs, name)) is not None]
-        with progress.meter(self.name, len(inputs.attributes) * len(spaces)) as meter:
-            grounds = fit_visual_evidence(
+                return 0, [*self._notes(load_attribute_model(made.folder)), *since]
+        chosen = self._chosen(store, inputs)
+        spaces = [self._space(store, inputs, name, chosen) for name in self._spaces]
+        with progress.meter(self.name, len(inputs.attributes)) as meter:
+            model = fit_attribute_model(
                 inputs.attributes,
+                self._fit_items(store, inputs, chosen),
                 spaces,
                 judge=self._settings.judge,
                 template=self._settings.template,
@@ -215,46 +217,43 @@ class GroundsStage:
                 min_items=self._settings.min_items,
                 meter=lambda: meter.advance(1, 0, 0.0),
             )
-        judges = {
-            name: [classifier_json(judge) for judge in one.classifiers] for name, one in grounds.attributes.items()
+        fitted = {
+            name: {"with_pictures": weights_json(one.with_pictures), "without": weights_json(one.without)}
+            for name, one in model.predictors.items()
         }
-        report = {"items": len(keys), "judges": judges, "reasons": dict(grounds.reasons)}
+        report = {"items": len(keys), "attributes": fitted, "reasons": dict(model.reasons)}
         names = names_file(store.read(ITEMS, ["creator", "category"]).to_pylist())
-        files = {ITEMS_FILE: _items_file(keys, spaces), NAMES_FILE: names, **grounds.files()}
+        files = {ITEMS_FILE: _items_file(keys, chosen), NAMES_FILE: names, **model.files()}
         self._fits.save(store, [sorted(keys.items())], files, report)
-        return len(keys), self._notes(grounds)
+        return len(keys), self._notes(model)
 
-    def _space(self, store: Store, inputs: _Inputs, name: str) -> SpacePictures | None:
-        """Collect items of a space that its encoder was not fitted on, nor on their titles, and that no writer is
-        evaluated on; None where there is none."""
-        from coldstart.describe.finetune.dataset import split_groups
+    def _chosen(self, store: Store, inputs: _Inputs) -> list[str]:
+        """Choose the items of the fit: not those that a writer is evaluated on, and `MOST` at most."""
+        held = self._held_out(store)
+        return sorted((item for item in inputs.items.ready if item not in held), key=hash_order)[:MOST]
+
+    def _fit_items(self, store: Store, inputs: _Inputs, items: Sequence[str]) -> FitItems:
         from coldstart.metrics.splits import split
 
-        fitted = self._fitted_on(store, name)
-        titles = {inputs.titles.get(item) for item in fitted} - {"", None}
-        held = self._held_out(store)
-        items = [
-            item
-            for item in inputs.items.ready
-            if item in inputs.fresh[name] and item not in fitted | held and inputs.titles[item] not in titles
-        ]
-        items = sorted(items, key=hash_order)[:MOST]
-        if not items:
-            return None
-        stage = self._spaces[name]
-        groups = split_groups(store, self._pipeline, self.name, items, group_by=("title",), space=name, threshold=NEAR)
+        space = next(iter(self._spaces), None)
+        groups = split_groups(store, self._pipeline, self.name, items, group_by=("title",), space=space, threshold=NEAR)
         seed = _APART + 2 * self._settings.seed
         folds = split(groups, items, {str(fold): 1 / FOLDS for fold in range(FOLDS)}, seed)
         halves = split(groups, items, {"one": 0.5, "other": 0.5}, seed + 1)
-        return SpacePictures(
-            name,
-            stage.passport.digest,
-            items,
-            vectors_of(store, stage, items),
-            _numbers(folds, len(items)),
-            _numbers(halves, len(items)) == 1,
-            stage.encoder.encode_queries if embeds_text(stage) else None,
-        )
+        rows = [inputs.rows[item] for item in items]
+        return FitItems(rows, _numbers(folds, len(items)), _numbers(halves, len(items)) == 1)
+
+    def _space(self, store: Store, inputs: _Inputs, name: str, items: Sequence[str]) -> SpacePictures:
+        """Collect the vectors of a space, zero where its encoder was fitted on the item or its title."""
+        stage = self._spaces[name]
+        fitted = self._fitted_on(store, name)
+        titles = {_title(inputs.rows[item]) for item in fitted if item in inputs.rows} - {""}
+        vectors = vectors_of(store, stage, items)
+        for place, item in enumerate(items):
+            if item not in inputs.fresh[name] or item in fitted or _title(inputs.rows[item]) in titles:
+                vectors[place] = 0.0
+        encode = stage.encoder.encode_queries if embeds_text(stage) else None
+        return SpacePictures(name, stage.passport.digest, vectors, encode)
 
     def _fitted_on(self, store: Store, space: str) -> frozenset[str]:
         """Return the items that the encoder of a space was fitted on."""
@@ -271,31 +270,30 @@ class GroundsStage:
         sides = [read_fit_items(made) for made in fits if made is not None]
         return frozenset(item for own in sides for item, (_, side) in own.items() if side == "test")
 
-    def _notes(self, grounds: VisualEvidence) -> list[str]:
-        if not grounds.attributes:
-            return ["no visual attribute stands in `attributes:`: no claim is looked for in pictures"]
-        if not self._spaces:
-            return [f"{_NO_WORDS if self._names else _NO_SPACE}: visual claims need words as their evidence"]
+    def _notes(self, model: AttributeModel) -> list[str]:
+        if not self._pipeline.attributes.root:
+            return ["no attribute stands in `attributes:` of the pipeline: none is predicted"]
         notes = []
-        for name, one in grounds.attributes.items():
-            if not one.classifiers:
-                notes.append(f"{name}: pictures are no evidence of it: {grounds.reasons[name]}")
+        for name, one in model.predictors.items():
+            weights = one.with_pictures or one.without
+            if weights is None or weights.threshold is None:
                 continue
-            best = one.classifiers[0]
-            worth = best.scores
-            assert best.threshold is not None, "the others were left out"
-            said = f"{name}: by {best.kind} in {best.space}, from {best.threshold:.2f}; on {worth.items} items "
-            if worth.precision is not None and worth.precision_interval is not None:
-                low, high = worth.precision_interval
-                said += f"{worth.precision:.2f} [{low:.2f}, {high:.2f}] of such claims are right, "
-            notes.append(f"{said}{worth.coverage:.0%} of true ones have this evidence")
-        return notes
+            scores = weights.scores
+            shown = "from pictures and brand" if one.with_pictures else "from brand and texts"
+            said = f"{name} {shown}: stated of {scores.stated:.0%} of {scores.items} items"
+            if scores.precision is not None and scores.precision_interval is not None:
+                low, high = scores.precision_interval
+                said += f", {scores.precision:.2f} [{low:.2f}, {high:.2f}] of them right"
+            notes.append(f"{said}; right and stated {scores.coverage:.0%}")
+        return [*notes, *(f"{name} is not predicted: {why}" for name, why in model.reasons.items())]
 
 
 _APART = 2_000_003
 """Offset of the seed: parts equal to those of another fit would all lie in its held-out part."""
-_NO_SPACE = "no space of pictures stands before it"
-_NO_WORDS = "no space with words and pictures"
+
+
+def _title(row: Row) -> str:
+    return " ".join((row.get("title") or "").casefold().split())
 
 
 def _numbers(parts: Mapping[str, NDArray[np.int64]], items: int) -> NDArray[np.int64]:
@@ -306,10 +304,10 @@ def _numbers(parts: Mapping[str, NDArray[np.int64]], items: int) -> NDArray[np.i
     return found
 
 
-def _items_file(keys: Mapping[str, str], spaces: Sequence[SpacePictures]) -> bytes:
-    """Write `items.parquet`: side `judged` for items that a classifier was fitted on, else `counted`."""
-    judged = {item for space in spaces for item in space.items}
-    sides = ["judged" if item in judged else "counted" for item in keys]
+def _items_file(keys: Mapping[str, str], chosen: Sequence[str]) -> bytes:
+    """Write `items.parquet`: side `judged` for items that the models were fitted on, else `counted`."""
+    fitted = frozenset(chosen)
+    sides = ["judged" if item in fitted else "counted" for item in keys]
     out = BytesIO()
     pq.write_table(pa.table({"item_id": list(keys), "key": list(keys.values()), "split": sides}), out)
     return out.getvalue()

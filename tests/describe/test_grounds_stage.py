@@ -13,10 +13,12 @@ import pytest
 from catalogue import write_manifest
 
 from coldstart.core import pipeline as pipelines
-from coldstart.describe.visual_evidence import VisualEvidence, load_visual_evidence
+from coldstart.describe.attribute_model import AttributeModel, load_attribute_model
+from coldstart.describe.attribute_values import read_predicted
+from coldstart.describe.check_context import read_check_context
 from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import Store
 from coldstart.store.fits import read_fit_items, with_fits
 from coldstart.store.freshness import build
@@ -33,6 +35,7 @@ class Shop:
         self.folder = folder
         self.store = Store(folder / "ws", create=True)
         self.attributes: Mapping[str, Any] = VISUAL
+        self.parts: dict[str, Any] = {}
         self.entries: dict[str, dict[str, Any]] = {}
         for left in COLOURS:
             for right in COLOURS:
@@ -48,7 +51,12 @@ class Shop:
         marked.paste((30 * number, 250 - 30 * number, 90), (0, 4 * (number % 8), 32, 4 * (number % 8) + 3))
         marked.save(path)
         stated = own or {"left": left.upper(), "right": right, "use": "rest"}
-        self.entries[item] = {"item_id": item, "title": f"thing {item}", "image": path.name, "attributes": stated}
+        self.entries[item] = {
+            "item_id": item,
+            "title": f"thing no {len(self.entries)}",
+            "image": path.name,
+            "attributes": stated,
+        }
 
     def raw(self, image: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
         manifest = write_manifest(self.folder / "items.jsonl", self.entries.values())
@@ -61,7 +69,7 @@ class Shop:
             "stages": {
                 "ingest": {},
                 **({"image": embed} if image is None else image),
-                "describe": {"grounds": grounds, "write": False, "check": False},
+                "describe": {"grounds": grounds, "write": False, "check": False, **self.parts},
             },
         }
 
@@ -74,10 +82,10 @@ class Shop:
         pipeline = with_fits(pipelines.load(self.raw(**settings)), self.store)
         return build(pipeline.stages[-1], pipeline)
 
-    def grounds(self) -> VisualEvidence:
+    def grounds(self) -> AttributeModel:
         made = self.store.artifacts.newest(KIND)
         assert made is not None
-        return load_visual_evidence(made.folder)
+        return load_attribute_model(made.folder)
 
     def vectors(self) -> dict[str, Any]:
         table = next(name for name in self.store.tables() if name.startswith("stage.image"))
@@ -97,24 +105,25 @@ def where(report: Any) -> tuple[int, int, int]:
 
 @pytest.mark.slow
 def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
-    shop.offer("quiet", "red", "blue", 3, use="rest")
+    shop.offer("quiet", "red", "blue", 3, size="small")
     report = shop.run()
     assert where(report) == (128, 1, 0)
     assert report.balance.reasons == {"states_nothing": 1}
     verdict = shop.store.verdicts(KIND)["quiet"]
-    assert (verdict.state, verdict.detail) == ("filtered", "its record states no visual attribute")
-    grounds, vectors = shop.grounds(), shop.vectors()
-    assert list(grounds.attributes) == ["left", "right"] and not grounds.reasons
-    assert grounds.attributes["left"].values == COLOURS and sorted(grounds.attributes["right"].values) == sorted(
-        COLOURS
-    )
-    values = grounds.seen_values({"image": np.array(list(vectors.values()), np.float32)}, len(vectors))
-    seen = dict(zip(vectors, values, strict=True))
-    right = [seen[item].get("left", {}).keys() == {item.split("-")[0]} for item in seen if item != "quiet"]
+    assert (verdict.state, verdict.detail) == ("filtered", "its record states no attribute of `attributes:`")
+    model, vectors = shop.grounds(), shop.vectors()
+    assert list(model.predictors) == ["left", "right"]
+    assert model.reasons == {"use": "it has 1 values that 3 items or more state"}
+    assert model.predictors["left"].values == COLOURS
+    assert sorted(model.predictors["right"].values) == sorted(COLOURS)
+    rows = [{"item_id": item, "kind": "product"} for item in vectors]
+    values = model.predict(rows, {"image": np.array(list(vectors.values()), np.float32)})
+    left = {item: one["left"][0] for item, one in zip(vectors, values, strict=True)}
+    right = [one.stated and one.value == item.split("-")[0] for item, one in left.items() if item != "quiet"]
     assert sum(right) / len(right) > 0.9
-    assert set(seen["quiet"]["left"]) == {"red"}
-    assert [one.split(": by probe in image, from ")[0] for one in report.notes] == ["left", "right"]
-    assert report.notes[0].endswith("of true ones have this evidence")
+    assert left["quiet"].value == "red"
+    assert report.notes[0].startswith("left from pictures and brand: stated of ")
+    assert report.notes[2] == "use is not predicted: it has 1 values that 3 items or more state"
 
 
 @pytest.mark.slow
@@ -141,40 +150,35 @@ def test_other_settings_and_other_attributes_make_another_fit(shop: Shop) -> Non
     assert shop.run(precision=0.7).ran.done == 128
     shop.attributes = {"default": {"left": VISUAL["default"]["left"]}}
     report = shop.run(precision=0.7)
-    assert report.ran.done == 128 and list(shop.grounds().attributes) == ["left"]
+    assert report.ran.done == 128 and list(shop.grounds().predictors) == ["left"]
     assert shop.run(precision=0.7, spaces=["image"]).ran.done == 0  # the same spaces by name
 
 
 @pytest.mark.slow
 def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> None:
     shop = Shop(tmp_path, copies=1)
-    report = shop.run()
-    assert report.notes == [
-        f"{name}: pictures are no evidence of it: 16 items with a picture state it, 20 are needed"
-        for name in ("left", "right")
+    assert shop.run().notes == [
+        f"{name} is not predicted: 16 items with a usable record state it, and a fit needs 20 (min_items)"
+        for name in ("left", "right", "use")
     ]
-    assert shop.grounds().seen_values({"image": np.array([next(iter(shop.vectors().values()))], np.float32)}, 1) == [{}]
+    assert shop.grounds().predictors == {}
     for number in range(1, 5):
         for left in COLOURS:
             for right in COLOURS:
                 shop.offer(f"{left}-{right}-{number}", left, right, number)
     report = shop.run()
-    assert report.ran.done == 80 and shop.grounds().attributes["left"].classifiers
+    assert report.ran.done == 80 and shop.grounds().predictors["left"].probes
 
 
 @pytest.mark.slow
 def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> None:
-    none = "visual claims need words as their evidence"
     report = shop.run(image={})
-    assert report.notes == [f"no space of pictures stands before it: {none}"]
-    assert report.balance.reasons == {"no_vector": 128}
-    assert shop.store.verdicts(KIND)["red-red-0"].detail == "no space of pictures stands before it"
-    assert shop.grounds().attributes["left"].classifiers == ()
+    assert where(report) == (128, 0, 0)  # brands and titles may still speak
+    assert report.notes[0] == "left is not predicted: no probability reaches a precision of 0.8 on 128 items"
+    assert shop.grounds().predictors["left"].probes == {}
     space = {"image": {"stage": "embed", "encoder": "starter", "input": "image"}}
     shop.attributes = {}
-    assert shop.run(image={}).notes == [
-        "no visual attribute stands in `attributes:`: no claim is looked for in pictures"
-    ]
+    assert shop.run(image={}).notes == ["no attribute stands in `attributes:` of the pipeline: none is predicted"]
     assert shop.stage(image=space, judge="words")._spaces == {}
     assert list(shop.stage(image=space)._spaces) == ["image"]
 
@@ -193,9 +197,9 @@ def test_training_items_of_a_space_are_left_out(tmp_path: Path) -> None:
     aligned, made = (shop.store.artifacts.newest(name) for name in ("align.text_image", KIND))
     assert aligned is not None and made is not None
     learnt = {item for item, (_, side) in read_fit_items(aligned).items() if side == "train"}
-    sides = {item: side for item, (_, side) in read_fit_items(made).items()}
-    assert {item for item, side in sides.items() if side == "counted"} == learnt
-    assert learnt and len(sides) == 128 and where(report) == (128, 0, 0)
+    assert learnt and len(read_fit_items(made)) == 128 and where(report) == (128, 0, 0)
+    weights = shop.grounds().predictors["left"].with_pictures
+    assert weights is not None and weights.scores.items == 128 - len(learnt)
     digest = shop.grounds().passports["aligned"]
     shop.run(
         image={**spaces, "align": {"text_image": {**fit, "training": {**training, "seed": 1}}}}, spaces=["aligned"]
@@ -237,6 +241,33 @@ def test_the_report_names_every_classifier(shop: Shop) -> None:
     shop.run()
     made = shop.store.artifacts.newest(KIND)
     assert made is not None
-    assert json.loads(json.dumps(made.report["judges"]["left"][0]["space"])) == "image"
-    assert made.report["items"] == 128 and made.report["reasons"] == {}
-    assert made.report["judges"]["left"][0]["worth"]["items"] == 128
+    assert made.report["items"] == 128 and list(made.report["reasons"]) == ["use"]
+    left = json.loads(json.dumps(made.report["attributes"]["left"]))
+    assert left["with_pictures"]["scores"]["items"] == 128 and left["with_pictures"]["witnesses"]["image"] > 0
+
+
+@pytest.mark.slow
+def test_every_item_gets_its_predicted_values_and_a_new_fit_predicts_anew(shop: Shop) -> None:
+    shop.offer("quiet", "red", "blue", 3, size="small")
+    shop.parts = {"attributes": {}}
+    report = run_pipeline(shop.store, pipelines.load(shop.raw()))
+    own = next(one for one in report.stages if one.kind == "describe.attributes")
+    assert where(own) == (129, 0, 0)
+    rows = {row["item_id"]: read_predicted({"predicted": row}) for row in shop.store.read("stage.describe.attributes").to_pylist()}
+    left = rows["quiet"]["left"][0]
+    assert (left.name, left.value, left.stated, left.witnesses) == ("left", "red", True, ("image",))
+    assert sum(values["left"][0].value == item.split("-")[0] for item, values in rows.items()) > 115
+    assert [one.probability for one in rows["quiet"]["left"]] == sorted(
+        (one.probability for one in rows["quiet"]["left"]), reverse=True
+    )
+    assert own.notes[0].startswith("left stated of ")
+    again = run_pipeline(shop.store, pipelines.load(shop.raw()))
+    assert next(one for one in again.stages if one.kind == "describe.attributes").ran.done == 0
+    anew = run_pipeline(shop.store, pipelines.load(shop.raw(precision=0.7)))
+    assert next(one for one in anew.stages if one.kind == "describe.attributes").ran.done == 129
+
+
+def test_a_fit_of_an_earlier_version_is_named(tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text('{"brands": [], "categories": []}')
+    with pytest.raises(NotFitted, match="was fitted by an earlier version of coldstart: run it again"):
+        read_check_context(tmp_path)

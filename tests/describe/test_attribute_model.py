@@ -1,0 +1,169 @@
+"""Test predictions of attributes on made items whose truth, pictures, brands and titles are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coldstart.core.attributes import Attributes
+from coldstart.describe.attribute_model import (
+    AttributeModel,
+    FitItems,
+    SpacePictures,
+    attribute_truths,
+    fit_attribute_model,
+    load_attribute_model,
+)
+from coldstart.describe.attribute_values import Fact, PredictedValue, facts_of, predicted_row, read_predicted
+
+ATTRIBUTES = Attributes.model_validate(
+    {
+        "default": {
+            "colour": {"from": "attributes.colour", "visual": True, "aliases": {"grey": ["gray"]}},
+            "season": {"from": "attributes.season"},
+            "use": {"from": "attributes.use", "values": ["casual", "formal"]},
+        }
+    }
+)
+COLOURS = ("red", "grey", "blue", "green")
+BRANDS = {"Acme": "summer", "Birch": "winter", "Cedar": "autumn"}
+DIM = 12
+
+
+def made(count: int, noise: float, seed: int = 0, title: str = "hat no {}") -> tuple[list[dict[str, Any]], Any]:
+    """Items of a colour that their vector shows, up to noise, and of a season that most items of a brand have."""
+    draws = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(len(COLOURS), DIM))
+    rows, vectors = [], []
+    for number in range(count):
+        colour, brand = draws.integers(len(COLOURS)), draws.choice(list(BRANDS))
+        season = BRANDS[brand] if draws.random() < 0.95 else draws.choice(list(BRANDS.values()))
+        stated = {"colour": COLOURS[colour], "season": str(season)}
+        rows.append(
+            {
+                "item_id": f"i{seed}-{number}",
+                "kind": "product",
+                "title": title.format(number),
+                "category": None,
+                "creator": str(brand),
+                "tags": [],
+                "attributes": stated,
+            }
+        )
+        vectors.append(centres[colour] + noise * draws.normal(size=DIM))
+    found = np.array(vectors, np.float32)
+    return rows, found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def fitted(count: int = 400, noise: float = 1.5, **settings: Any) -> AttributeModel:
+    rows, vectors = made(count, noise)
+    items = FitItems(rows, np.arange(count) % 5, np.arange(count) % 2 == 1)
+    space = SpacePictures("image", "p", vectors)
+    return fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [space], **settings)
+
+
+@pytest.fixture(scope="module")
+def model() -> AttributeModel:
+    return fitted()
+
+
+def test_a_record_becomes_numbers_of_values_that_enough_items_state() -> None:
+    rows = [
+        {"item_id": str(n), "category": None, "attributes": {"colour": c}} for n, c in enumerate(["red"] * 3 + ["x"])
+    ]
+    colour, season, use = attribute_truths(ATTRIBUTES, rows)
+    assert colour.values == ("red",) and colour.truth == {"0": 0, "1": 0, "2": 0, "3": -1}
+    assert colour.visual and not season.visual and season.truth == {}
+    assert use.values == ("casual", "formal")
+
+
+def test_probabilities_are_calibrated_and_stated_values_reach_the_precision(model: AttributeModel) -> None:
+    rows, vectors = made(1500, 1.5, seed=1)
+    found = model.predict(rows, {"image": vectors}, ATTRIBUTES)
+    best = [one["colour"][0] for one in found]
+    right = np.array([one.value == row["attributes"]["colour"] for one, row in zip(best, rows, strict=True)])
+    likely = np.array([one.probability for one in best])
+    assert abs(likely.mean() - right.mean()) < 0.05
+    stated = np.array([one.stated for one in best])
+    assert 0.1 < stated.mean() < 0.99 and right[stated].mean() > 0.87 > right.mean() > 0.6
+    assert model.predictors["colour"].with_pictures is not None
+    assert abs(model.predictors["colour"].with_pictures.scores.accuracy - right.mean()) < 0.06
+    assert "image" in best[int(likely.argmax())].witnesses
+
+
+def test_a_brand_is_a_witness_without_pictures_and_a_new_brand_is_none(model: AttributeModel) -> None:
+    rows = [{"item_id": name, "kind": "product", "creator": name} for name in (*BRANDS, "Nobody")]
+    *known, new = (one["season"] for one in model.predict(rows, {}))
+    assert [values[0].value for values in known] == list(BRANDS.values())
+    assert all(values[0].witnesses == ("brand",) for values in known)
+    assert new[0].probability < known[0][0].probability and not new[0].stated and not new[0].witnesses
+    hidden = model.predict(rows, {}, given=("title",))
+    assert len({values["season"][0].probability for values in hidden}) == 1
+
+
+def test_a_title_that_names_a_value_is_a_witness_with_or_without_pictures() -> None:
+    rows, vectors = made(400, 1.0)
+    for number, row in enumerate(rows):
+        if number % 2:
+            row["title"] = f"{row['attributes']['colour']} hat"
+    items = FitItems(rows, np.arange(400) % 5, np.arange(400) // 2 % 2 == 1)
+    model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", vectors)])
+    said = {"item_id": "a", "kind": "product", "title": "a gray hat", "creator": None}
+    denied = {**said, "title": "a hat, not grey"}
+    one, other = (values["colour"][0] for values in model.predict([said, denied], {"image": np.zeros((2, DIM))}))
+    assert (one.value, one.stated, one.witnesses) == ("grey", True, ("title",)) and not other.stated
+    assert not model.predict([said], {}, given=("creator",))[0]["colour"][0].stated
+
+
+def test_pictures_count_only_for_visual_attributes_and_for_the_kinds_of_the_fit(model: AttributeModel) -> None:
+    rows, vectors = made(50, 1.0, seed=2)
+    blank = model.predict(rows, {"image": np.zeros_like(vectors)})
+    video = model.predict([{**row, "kind": "video"} for row in rows], {"image": vectors})
+    assert [one["colour"][0].probability for one in video] == [one["colour"][0].probability for one in blank]
+    assert set(model.predictors["season"].probes) == set()
+    assert model.predict(rows, {"image": vectors}, given=("creator",)) == model.predict(rows, {}, given=("creator",))
+
+
+def test_what_cannot_be_predicted_says_why(model: AttributeModel) -> None:
+    assert model.reasons == {"use": "0 items with a usable record state it, and a fit needs 50 (min_items)"}
+    assert fitted(40).predictors == {}
+    noise = fitted(200, noise=50.0, precision=0.99)
+    assert noise.reasons["colour"].startswith("no probability reaches a precision of 0.99")
+    rows, vectors = made(20, 50.0, seed=3)
+    assert not any(one["colour"][0].stated for one in noise.predict(rows, {"image": vectors}))
+
+
+def test_a_fit_is_the_same_again_and_after_it_was_saved(model: AttributeModel, tmp_path: Path) -> None:
+    for name, content in model.files().items():
+        (tmp_path / name).write_bytes(content)
+    rows, vectors = made(60, 1.0, seed=4)
+    expected = model.predict(rows, {"image": vectors}, ATTRIBUTES)
+    assert load_attribute_model(tmp_path).predict(rows, {"image": vectors}, ATTRIBUTES) == expected
+    assert fitted().predict(rows, {"image": vectors}, ATTRIBUTES) == expected
+    halves = [model.predict(rows[part], {"image": vectors[part]}, ATTRIBUTES) for part in (slice(30), slice(30, 60))]
+    for one, other in zip([*halves[0], *halves[1]], expected, strict=True):
+        assert [value.value for value in one["colour"]] == [value.value for value in other["colour"]]
+
+
+def test_wide_spaces_are_linear_and_an_item_without_a_vector_does_no_harm() -> None:
+    rows, vectors = made(300, 1.0)
+    wide = np.concatenate([vectors, np.zeros((300, 600), np.float32)], axis=1)
+    wide[::7] = 0.0
+    items = FitItems(rows, np.arange(300) % 5, np.arange(300) % 2 == 1)
+    model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", wide)])
+    assert model.features["image"].frequencies is None
+    found = model.predict(rows, {"image": wide})
+    shown = [one["colour"][0].value == row["attributes"]["colour"] for one, row in zip(found, rows, strict=True)]
+    assert np.mean(shown) > 0.6
+
+
+def test_the_record_wins_and_only_stated_values_are_facts() -> None:
+    red, blue = PredictedValue("colour", "red", 0.95, True, ("image",)), PredictedValue("use", "casual", 0.6, False)
+    predicted = {"colour": [red], "use": [blue]}
+    assert facts_of({}, predicted) == {"colour": Fact("red", 0.95, "image")}
+    assert facts_of({"colour": "blue"}, predicted) == {"colour": Fact("blue", 1.0, "record")}
+    assert read_predicted({"predicted": predicted_row(predicted)}) == {"colour": [red], "use": [blue]}
+    assert read_predicted({}) == read_predicted({"predicted": None}) == {}
