@@ -100,6 +100,15 @@ def singular(word: str) -> str:
     return word[:-1]
 
 
+def plural(words: str) -> str:
+    """Return the plural of a noun phrase by its last word; one that ends in s stays as it is (jeans)."""
+    if words.endswith("s"):
+        return words
+    if re.search(r"(x|z|ch|sh)$", words):
+        return f"{words}es"
+    return f"{words[:-1]}ies" if re.search(r"[^aeiou]y$", words) else f"{words}s"
+
+
 def article(phrase: str) -> str:
     """Return `a` or `an` as the first sound of a phrase asks for."""
     if _SPELLED_OUT.match(phrase):

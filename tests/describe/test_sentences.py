@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
+from coldstart import generators
+from coldstart.core import prompts
 from coldstart.core.attributes import ROLES, Attribute, Attributes
-from coldstart.describe.english import article, capitalised, listed, noun, small_letters
+from coldstart.core.description import parse
+from coldstart.core.stage import Reject
+from coldstart.describe.english import article, capitalised, listed, noun, plural, small_letters
+from coldstart.describe.prompt_input import PromptBuilder
 from coldstart.describe.quotes import first_facts, quotable, quotable_lines, quotable_speech
 from coldstart.describe.sentences import PLANS, is_fact, mentions, plain_sentences, spoken
+from coldstart.describe.writing import build_requests
+from coldstart.generators import Generation, Sampling
 
 
 def write(facts: dict[str, str], **given: Any) -> str:
@@ -147,6 +154,8 @@ def test_grammar_of_catalogue_words() -> None:
     assert [
         noun(word).text for word in ("Potatoes", "Shelves", "Brushes", "Glass", "Accessories", "Batteries", "Bus")
     ] == [*("potato", "shelf", "brush", "glass", "accessories", "battery", "bus")]
+    plurals = [plural(word) for word in ("watch", "potato", "scarf", "battery", "shoes", "cap", "lip gloss", "toy")]
+    assert plurals == ["watches", "potatoes", "scarves", "batteries", "shoes", "caps", "lip glosses", "toys"]
     assert listed(["a", "b", "c"]) == "a, b and c" and listed([]) == "" and capitalised("iPhone") == "iPhone"
     assert small_letters("Navy Blue XL") == "navy blue XL"
 
@@ -196,3 +205,47 @@ def test_a_sellers_sentences_are_those_that_state_something() -> None:
     told = plain_sentences({"sort": "lime"}, kinds, title="Bearss", description=compared)
     assert told == "Bearss is a lime. The peel is thin and green."
     assert first_facts("Two words.") == [] and first_facts("word " * 80) == []
+
+
+SHOP = Attributes.model_validate({"default": {"type": {"from": "category"}, "colour": {}, "fit": {}}})
+PREDICTED = [
+    {"name": "type", "value": "Caps", "probability": 0.9, "stated": True, "witnesses": ["image"]},
+    {"name": "colour", "value": "Red", "probability": 0.8, "stated": True, "witnesses": ["image"]},
+    {"name": "fit", "value": "Slim", "probability": 0.4, "stated": False, "witnesses": ["image"]},
+    {"name": "gone", "value": "Yes", "probability": 0.9, "stated": True, "witnesses": ["image"]},
+]
+ROW = {
+    "item_id": "1",
+    "kind": "product",
+    "title": "A Cap",
+    "category": "Hats",
+    "creator": "Acme",
+    "attributes": '{"colour": "Blue"}',
+    "predicted": {"values": PREDICTED},
+}
+
+
+def ask(row: dict[str, Any], given: frozenset[str] | None = None) -> tuple[str, Generation | Reject]:
+    """Build the request about an item; return its prompt and what `sentences` answers."""
+    prompt = prompts.load("describe_product")
+    writer = generators.load("sentences")
+    requests = build_requests([PromptBuilder({"product": prompt}, SHOP, given)(row)], writer)
+    return requests[0].prompt, writer.generate(requests, Sampling())[0]
+
+
+def test_facts_are_the_record_in_view_and_else_what_is_likely_enough() -> None:
+    whole, told = ask({**ROW, "title": None})
+    assert isinstance(told, Generation) and told.finish == "stop"
+    description = parse(told.text, ("attributes", "summary"))
+    assert description.summary == "A blue hat by Acme."
+    assert description.attributes == {"type": "Hats", "colour": "Blue"}
+    assert "colour: Blue" in whole and "type" not in whole.partition("</item>")[0]
+    hidden, told = ask(ROW, frozenset({"creator"}))
+    assert isinstance(told, Generation)
+    assert parse(told.text, ("attributes", "summary")).summary == "A red cap by Acme."
+    assert "type: Caps" in hidden and "colour: Red" in hidden and "Slim" not in hidden and "gone" not in hidden
+
+
+def test_nothing_known_is_not_described() -> None:
+    _, told = ask({**ROW, "predicted": None}, frozenset({"creator"}))
+    assert isinstance(told, Reject) and told.reason == "nothing_to_go_on"

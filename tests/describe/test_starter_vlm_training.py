@@ -101,6 +101,19 @@ def test_unseen_pictures_are_described(made: VlmResult, features: NDArray[np.flo
     )
 
 
+def test_a_step_in_parts_learns_what_a_whole_one_does(
+    features: NDArray[np.float16], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = FEW.model_copy(update={"dropout": 0.0, "epochs": 1})
+    whole = fit(features, folder, exact, places=list(range(64)))
+    monkeypatch.setattr(vlm, "MICRO_TOKENS", 200)
+    parts = fit(features, folder, exact, places=list(range(64)))
+    assert [one.tokens for one in parts.history] == [one.tokens for one in whole.history]
+    assert [one.valid_loss for one in parts.history] == pytest.approx(
+        [one.valid_loss for one in whole.history], rel=1e-3
+    )
+
+
 def test_the_first_stage_leaves_the_language_model_alone(made: VlmResult) -> None:
     second = {name: tensor for name, tensor in made.after_first.items() if "lora_B" in name}
     assert second and not any(tensor.any() for tensor in second.values())

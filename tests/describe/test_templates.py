@@ -129,7 +129,7 @@ def test_a_candidate_of_slots_and_frames_is_kept() -> None:
     writer = Writes(json.dumps({"text": good}))
     assert write_candidates(writer, lessons, SilentProgress(), "fit") == {PATTERN: [good]}  # type: ignore[arg-type]
     assert writer.asked == 5
-    assert lessons.grammar.schema(PATTERN)["properties"]["text"]["pattern"].startswith(r"^(\[kind\]|")
+    assert lessons.grammar.schema(PATTERN)["properties"]["text"]["pattern"].startswith(r"^ (\[kind\]|")
 
 
 def _encode(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -45,8 +45,10 @@ MOST_PATTERNS, MOST_OWN = 64, 6
 """Patterns that are learnt, the most frequent first, and sentences of sellers that are learnt of each."""
 MOST_JUDGED = 48
 """Items by whose titles candidates of a pattern are judged."""
-SAMPLES, TEMPERATURE, NEW_TOKENS = 4, 0.9, 96
+SAMPLES, TEMPERATURE = 4, 0.9
 """Sampled candidates of a pattern besides the likeliest, and how they are drawn."""
+NEW_TOKENS = 640
+"""Most tokens of a candidate; the cost of closing a text bound by a pattern is taken as 512, so that fewer cut it."""
 TRAINING: Mapping[str, Any] = {"lr": 1e-3, "epochs": 3}
 """Settings of the training where none are set: few short examples, which want larger steps."""
 _VALID_EVERY = 8
@@ -90,7 +92,7 @@ def lessons_of(items: Sequence[FactItem]) -> Lessons:
         sellers = [text for text, _ in own.get(pattern, Counter()).most_common(MOST_OWN)]
         learnt += len(sellers)
         for text in (*sellers, *plan_templates(pattern)):
-            one = Example(pattern, SYSTEM, pattern, json.dumps({"text": text}))
+            one = Example(pattern, SYSTEM, pattern, json.dumps({"text": f" {text}"}))
             (valid if place % _VALID_EVERY == _VALID_EVERY - 1 else train).append(one)
     return Lessons(train, valid, grammar, tuple(pattern for pattern in counts if pattern in chosen), learnt)
 
@@ -117,7 +119,7 @@ def _template(written: generators.Generation | Reject) -> str:
         text = json.loads(written.text)["text"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return text if isinstance(text, str) else ""
+    return text.strip() if isinstance(text, str) else ""
 
 
 def choose_templates(

@@ -136,10 +136,13 @@ class TemplateGrammar:
         return cls(tuple(sorted(word for word in words if word.casefold() not in values)))
 
     def schema(self, pattern: str) -> dict[str, Any]:
-        """Return the JSON schema of `{"text": TEMPLATE}` for a pattern, for a generator that is bound."""
+        """Return the JSON schema of `{"text": " TEMPLATE"}` for a pattern, for a generator that is bound.
+
+        With a space before it: a tokenizer would make one token of the quotation mark and a slot's bracket.
+        """
         slots = [rf"\[{name}\]" for name in _slots(pattern)]
         word = f"({'|'.join([*slots, *map(re.escape, self.frame)])})"
-        text = {"type": "string", "pattern": f"^{word}((,|\\.)? {word})*\\.$"}
+        text = {"type": "string", "pattern": f"^ {word}((,|\\.)? {word})*\\.$"}
         return {"type": "object", "properties": {"text": text}, "required": ["text"], "additionalProperties": False}
 
     def fault(self, template: str, pattern: str) -> str | None:
