@@ -28,6 +28,7 @@ _WITHOUT_ARTICLE = words_of(
 _SINGULAR_IN_S = ("ss", "us", "sis", "xis")
 _IE = words_of("ties bowties pies movies hoodies brownies beanies selfies onesies zombies")
 _F = {"scarves": "scarf", "shelves": "shelf", "knives": "knife", "loaves": "loaf", "leaves": "leaf", "halves": "half"}
+_OF_F = {one: many for many, one in _F.items()}
 _O = words_of("potatoes tomatoes mangoes heroes")
 _SPELLINGS = {
     "tshirt": "T-shirt",
@@ -101,12 +102,16 @@ def singular(word: str) -> str:
 
 
 def plural(words: str) -> str:
-    """Return the plural of a noun phrase by its last word; one that ends in s stays as it is (jeans)."""
-    if words.endswith("s"):
+    """Return the plural of a noun phrase by its last word; a plural such as `jeans` as it is."""
+    before, _, head = words.rpartition(" ")
+    start, folded = (f"{before} " if before else ""), head.lower()
+    if not head or folded in _PLURAL or singular(head) != head:
         return words
-    if re.search(r"(x|z|ch|sh)$", words):
-        return f"{words}es"
-    return f"{words[:-1]}ies" if re.search(r"[^aeiou]y$", words) else f"{words}s"
+    if folded in _OF_F:
+        return start + _OF_F[folded]
+    if re.search(r"[^aeiou]y$", folded):
+        return f"{start}{head[:-1]}ies"
+    return f"{start}{head}{'es' if folded.endswith(('s', 'x', 'z', 'ch', 'sh')) or f'{folded}es' in _O else 's'}"
 
 
 def article(phrase: str) -> str:
