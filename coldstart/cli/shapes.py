@@ -289,6 +289,7 @@ COMMANDS: Mapping[str, Fields] = {
         "item_id": ("string", "id of the item"),
         "item": ("object", "its fields"),
         "timeline": ("[object]", "shots, speech and text on screen by time"),
+        "unread": ("[object]", "lines on screen in a script that the reader cannot write, with its name"),
         "dropped": ("[object]", "words left out as invented, with the reason"),
         "quality": ("object?", "measures"),
         "safety": ("object?", "policy and findings"),

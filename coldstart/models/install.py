@@ -81,7 +81,7 @@ def model_rows(*, table: Sequence[StarterModel] = STARTER) -> list[ModelRow]:
 
 
 def starter_folder(job: Job, *, table: Sequence[StarterModel] = MODELS) -> Path:
-    """Find the folder of the starter or optional model for one job, and check that all its files have their pinned digests.
+    """Find the folder of the model for one job, and check that all its files have their pinned digests.
 
     Raises:
         ColdstartError: the model is missing or a file is not as pinned.

@@ -39,7 +39,7 @@ _MIN_PX = 560.0
 _TICK_PX = 72.0
 _OVERVIEW_FROM_S = 60.0  # longer timelines are wider than a screen
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-_NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen"}
+_NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen", "unread": "text not read"}
 
 
 def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = None) -> None:

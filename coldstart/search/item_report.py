@@ -22,7 +22,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess
 from coldstart.store.sql import equals
-from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript
+from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript, with_unread
 
 _COVERAGE = ("watched_s", "heard_s", "voiced_s", "frames_read", "frames_skipped")
 
@@ -79,7 +79,8 @@ class Dossier:
         timeline: shots, speech and text on screen in order of time; what has no time comes first.
         transcript, screen_text, language: as the evidence has them, else joined from the parts.
         shots, frame_times_s: the shots, and the seconds of the frames that stand for them.
-        lines: text on screen with its place; dropped: speech that was discarded, and why.
+        lines: text on screen with its place; unread: lines in a script that the reader cannot write, with its name.
+        dropped: speech that was discarded, and why.
         quality: measure -> value, those that have one.
         safety: `findings`, `scores` and `policy`; empty where the item was not checked.
         described: `summary`, `attributes` with the ground of each, `keywords`, `queries`, `status` and what was `cut`;
@@ -100,6 +101,7 @@ class Dossier:
     shots: Sequence[Mapping[str, Any]]
     frame_times_s: Sequence[float]
     lines: Sequence[Mapping[str, Any]]
+    unread: Sequence[Mapping[str, Any]]
     dropped: Sequence[Mapping[str, Any]]
     quality: Mapping[str, float | bool | str]
     safety: Mapping[str, Any]
@@ -146,7 +148,7 @@ def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier |
     return Dossier(
         item=item,
         duration_s=_duration(item.get("media") or ()),
-        timeline=timeline,
+        timeline=with_unread(timeline, screen.get("unread") or ()),
         transcript=evidence.get("transcript") or transcript(timeline),
         screen_text=evidence.get("screen_text") or screen_text(timeline),
         language=evidence.get("language") or speech.get("language"),
@@ -154,6 +156,7 @@ def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier |
         shots=shots.get("shots") or [],
         frame_times_s=shots.get("frame_times_s") or [],
         lines=screen.get("lines") or [],
+        unread=screen.get("unread") or [],
         dropped=speech.get("dropped") or [],
         quality={name: value for name, value in row.of("understand.quality").items() if _is_measure(value)},
         safety={name: policy[name] for name in ("findings", "scores", "policy") if name in policy},

@@ -43,11 +43,15 @@ _JOIN_HEIGHTS = 1.8  # and one is at most this many times as high as the other
 
 @dataclass(frozen=True, eq=False)
 class TextBox:
-    """One text found in one picture; `confidence` is between 0 and 1."""
+    """One text found in one picture; `confidence` is between 0 and 1.
+
+    `script` names the script of a text that the reader cannot write, such as `Arabic`; such a text is empty.
+    """
 
     text: str
     confidence: float
     quad: Quad
+    script: str = ""
 
 
 class Reader(Protocol):

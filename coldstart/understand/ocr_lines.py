@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ _SAME_PLACE, _SAME_WORDS = 0.3, 0.5
 _MOVED_WORDS = 0.8  # a text that has left its place must be read as nearly the same
 _SURE = 0.9  # mean confidence from which two readings that differ are two texts
 _STEADY = 2  # sightings that such a reading takes
+_SLIP_S = 0.1  # a place that is read in one frame and unread in the next is one text
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,21 @@ class ScreenLine:
     frames: int
 
 
+@dataclass(frozen=True)
+class UnreadLine:
+    """One line on the screen in a script that the reader cannot write; the fields are those of `ScreenLine`.
+
+    Attributes:
+        script: its name, such as `Arabic`.
+    """
+
+    start_s: float | None
+    end_s: float | None
+    script: str
+    box: Box
+    frames: int
+
+
 def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: TextRules) -> list[ScreenLine]:
     """Build the lines of one picture, from its top to its bottom.
 
@@ -73,6 +90,51 @@ def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: TextRules) -> 
         for word in sorted(found, key=lambda word: (word.box[1], word.box[0]))
         if word.confidence >= rules.single_confidence
     ]
+
+
+def picture_texts(
+    boxes: Sequence[TextBox], aspect: float, rules: TextRules
+) -> tuple[list[ScreenLine], list[UnreadLine]]:
+    """Build the lines of one picture as `picture_lines`, and those that could not be read."""
+    read, unread = _parted(boxes)
+    return picture_lines(read, aspect, rules), _unread(picture_lines(unread, aspect, _lenient(rules)))
+
+
+def track_texts(frames: Sequence[Frame], rules: TextRules) -> tuple[list[ScreenLine], list[UnreadLine]]:
+    """Follow the lines of a video as `track`, and those that could not be read.
+
+    Where one place is read in some frames and unread in others, it is what most frames say.
+    """
+    parted = [(frame, *_parted(frame.boxes)) for frame in frames]
+    lines = track([replace(frame, boxes=read) for frame, read, _ in parted], rules)
+    unread = _unread(track([replace(frame, boxes=away) for frame, _, away in parted], _lenient(rules)))
+    pairs = [(line, other) for line in lines for other in unread if _same_text(line, other)]
+    junk = {id(line) for line, other in pairs if other.frames >= line.frames}
+    slips = {id(other) for line, other in pairs if other.frames < line.frames}
+    return [one for one in lines if id(one) not in junk], [one for one in unread if id(one) not in slips]
+
+
+def _parted(boxes: Sequence[TextBox]) -> tuple[list[TextBox], list[TextBox]]:
+    """Part read texts from unread ones, which are followed by the names of their scripts in place of words."""
+    read = [box for box in boxes if not box.script]
+    return read, [replace(box, text=box.script) for box in boxes if box.script]
+
+
+def _lenient(rules: TextRules) -> TextRules:
+    return replace(rules, min_confidence=0.0, single_confidence=0.0)
+
+
+def _unread(lines: Sequence[ScreenLine]) -> list[UnreadLine]:
+    """Convert lines whose words are names of scripts, of which the commonest is theirs."""
+    named = [(line, Counter(line.text.split()).most_common(1)[0][0]) for line in lines]
+    return [UnreadLine(line.start_s, line.end_s, script, line.box, line.frames) for line, script in named]
+
+
+def _same_text(line: ScreenLine, other: UnreadLine) -> bool:
+    """Tell whether two lines of a video stand in one place at one time."""
+    assert line.start_s is not None and line.end_s is not None and other.start_s is not None and other.end_s is not None
+    at_once = min(line.end_s, other.end_s + _SLIP_S) > max(line.start_s, other.start_s - _SLIP_S)
+    return at_once and _overlap(line.box, other.box) >= _SAME_PLACE
 
 
 def track(frames: Sequence[Frame], rules: TextRules) -> list[ScreenLine]:

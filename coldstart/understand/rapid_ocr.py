@@ -25,6 +25,8 @@ from coldstart.core.keys import version
 from coldstart.errors import ColdstartError
 from coldstart.models.install import file_digest
 from coldstart.understand.ocr import Pixels, Quad, TextBox
+from coldstart.understand.scripts import PACKAGED as SCRIPTS
+from coldstart.understand.scripts import ScriptClassifier
 
 _DETECTION, _RECOGNITION = "rapidocr/models/PP-OCRv6_det_small.onnx", "rapidocr/models/PP-OCRv6_rec_small.onnx"
 _STRIDE = 32  # the detector halves a picture five times
@@ -87,6 +89,7 @@ class RapidReader:
     def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
         """Read texts as `Reader.read`; corners of quads are in the order that the text runs."""
         _ = self._detector, self._recogniser, self._decode_boxes, self._decode_text  # loaded once, before the threads
+        _ = self._scripts.unwritten
         with ThreadPoolExecutor(self._threads, initializer=_flush_denormals) as pool:
             return list(pool.map(self._read_one, images))
 
@@ -94,13 +97,18 @@ class RapidReader:
         height, width = image.shape[:2]
         found = self._read_turned(image, self._find(image))
         size = np.array([width, height], np.float32)
-        return [TextBox(box.text, box.confidence, np.clip(box.quad / size, 0, 1)) for box in found if box.text]
+        return [
+            TextBox(box.text, box.confidence, np.clip(box.quad / size, 0, 1), box.script)
+            for box in found
+            if box.text or box.script
+        ]
 
     def identity(self) -> dict[str, str]:
         """Return the SHA-256 of the weights, and versions of the libraries."""
         return {
             "detection": file_digest(self._models.detection),
             "recognition": file_digest(self._models.recognition),
+            "scripts": file_digest(SCRIPTS),
             **{package: version(package) for package in ("rapidocr", "onnxruntime", "opencv-python-headless")},
         }
 
@@ -119,15 +127,24 @@ class RapidReader:
     def _read_turned(self, image: Pixels, found: Sequence[Quad]) -> list[TextBox]:
         """Read each box, turned if that reads better; boxes in pixels."""
         upright = [np.roll(quad, -1, axis=0) if _is_tall(quad) else quad for quad in found]
-        best = self._recognise([_cut(image, quad) for quad in upright])
+        lines = [_cut(image, quad) for quad in upright]
+        best = self._recognise(lines)
         boxes = [TextBox(text, confidence, quad) for (text, confidence), quad in zip(best, upright, strict=True)]
         doubtful = [i for i, box in enumerate(boxes) if box.confidence < _TURN_BELOW]
         turned = [np.roll(boxes[i].quad, -2, axis=0) for i in doubtful]
-        again = self._recognise([_cut(image, quad) for quad in turned])
-        for i, (text, confidence), quad in zip(doubtful, again, turned, strict=True):
+        cut = [_cut(image, quad) for quad in turned]
+        again = self._recognise(cut)
+        for i, (text, confidence), quad, line in zip(doubtful, again, turned, cut, strict=True):
             if confidence > boxes[i].confidence:
                 boxes[i] = TextBox(text, confidence, quad)
-        return boxes
+            if confidence >= _TURN_BELOW:  # else neither way up is read, and it stands as nearly all writing does
+                lines[i] = line
+        return [self._unread(box, line) for box, line in zip(boxes, lines, strict=True)]
+
+    def _unread(self, box: TextBox, line: Pixels) -> TextBox:
+        """Empty a box in a script that the recogniser cannot write, and name the script."""
+        script = self._scripts.unread_script(line, box.text, box.confidence)
+        return TextBox("", 1.0, box.quad, script) if script else box
 
     def _recognise(self, lines: Sequence[Pixels]) -> list[tuple[str, float]]:
         """Recognise lines of text, each uint8 [48, W, 3]: text and confidence."""
@@ -152,6 +169,10 @@ class RapidReader:
     @cached_property
     def _recogniser(self) -> _Session:
         return _Session(self._models.recognition, self._device)
+
+    @cached_property
+    def _scripts(self) -> ScriptClassifier:
+        return ScriptClassifier(self._recogniser.alphabet)
 
     @cached_property
     def _decode_boxes(self) -> Any:

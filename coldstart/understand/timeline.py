@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
 
-Source = Literal["shot", "speech", "screen"]
+Source = Literal["shot", "speech", "screen", "unread"]
+"""`unread` is text on screen in a script that the reader cannot write: its words say so, and are none of the item."""
+
 _SAME = 0.85  # share of equal letters from which two readings are one text: one letter of seven misread
 _SUBTITLE = 0.8  # share of a line's words that are spoken while it stands: more, and it only repeats the speech
 
@@ -48,6 +50,19 @@ def fuse(
         ]
     rank = {"shot": 0, "speech": 1, "screen": 2}
     return sorted(found, key=lambda one: (_from(one), one.end_s or 0.0, rank[one.source]))
+
+
+def with_unread(timeline: Sequence[Evidence], lines: Iterable[Mapping[str, Any]]) -> list[Evidence]:
+    """Add the lines on screen that could not be read, each named by its script, in order of time.
+
+    Args:
+        lines: with `start_s`, `end_s` and `script`.
+    """
+    named = [
+        Evidence(line["start_s"], line["end_s"], "unread", f"script not supported: {line['script']}", None)
+        for line in lines
+    ]
+    return sorted([*timeline, *named], key=_from) if named else list(timeline)
 
 
 def transcript(timeline: Sequence[Evidence]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -20,8 +21,10 @@ from coldstart.media.image import Pixels
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import ProbeMedia
 from coldstart.media.video_loaders import LoadScreenFrames, change, outline
-from coldstart.understand.ocr import TextBox, TextRules, join_words, similarity
-from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
+from coldstart.store import Store
+from coldstart.understand.ocr import FakeReader, TextBox, TextRules, join_words, similarity
+from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, picture_texts, track, track_texts
+from coldstart.understand.scripts import ScriptClassifier, known_scripts
 
 STEP_S = 0.5
 RULES = TextRules()
@@ -299,3 +302,68 @@ def test_only_what_changes_lines_is_in_the_fingerprint() -> None:
     assert stage(threads=1).fingerprint() == plain
     for own in ({"fps": 1}, {"side": 512}, {"detect_side": 320}, {"still": 0}, {"min_height": 0.1}, {"max_frames": 9}):
         assert stage(**own).fingerprint() != plain
+
+
+# -- lines in scripts that the reader cannot write
+
+
+def away(script: str, top: float = 0.8) -> TextBox:
+    return replace(box("caption", top=top), text="", confidence=1.0, script=script)
+
+
+def test_an_unread_line_is_named_with_its_times_and_is_no_text() -> None:
+    sale = box("Sale", top=0.2)
+    lines, unread = track_texts(film([sale], [sale, away("Arabic")], [sale, away("Arabic")], None), RULES)
+    assert spans(lines) == [("Sale", 0.0, 1.5)]
+    assert [(one.script, one.start_s, one.end_s, one.frames) for one in unread] == [("Arabic", 0.5, 1.5, 2)]
+
+
+def test_most_frames_say_whether_a_line_was_read() -> None:
+    junk = box("cartion")
+    lines, unread = track_texts(film([away("Thai")], [away("Thai")], [junk], [away("Thai")]), RULES)
+    assert lines == [] and [one.script for one in unread] == ["Thai"]
+    sure, slips = track_texts(film([junk], [junk], [away("Thai")], [junk]), RULES)
+    assert [line.text for line in sure] == ["cartion"] and slips == []
+
+
+def test_an_unread_line_of_a_picture_has_no_time() -> None:
+    lines, unread = picture_texts([box("Sale", top=0.1), away("Arabic"), away("Arabic", top=0.5)], ASPECT, RULES)
+    assert [line.text for line in lines] == ["Sale"]
+    assert [(one.script, one.start_s) for one in unread] == [("Arabic", None)] * 2
+    assert unread[0].box[1] < unread[1].box[1]
+
+
+def test_the_row_and_the_notes_name_what_was_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(flat(112)).save(tmp_path / "a.png")
+    made = stage()
+    monkeypatch.setattr(FakeReader, "_boxes", staticmethod(lambda shade: [away("Arabic"), box("Sale", top=0.1)]))
+    row = row_of(made, item(("image", tmp_path / "a.png")))
+    assert [line["text"] for line in row["lines"]] == ["Sale"]
+    assert [(line["script"], line["medium"], line["start_s"]) for line in row["unread"]] == [("Arabic", 0, None)]
+    store = Store(tmp_path / "workspace", create=True)
+    assert made.notes(store) == []
+    entries = [{"item_id": name, "row_key": "k", **row} for name in "ab"]
+    with store.lock():
+        store.merge(made.table, pa.Table.from_pylist(entries, schema=made.schema))
+    assert made.notes(store) == [
+        "script not supported: Arabic (2 items): these lines are named and not read; give screen.recognition a model "
+        "that reads them"
+    ]
+
+
+def test_scripts_are_known_by_the_alphabet() -> None:
+    letters = {"Latin": {"a": 0.6, "b": 0.37, "ß": 0.03}, "Greek": {"α": 0.5, "ά": 0.1}, "Thai": {"ก": 1.0}}
+    assert known_scripts("abα", letters) == {"Latin"}
+    assert known_scripts("abαάก", letters) == {"Latin", "Greek", "Thai"}
+
+
+def test_a_dense_sure_reading_outweighs_a_doubtful_network() -> None:
+    classifier = ScriptClassifier("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    names = classifier._names
+    arabic = np.full(len(names), 0.02 / (len(names) - 1))
+    arabic[names.index("Arabic")] = 0.98
+    latin = np.roll(arabic, names.index("Latin") - names.index("Arabic"))
+    assert classifier.judge(arabic, 0.2, 0.5) == "Arabic"
+    assert classifier.judge(latin, 1.5, 0.99) == "" == classifier.judge(latin, 0.2, 0.4)
+    doubtful = 0.5 * arabic + 0.5 * latin
+    assert classifier.judge(doubtful, 2.0, 0.99) == ""

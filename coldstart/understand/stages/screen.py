@@ -1,10 +1,12 @@
 """The stage `understand.screen`: read the text that an item's video or pictures show, each line with its times.
 
-A video or picture without text has a row without lines; an item with neither is filtered.
+A video or picture without text has a row without lines; an item with neither is filtered. A line in a script that the
+reader cannot write is no line of text: it is named under `unread`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -20,7 +22,7 @@ from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import SPARSE_S, LoadScreenFrames, ScreenFrames
 from coldstart.store import Store
 from coldstart.understand.ocr import TextBox, TextRules
-from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
+from coldstart.understand.ocr_lines import Frame, ScreenLine, UnreadLine, picture_texts, track_texts
 
 if TYPE_CHECKING:
     from coldstart.understand.ocr import Reader
@@ -31,6 +33,16 @@ _LINE = pa.struct(
         ("end_s", pa.float64()),
         ("text", pa.string()),
         ("confidence", pa.float32()),
+        ("box", pa.list_(pa.float32(), 4)),
+        ("frames", pa.int32()),
+        ("medium", pa.int32()),
+    ]
+)
+_UNREAD = pa.struct(
+    [
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("script", pa.string()),
         ("box", pa.list_(pa.float32(), 4)),
         ("frames", pa.int32()),
         ("medium", pa.int32()),
@@ -88,6 +100,7 @@ class ScreenStage(MapStageDefaults):
             ("item_id", pa.string()),
             ("row_key", pa.string()),
             ("lines", pa.list_(_LINE)),
+            ("unread", pa.list_(_UNREAD)),
             ("frames_read", pa.int32()),
             ("frames_skipped", pa.int32()),
             ("step_s", pa.float64()),
@@ -136,16 +149,19 @@ class ScreenStage(MapStageDefaults):
         return [self._row(screen, [next(boxes) for _ in screen.images]) for screen in batch]
 
     def _row(self, screen: ScreenFrames, boxes: Sequence[Sequence[TextBox]]) -> Row:
+        found: list[tuple[int, ScreenLine]] = []
+        unread: list[tuple[int, UnreadLine]] = []
         if screen.times_s is None:
-            found = [
-                (place, line)
-                for place, (image, own) in enumerate(zip(screen.images, boxes, strict=True))
-                for line in picture_lines(own, image.shape[1] / image.shape[0], self._rules)
-            ]
+            for place, (image, own) in enumerate(zip(screen.images, boxes, strict=True)):
+                lines, away = picture_texts(own, image.shape[1] / image.shape[0], self._rules)
+                found += [(place, line) for line in lines]
+                unread += [(place, line) for line in away]
         else:
-            found = [(0, line) for line in track(_frames(screen, boxes), self._rules)]
+            lines, away = track_texts(_frames(screen, boxes), self._rules)
+            found, unread = [(0, line) for line in lines], [(0, line) for line in away]
         return {
             "lines": [_entry(place, line) for place, line in found],
+            "unread": [_entry(place, line) for place, line in unread],
             "frames_read": len(screen.images),
             "frames_skipped": len(screen.times_s or screen.images) - len(screen.images),
             "step_s": screen.step_s,
@@ -154,6 +170,9 @@ class ScreenStage(MapStageDefaults):
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):
             return []
+        return [*self._short_of_frames(workspace), *self._unread_scripts(workspace)]
+
+    def _short_of_frames(self, workspace: Store) -> list[str]:
         rate = self.settings.fps
         full = len(workspace.read(self.table, ["step_s"], where=f"step_s > {1 / rate + _SAME_S}"))
         if not full:
@@ -161,6 +180,23 @@ class ScreenStage(MapStageDefaults):
         return [
             f"{full} videos are too long for {rate:g} frames a second and were looked at less often, in "
             f"{self.settings.max_frames} frames: text shown for a moment may be missing; raise {self.name}.max_frames"
+        ]
+
+    def _unread_scripts(self, workspace: Store) -> list[str]:
+        """Say which scripts stand on the screen of how many items and are not read."""
+        if "unread" not in workspace.columns(self.table):  # rows of an earlier release
+            return []
+        items: Counter[str] = Counter()
+        for row in workspace.read(self.table, ["unread"]).to_pylist():
+            items.update(sorted({line["script"] for line in row["unread"] or ()}))
+        if not items:
+            return []
+        listed = ", ".join(
+            f"{script} ({count} {'item' if count == 1 else 'items'})" for script, count in items.most_common()
+        )
+        return [
+            f"script not supported: {listed}: these lines are named and not read; give {self.name}.recognition a model "
+            "that reads them"
         ]
 
 
@@ -175,5 +211,5 @@ def _frames(screen: ScreenFrames, boxes: Sequence[Sequence[TextBox]]) -> list[Fr
     ]
 
 
-def _entry(medium: int, line: ScreenLine) -> Row:
+def _entry(medium: int, line: ScreenLine | UnreadLine) -> Row:
     return {**asdict(line), "box": list(line.box), "medium": medium}
