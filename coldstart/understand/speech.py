@@ -74,8 +74,12 @@ class Transcriber(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """Return what decides its results, JSON-serialisable: digests of its files and versions. Loads no weights."""
 
-    def transcribe(self, samples: Samples) -> Transcript:
-        """Transcribe float32 [N] mono at `RATE`. The result depends on these samples alone."""
+    def transcribe(self, samples: Samples, hints: Sequence[str] = ()) -> Transcript:
+        """Transcribe float32 [N] mono at `RATE`. The result depends on these samples and hints alone.
+
+        Args:
+            hints: texts with names that are likely to be said, the most likely first.
+        """
 
 
 Span = tuple[float, float]
@@ -149,6 +153,18 @@ def repetition(text: str) -> float:
     return len(encoded) / len(zlib.compress(encoded)) if encoded else 0.0
 
 
+def words_of(text: str) -> list[str]:
+    """List the words of a text without digits and marks, which a model reads as words of its own."""
+    return re.findall(r"[^\W\d_]+", text)
+
+
+def is_echo(text: str, hot_words: Iterable[str]) -> bool:
+    """Tell whether a text consists of hot words alone: a model repeats them over sound in which nobody speaks."""
+    own = {word.casefold() for word in hot_words}
+    said = {word.casefold() for word in words_of(text)}
+    return bool(said) and said <= own
+
+
 @dataclass(frozen=True)
 class Window:
     """Span of sound that the model gets at once: its first and last sample, and its voiced spans."""
@@ -211,7 +227,7 @@ class FakeTranscriber:
     def identity(self) -> Mapping[str, Any]:
         return {"fake": 1}
 
-    def transcribe(self, samples: Samples) -> Transcript:
+    def transcribe(self, samples: Samples, hints: Sequence[str] = ()) -> Transcript:
         frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
         loud = np.concatenate([[False], np.sqrt(np.mean(frames**2, axis=1)) > _LOUD, [False]])
         edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2)

@@ -3,6 +3,10 @@
 Voice activity detection: Silero VAD as shipped with faster-whisper. Words: the greedy or beam search of CTranslate2 at
 temperature 0, each window by itself, so that nothing is sampled and no window depends on the one before. On a CPU the
 model runs in 8-bit integers, on CUDA in float16. A model knows the languages it was trained on and no others.
+
+Hot words: rare words of the hints stand before the text that the model goes on with, so that it spells them as they
+do. A word is rare where the model's own vocabulary has it in pieces only. What consists of hot words alone is read
+again without them.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import exp
@@ -34,7 +38,9 @@ from coldstart.understand.speech import (
     Transcript,
     Window,
     filter_segments,
+    is_echo,
     windows,
+    words_of,
 )
 
 _FILES = ("config.json", "model.bin", "preprocessor_config.json", "tokenizer.json", "vocabulary.json", "vocabulary.txt")
@@ -43,6 +49,8 @@ _LONGEST_S = 30.0  # what Whisper hears at once
 _SPAN_S = 28.0  # a longer stretch of voice is cut at a pause
 _MARGIN_S = 0.4  # soft first and last sounds that the voice detector misses
 _PROBED = 3  # windows that are asked for their language
+_MOST_HOT = 24  # hot words; more of them are written where nobody said them
+_SHORTEST_HOT = 3  # letters
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Whisper:
         libraries = {name: version(name) for name in ("faster-whisper", "ctranslate2")}
         return {"files": files, **libraries, **asdict(self._settings), "gates": asdict(self._gates)}
 
-    def transcribe(self, samples: Samples) -> Transcript:
+    def transcribe(self, samples: Samples, hints: Sequence[str] = ()) -> Transcript:
         """Transcribe as `Transcriber` states.
 
         Raises:
@@ -96,7 +104,8 @@ class Whisper:
         if not found:
             return Transcript(None, 0.0, 0.0, (), ())
         language, certainty = self._language(samples, found)
-        raw = [segment for window in found for segment in self._read(samples, window, language)]
+        hot = self._model.rare_words(hints) if hints else []
+        raw = [segment for window in found for segment in self._read(samples, window, language, hot)]
         kept, dropped = filter_segments(raw, spans, self._gates)
         named = language if certainty >= self._settings.min_language_confidence else None
         return Transcript(named, certainty, sum(end - start for start, end in spans), kept, dropped)
@@ -163,7 +172,7 @@ class Whisper:
         best = max(total, key=lambda language: total[language])
         return best, min(1.0, total[best] / sum(window.voiced_s for window in probed))
 
-    def _read(self, samples: Samples, window: Window, language: str) -> Iterator[Segment]:
+    def _read(self, samples: Samples, window: Window, language: str, hot: Sequence[str]) -> list[Segment]:
         heard = window.cut(samples, _MARGIN_S)
         segments, _ = self._model.transcribe(
             heard,
@@ -171,17 +180,21 @@ class Whisper:
             beam_size=self._settings.beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
+            hotwords=", ".join(hot) or None,
             compression_ratio_threshold=None,  # the gates see everything, and say why
             log_prob_threshold=None,
             no_speech_threshold=None,
         )
         offset_s, length_s = window.start / RATE, len(heard) / RATE
+        found = []
         for segment in segments:
+            if is_echo(segment.text, hot):
+                return self._read(samples, window, language, ())
             start_s = offset_s + min(segment.start, length_s)
             end_s = offset_s + min(max(segment.end, segment.start), length_s)
-            yield Segment(
-                start_s, end_s, segment.text.strip(), exp(min(segment.avg_logprob, 0.0)), segment.no_speech_prob
-            )
+            confidence = exp(min(segment.avg_logprob, 0.0))
+            found.append(Segment(start_s, end_s, segment.text.strip(), confidence, segment.no_speech_prob))
+        return found
 
 
 def _load(folder: Path, device: str, index: int, threads: int) -> Any:
@@ -209,6 +222,17 @@ def _load(folder: Path, device: str, index: int, threads: int) -> Any:
                 while len(self._encoded) > _PROBED:
                     self._encoded.popitem(last=False)
             return self._encoded[key]
+
+        def rare_words(self, texts: Sequence[str]) -> list[str]:
+            """List words that the vocabulary has in pieces only, each once, in order, `_MOST_HOT` at most."""
+            found: dict[str, str] = {}
+            for word in (word for text in texts for word in words_of(text)):
+                spellings = (f" {word}", f" {word.casefold()}")
+                if len(word) >= _SHORTEST_HOT and all(
+                    len(self.hf_tokenizer.encode(one, add_special_tokens=False).ids) > 1 for one in spellings
+                ):
+                    found.setdefault(word.casefold(), word)
+            return list(found.values())[:_MOST_HOT]
 
         def languages(self, samples: Samples) -> list[tuple[str, float]]:
             features = pad_or_trim(self.feature_extractor(samples)[..., :-1])

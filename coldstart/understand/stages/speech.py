@@ -7,9 +7,9 @@ invented are stored in the row too, each with the gate that it failed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field
@@ -50,6 +50,10 @@ class Settings(Section):
     """Least confidence of words; others are dropped."""
     min_language_confidence: float = Field(default=0.5, ge=0, le=1)
     """Least confidence of a detected language; otherwise it is left empty in the row."""
+    hot_words: Literal["auto", "off"] | tuple[str, ...] = "auto"
+    """Names that the model is told may be said, so that it spells them as the catalogue does: `auto` takes the rare
+    words of the item's title; a list of words adds these for every item, such as brands; `off` takes none. Names
+    help where they are said: long lists are also written where they are not."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the model; 0 for as many as there are cores. No result depends on it."""
 
@@ -58,11 +62,31 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SpeechStage:
     return SpeechStage(name, settings, pipeline)
 
 
+@dataclass(frozen=True)
+class Speech:
+    """Sound of one item, and its title where that may name what is said."""
+
+    audio: Audio
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class LoadSpeech:
+    """Load the sound of an item as `LoadAudio`, with the item's title."""
+
+    load: LoadAudio
+    titled: bool
+
+    def __call__(self, row: Row) -> tuple[Speech, float]:
+        audio, cost = self.load(row)
+        return Speech(audio, (row.get("title") or "") if self.titled else ""), cost
+
+
 class SpeechStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Its cost is seconds of sound."""
 
     kind = "understand.speech"
-    item_fields = ("media.audio", "media.video")
+    item_fields: tuple[str, ...] = ("media.audio", "media.video")
     batch_cost = 120.0
     isolated = True
     schema = pa.schema(
@@ -83,6 +107,8 @@ class SpeechStage(MapStageDefaults):
         self.table = f"stage.{name}"
         self.settings = settings
         self._pipeline = pipeline
+        if settings.hot_words != "off":
+            self.item_fields = (*self.item_fields, "title")
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_along(settings.max_s)
 
@@ -116,18 +142,25 @@ class SpeechStage(MapStageDefaults):
 
     def fingerprint(self) -> Mapping[str, Any]:
         found = {"max_s": self.settings.max_s, "av": version("av"), "transcriber": self.transcriber.identity()}
-        track = self.settings.sound_track
-        return found if track is None else {**found, "sound_track": track}
+        if self.settings.sound_track is not None:
+            found["sound_track"] = self.settings.sound_track
+        if self.settings.hot_words != "off":  # rows of earlier versions were made without
+            found["hot_words"] = self.settings.hot_words
+        return found
 
     def preparer(self) -> Prepare:
-        return LoadAudio(self._limits, self.settings.max_s, self.settings.sound_track)
+        load = LoadAudio(self._limits, self.settings.max_s, self.settings.sound_track)
+        return LoadSpeech(load, self.settings.hot_words != "off")
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         # One by one: the encoder is bound by arithmetic and takes as long for eight windows as eight times for one.
-        return [self._row(audio) for audio in batch]
+        return [self._row(sample) for sample in batch]
 
-    def _row(self, audio: Audio) -> Row:
-        found = self.transcriber.transcribe(audio.samples)
+    def _row(self, sample: Speech) -> Row:
+        audio, hints = sample.audio, [sample.title] if sample.title else []
+        if isinstance(self.settings.hot_words, tuple):
+            hints += self.settings.hot_words
+        found = self.transcriber.transcribe(audio.samples, hints)
         segments = [asdict(segment) for segment in found.segments]
         for segment in segments:
             del segment["no_speech"]  # it had its say at the gates
