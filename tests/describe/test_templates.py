@@ -133,11 +133,12 @@ def test_a_candidate_of_slots_and_frames_is_kept() -> None:
 
 
 def _encode(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Encode a text by its colour, and by how early that stands in it."""
+    """Encode a text by its colour, where that stands in a title or behind the first three words."""
     vectors = np.zeros((len(texts), len(COLOURS) + 1), np.float32)
     for row, text in enumerate(texts):
         colour = next(one for one in ("Navy Blue", *COLOURS) if one.lower() in text.lower())
-        vectors[row, COLOURS.index(colour)] = 3 if text.lower().startswith(f"a shirt in {colour.lower()}") else 1
+        seen = "Acme Men" in text or text.lower().startswith(f"a shirt in {colour.lower()}")
+        vectors[row, COLOURS.index(colour)] = 1 if seen else 0
         vectors[row, -1] = 2
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

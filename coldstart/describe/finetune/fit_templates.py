@@ -38,13 +38,13 @@ from coldstart.describe.finetune.training import Example, LoraSettings, batch_to
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generator, Request, Sampling
 from coldstart.metrics.intervals import FEWEST_COMPARED
-from coldstart.metrics.ranking import paired
+from coldstart.metrics.ranking import TIE, paired
 
 SYSTEM = "Facts to sentences."
 MOST_PATTERNS, MOST_OWN = 64, 6
 """Patterns that are learnt, the most frequent first, and sentences of sellers that are learnt of each."""
-MOST_JUDGED = 48
-"""Items by whose titles candidates of a pattern are judged."""
+MOST_JUDGED = 300
+"""Items among which, and by whose titles, candidates of a pattern are judged."""
 SAMPLES, TEMPERATURE = 4, 0.9
 """Sampled candidates of a pattern besides the likeliest, and how they are drawn."""
 NEW_TOKENS = 640
@@ -131,8 +131,9 @@ def choose_templates(
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Choose for each pattern the rules' sentences or a candidate; return templates that differ from them, and figures.
 
-    The gain of a text is its similarity with its item's title, less its mean similarity with titles of other items of
-    its pattern. A candidate is taken where the interval of its gain over the rules' is above 0.
+    Each title asks for its item among the items of the pattern; the gain is the difference of reciprocal ranks, texts
+    alike in the middle of their ranks. A candidate is taken where its interval is above 0. Mean similarities mislead: a
+    text that begins as titles do is more like all of them.
     """
     templates: dict[str, str] = {}
     figures: list[dict[str, Any]] = []
@@ -163,9 +164,11 @@ def choose_templates(
 def _gains(
     template: str, items: Sequence[FactItem], titles: NDArray[np.float32], encode: Encode
 ) -> NDArray[np.float64]:
-    scores = encode([render(template, item) for item in items]) @ titles.T
-    own = np.diag(scores).astype(np.float64)
-    return np.asarray(own - (scores.sum(1) - own) / max(1, len(items) - 1), np.float64)
+    """Return the reciprocal rank of each item's text, float64 `[I]`, asked for by its title."""
+    scores = titles @ encode([render(template, item) for item in items]).T
+    own = np.diag(scores)[:, None]
+    ranks = 1 + (scores > own + TIE).sum(1) + 0.5 * ((np.abs(scores - own) <= TIE).sum(1) - 1)
+    return np.asarray(1 / ranks, np.float64)
 
 
 def fit_templates(
