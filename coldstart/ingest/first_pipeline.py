@@ -113,7 +113,8 @@ _UNDERSTAND = """\
       fps: 2  ## frames a second that are read for text on screen
     safety:
       policy: safety  ## rules of unsafe content; copy the packaged file, edit it, and name its path
-      threshold: 0.8  ## a lower one turns more items away"""
+      threshold: 0.8  ## a lower one turns more items away
+      classifier: auto  ## open_nsfw scores frames, once `coldstart models pull safety-pictures` has run; or off"""
 
 
 def _image(videos: bool) -> str:
