@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline import Pipeline, PipelineError
-from coldstart.core.settings import show_value
+from coldstart.core.settings import show_value, suggestion
 from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, remembered, stage_of
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
@@ -238,6 +238,61 @@ class OpenedStore:
             publication = Catalog(self._store.db).rollback()
         self._published = None
         return publication
+
+    def _ids_where(self, where: str | None, kind: str | None) -> list[str]:
+        """Find the items that meet a condition: of the served catalog, and of the items that are not served."""
+        from coldstart.store.catalog import Catalog
+        from coldstart.store.conditions import parse_condition
+        from coldstart.store.published import check_kind
+        from coldstart.store.sql import equals
+
+        if kind is not None:
+            check_kind(kind)
+        found: list[str] = []
+        published = Catalog(self._store.db).published()
+        if published is not None:
+            condition = published.condition(where=where, kind=kind, copies=True)
+            for batch in published.blocks([], where=condition):
+                found += batch.column("item_id").to_pylist()
+        if self._store.has(ITEMS):
+            parts = [equals("kind", kind)] if kind is not None else []
+            try:
+                if where is not None:
+                    parts.append(parse_condition(where, self._store.read(ITEMS, where="false").schema).sql)
+                found += self._store.read(ITEMS, ["item_id"], where=" AND ".join(parts))["item_id"].to_pylist()
+            except ColdstartError:  # a condition on a column that the catalog alone has, such as label
+                if published is None:
+                    raise
+        return found
+
+    def _chosen_items(self, items: Iterable[str] | None, where: str | None) -> frozenset[str] | None:
+        """Find the items that ids and a condition choose, those of both where both are given; None where neither is.
+
+        Raises:
+            ColdstartError: an id that the workspace does not have, or a condition that no item meets.
+        """
+        if items is None and where is None:
+            return None
+        known = frozenset(self._store.keys(ITEMS)) if self._store.has(ITEMS) else frozenset()
+        chosen = known
+        if items is not None:
+            named = frozenset(items)
+            if unknown := sorted(named - known):
+                shown = ", ".join(f"{one!r}{suggestion(one, known)}" for one in unknown[:5])
+                more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+                raise ColdstartError(
+                    f"no item {shown}{more} in workspace {self.uri}: list ids with `coldstart export items`"
+                )
+            chosen = named
+        if where is not None:
+            chosen &= frozenset(self._ids_where(where, None))
+        if not chosen:
+            raise ColdstartError(
+                f"no item of workspace {self.uri} meets {where!r}: widen the condition"
+                if where
+                else "no item is named: give --items ID,ID"
+            )
+        return chosen
 
 
 def _without_media(settings: Mapping[str, Any], values: set[str]) -> dict[str, Any]:

@@ -181,32 +181,6 @@ class TakeAwayMethods(OpenedStore):
                 return stage
         return {}
 
-    def _ids_where(self, where: str | None, kind: str | None) -> list[str]:
-        """Find the items that meet a condition: of the served catalog, and of the items that are not served."""
-        from coldstart.store.catalog import Catalog
-        from coldstart.store.conditions import parse_condition
-        from coldstart.store.published import check_kind
-        from coldstart.store.sql import equals
-
-        if kind is not None:
-            check_kind(kind)
-        found: list[str] = []
-        published = Catalog(self._store.db).published()
-        if published is not None:
-            condition = published.condition(where=where, kind=kind, copies=True)
-            for batch in published.blocks([], where=condition):
-                found += batch.column("item_id").to_pylist()
-        if self._store.has(ITEMS):
-            parts = [equals("kind", kind)] if kind is not None else []
-            try:
-                if where is not None:
-                    parts.append(parse_condition(where, self._store.read(ITEMS, where="false").schema).sql)
-                found += self._store.read(ITEMS, ["item_id"], where=" AND ".join(parts))["item_id"].to_pylist()
-            except ColdstartError:  # a condition on a column that the catalog alone has, such as label
-                if published is None:
-                    raise
-        return found
-
     def _index_settings(self) -> IndexSettings | None:
         """Read the settings of the index from the last pipeline; None where that does not load."""
         from coldstart.store.ann import IndexSettings

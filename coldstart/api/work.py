@@ -33,6 +33,8 @@ class WorkMethods(OpenedStore):
         only: Iterable[str] = (),
         start: str | None = None,
         limit: int | None = None,
+        items: Iterable[str] | None = None,
+        where: str | None = None,
         retry: Iterable[str] = (),
         refit: bool = False,
         drop_spaces: bool = False,
@@ -45,6 +47,8 @@ class WorkMethods(OpenedStore):
             pipeline: a `Pipeline`, or a source that `pipeline()` takes; further keywords go there too.
             only: names or kinds of the stages to run; `start`: the stage to begin with.
             limit: at most so many items a stage.
+            items: ids of the only items to do; where: an SQL condition as for `search` that they must meet. Rows of
+                other items stay as they are.
             retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
             refit: let fit stages learn from rows that came or changed since their last fit.
             drop_spaces: take spaces out of the catalog that the pipeline no longer makes; by default they stay as they
@@ -56,6 +60,7 @@ class WorkMethods(OpenedStore):
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline, **settings)
         trust.remember(self.uri, trust.places(pipeline.raw))
+        chosen = self._chosen_items(items, where)
         self._published = None
         return run_pipeline(
             self._store,
@@ -63,6 +68,7 @@ class WorkMethods(OpenedStore):
             only=only,
             start=start,
             limit=limit,
+            items=chosen,
             retry=retry,
             refit=refit,
             drop_spaces=drop_spaces,
@@ -84,6 +90,8 @@ class WorkMethods(OpenedStore):
         only: Iterable[str] = (),
         start: str | None = None,
         limit: int | None = None,
+        items: Iterable[str] | None = None,
+        where: str | None = None,
         on: str | None = None,
         uri: str | None = None,
         **settings: Any,
@@ -93,7 +101,7 @@ class WorkMethods(OpenedStore):
         The estimate is saved in the user's cache folder, and the `run` that follows is compared with it.
 
         Args:
-            only, start, limit: as for `run`.
+            only, start, limit, items, where: as for `run`; of chosen items the number is estimated for.
             on: another machine to estimate the time of too: a name such as `h100x8` or `cpu16`,
                 `gpus=1,tflops=300,…`, or a YAML file; see `coldstart.engine.estimate.forecast`.
             uri: the workspace that the run will be in, where that does not exist yet.
@@ -106,6 +114,8 @@ class WorkMethods(OpenedStore):
         from coldstart.engine.estimate.report import EstimateRequest, save_estimate
 
         other = None if on is None else parse_machine(on)
+        if (chosen := self._chosen_items(items, where)) is not None:
+            limit = len(chosen) if limit is None else min(limit, len(chosen))
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline, **settings)
         only = tuple(only)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import complete, output
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Limit, Overrides, PipelineName, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Items, Json, Limit, Overrides, PipelineName, Uri, Where
 from coldstart.cli.run import DryRun, run_and_report
 from coldstart.core.reasons import plain
 
@@ -44,16 +44,20 @@ def describe(
     ] = None,
     dry_run: DryRun = False,
     limit: Limit = None,
+    items: Items = None,
+    where: Where = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
     """Write descriptions of items and check each claim.
 
-    Describes every item that has no fresh description.
+    Describes every item that has no fresh description, or of the chosen items each that has none.
 
     \b
     Examples:
       coldstart describe --workspace shop.workspace --generator finetune:describe
+      coldstart describe --items sku-1,sku-2
+      coldstart describe --where "category = 'Shoes'" --limit 100
       coldstart describe --ab 5
       coldstart describe --generator openai:qwen3-30b@http://127.0.0.1:8000/v1
     """
@@ -66,7 +70,8 @@ def describe(
     changes += overrides or ()
     if ab is None:
         settings = {"source": raw, "overrides": changes}
-        run_and_report(workspace, json, dry_run, settings, {"only": ["describe"]}, {"limit": limit})
+        options = {"limit": limit, "items": output.item_ids(items), "where": where}
+        run_and_report(workspace, json, dry_run, settings, {"only": ["describe"]}, options)
         return
     compared = opened.compare_descriptions(opened.pipeline(raw, overrides=changes), limit=ab)
     if json:

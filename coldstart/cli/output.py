@@ -82,6 +82,12 @@ MinWeight = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="At most N items a stage.")]
+Items = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--items", metavar="ID,ID|@FILE", help="Only these items, or those of a file, an id a line; repeatable."
+    ),
+]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Show in the table where each score comes from: spaces, ranks, parts.")
 ]
@@ -91,6 +97,38 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 def names(text: str | None) -> list[str] | None:
     """Split `a,b` into its names; None where the option was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def item_ids(texts: Iterable[str] | None) -> list[str] | None:
+    """Read ids of items from `a,b` and `@FILE`, an id a line; None where the option was not given.
+
+    Raises:
+        ColdstartError: a file that cannot be read.
+    """
+    if texts is None:
+        return None
+    found: list[str] = []
+    for text in texts:
+        if text.startswith("@"):
+            found += read_lines(text[1:])
+        else:
+            found += names(text) or ()
+    return found
+
+
+def read_lines(path: str) -> list[str]:
+    """Read the lines of a text file that are not blank.
+
+    Raises:
+        ColdstartError: it cannot be read, or is no UTF-8 text.
+    """
+    from coldstart.errors import ColdstartError
+
+    try:
+        lines = Path(path).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ColdstartError(f"--items @{path}: {error}: give a text file with an id a line") from error
+    return [stripped for line in lines if (stripped := line.strip())]
 
 
 def line(text: str) -> None:

@@ -17,7 +17,18 @@ from coldstart.cli.interactions import (
     over_budget_fault,
     print_report,
 )
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Limit, Manifest, MediaRoots, Overrides, PipelineName, Uri
+from coldstart.cli.output import (
+    DEFAULT_WORKSPACE,
+    Items,
+    Json,
+    Limit,
+    Manifest,
+    MediaRoots,
+    Overrides,
+    PipelineName,
+    Uri,
+    Where,
+)
 
 if TYPE_CHECKING:
     from coldstart.engine.report import RunReport
@@ -76,6 +87,8 @@ def run(
     dry_run: DryRun = False,
     on: On = None,
     limit: Limit = None,
+    items: Items = None,
+    where: Where = None,
     drop_spaces: DropSpaces = False,
     overrides: Overrides = None,
     json: Json = False,
@@ -94,7 +107,7 @@ def run(
         dry_run,
         {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
         {"only": only or (), "start": start},
-        {"limit": limit, "drop_spaces": drop_spaces},
+        {"limit": limit, "items": output.item_ids(items), "where": where, "drop_spaces": drop_spaces},
         on=on,
     )
 
@@ -167,6 +180,8 @@ def understand(
     ] = None,
     dry_run: DryRun = False,
     limit: Limit = None,
+    items: Items = None,
+    where: Where = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -186,7 +201,7 @@ def understand(
         dry_run,
         {"source": pipeline, "overrides": overrides or ()},
         {"only": [f"understand.{name}" for name in part or ()] or ["understand"]},
-        {"limit": limit},
+        {"limit": limit, "items": output.item_ids(items), "where": where},
     )
 
 
@@ -216,6 +231,8 @@ def embed(
     ] = None,
     dry_run: DryRun = False,
     limit: Limit = None,
+    items: Items = None,
+    where: Where = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -242,7 +259,7 @@ def embed(
             "spaces": {space[0]: changes} if space and changes else {},
         },
         {"only": space or ["embed"]},
-        {"limit": limit},
+        {"limit": limit, "items": output.item_ids(items), "where": where},
     )
 
 
@@ -350,8 +367,8 @@ def run_and_report(
         workspace = coldstart.open(uri if there else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
-            limit = options.get("limit")
-            output.print_estimate(workspace.estimate(pipeline, **choice, limit=limit, on=on, uri=uri), json)
+            scope = {name: options.get(name) for name in ("limit", "items", "where")}
+            output.print_estimate(workspace.estimate(pipeline, **choice, **scope, on=on, uri=uri), json)
             return
         if not there:
             workspace.check_run(pipeline, **choice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
@@ -96,6 +96,7 @@ def run_pipeline(
     only: Iterable[str] = (),
     start: str | None = None,
     limit: int | None = None,
+    items: Set[str] | None = None,
     retry: Iterable[str] = (),
     refit: bool = False,
     drop_spaces: bool = False,
@@ -106,6 +107,7 @@ def run_pipeline(
     Args:
         only, start: see `choose_stages`.
         limit: at most so many items a map stage.
+        items: map stages do only these; None for all.
         retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
         refit: let fit stages fit anew where items came or changed since.
         drop_spaces: take spaces out of the catalog that the pipeline no longer makes.
@@ -127,10 +129,11 @@ def run_pipeline(
     stopped_after = None
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
         carry_over(workspace)
-        among = None
+        among = None if items is None else frozenset(items)
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
-            among = frozenset(row.item_id for row in verdicts if row.state in retry)
+            retried = frozenset(row.item_id for row in verdicts if row.state in retry)
+            among = retried if among is None else among & retried
         if not refit:
             workspace.save_pipeline(pipeline.source, pipeline.raw)
         for stage in built.values():
@@ -157,7 +160,7 @@ def run_pipeline(
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began
     took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
-    estimated = None if retry or refit else compare_estimate(request, took, seconds)
+    estimated = None if retry or refit or items is not None else compare_estimate(request, took, seconds)
     losses = {name: largest_losses(workspace, name) for name in over}
     return RunReport(reports, seconds, over, maintenance, estimated, losses, stopped_after)
 
