@@ -135,7 +135,9 @@ class RapidReader:
         cut = [_cut(image, quad) for quad in turned]
         again = self._recognise(cut)
         for i, (text, confidence), quad, line in zip(doubtful, again, turned, cut, strict=True):
-            if confidence > boxes[i].confidence:
+            if not text:  # nothing is often read the surest
+                continue
+            if confidence > boxes[i].confidence or not boxes[i].text:
                 boxes[i] = TextBox(text, confidence, quad)
             if confidence >= _TURN_BELOW:  # else neither way up is read, and it stands as nearly all writing does
                 lines[i] = line

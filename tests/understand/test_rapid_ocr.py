@@ -216,3 +216,27 @@ def test_a_graphics_processor_is_used_where_it_is_wanted_and_there(
     device: str, available: list[str], expected: list[Any]
 ) -> None:
     assert execution_providers(device, available) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [("Скидка на свежие лимоны сегодня", "Cyrillic"), ("Φρέσκα λεμόνια κάθε μέρα", "Greek"), (TEXT, "")],
+)
+def test_a_line_in_a_script_of_no_letter_of_the_alphabet_is_named(reader: RapidReader, text: str, script: str) -> None:
+    try:
+        face = ImageFont.truetype("DejaVuSans.ttf", 26)
+    except OSError:
+        pytest.skip("no font DejaVu Sans on this machine, which has letters of these scripts")
+    picture = Image.new("RGB", (640, 360), "#203040")
+    ImageDraw.Draw(picture).text((40, 150), text, fill="white", font=face)
+    [[found]] = reader.read([np.asarray(picture)])
+    assert found.script == script and found.text == ("" if script else text)
+
+
+@pytest.mark.slow
+def test_scripts_that_the_packaged_reader_cannot_write(reader: RapidReader) -> None:
+    unwritten = set(reader._scripts.unwritten)
+    assert {"Arabic", "Cyrillic", "Devanagari", "Greek", "Hangul", "Hebrew", "Thai"} <= unwritten
+    assert unwritten.isdisjoint({"Latin", "Han", "Kana"})
+    assert reader.identity()["scripts"]
