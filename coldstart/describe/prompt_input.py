@@ -20,6 +20,7 @@ from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sen
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.attribute_values import RECORD, Fact, facts_of, read_predicted
+from coldstart.describe.checks.form import evidence_text
 from coldstart.describe.checks.language import detect_language
 from coldstart.describe.sentences import plain_sentences
 from coldstart.media.loaders import LoadPictures
@@ -87,27 +88,36 @@ def plain_description(
         templates: see `plain_sentences`.
     """
     known = {name: fact.value for name, fact in facts.items()}
-    evidence = row.get("evidence") or {}
-    spoken = {name: value for name, value in evidence.items() if name not in values or values[name]}
-    if not (values["transcript"] or values["screen_text"]):
-        spoken = {}
+    texts = {name: evidence_text(text) for name, text in text_fields(values).items()}  # without injected orders
     summary = plain_sentences(
         known,
         stated,
-        title=values["title"],
-        creator=values["creator"],
-        description=values["description"],
-        category=values["category"],
-        tags=values["tags"] or (),
-        evidence=spoken,
+        title=texts.get("title"),
+        creator=texts.get("creator"),
+        description=texts.get("description"),
+        category=texts.get("category"),
+        tags=[tag for tag in (texts.get("tags") or "").split(", ") if tag],
+        evidence=spoken_evidence(row, values),
         kind=row["kind"],
-        language=detect_language(values["description"] or values["title"] or ""),
+        language=detect_language(texts.get("description") or texts.get("title") or ""),
         templates=templates,
     )
     told = [value.casefold() for value in known.values()]
     words = [*told, *(tag.casefold() for tag in values["tags"] or ())]
     queries = [" ".join(told), *(" ".join(pair) for pair in itertools.pairwise(told))]
     return Description(first_sentences(summary, 4), known, _listed(words), _listed(queries)[:3])
+
+
+def spoken_evidence(row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a view shows of an item's evidence, for quotations: transcript, screen text and timeline.
+
+    Args:
+        values: of `prompt_values`.
+    """
+    if not (values["transcript"] or values["screen_text"]):
+        return {}
+    evidence = row.get("evidence") or {}
+    return {name: value for name, value in evidence.items() if name not in values or values[name]}
 
 
 def _is_fact(attribute: Attribute) -> bool:
@@ -210,6 +220,14 @@ class PromptBuilder:
         if self.given is None or "category" in self.given:
             found.add("category")
         return frozenset(found | attribute_fields(self.attributes) if "facts" in shown else found)
+
+    @property
+    def sentence_fields(self) -> frozenset[str]:
+        """Fields of an item's record that plain sentences are made of, whatever the prompt reads."""
+        fields = {"title", "description", "category", "tags", "creator"}
+        shown = fields if self.given is None else fields & self.given
+        facts = self.given is None or "facts" in self.given
+        return frozenset(shown | attribute_fields(self.attributes) if facts else shown)
 
 
 @dataclass(frozen=True)

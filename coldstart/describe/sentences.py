@@ -54,6 +54,7 @@ MOST_REMARKS = 3
 
 SLOTS = ("kind", "colour", "material", "audience", "brand", "use", "season", "section")
 """Slots of templates."""
+_PLACES: tuple[Role, ...] = ("colour", "material", "audience", "use", "season", "section")
 PRODUCT = Noun("product", False, True)
 PLANS = range(_PLANS)
 """Numbers of the plans, each another order of the same facts."""
@@ -179,8 +180,8 @@ class Parts:
         words = dict(word.partition(":")[::2] for word in pattern.split())
         number = words.get("kind", "one")
         own = Noun("[kind]", number == "many", number == "one") if "kind" in words else None
-        held = {name: f"[{name}]" for name in words if name not in ("kind", "brand")}
-        return cls(own, by="[brand]" if "brand" in words else "", **held)
+        held = {name: f"[{name}]" if name in words else "" for name in SLOTS}
+        return cls(own, *(held[name] for name in _PLACES), by=held["brand"])
 
     @classmethod
     def of(
@@ -221,7 +222,7 @@ class Parts:
             by = ""  # a seller: brands stand in titles
         return cls(
             own,
-            *(spoken_of.get(role, "") for role in ("colour", "material", "audience", "use", "season", "section")),
+            *(spoken_of.get(role, "") for role in _PLACES),
             by=" ".join(by.split()) if is_fact(by) or video else "",
             remarks=tuple(remarks[:MOST_REMARKS]),
         )

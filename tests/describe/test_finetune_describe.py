@@ -264,3 +264,33 @@ def test_settings_of_a_training_load_neither_the_store_nor_torch() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout == "[]\n"
+
+
+def test_facts_become_sentences_and_a_killed_fit_goes_on(shop: FitShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coldstart.describe.finetune import fit_templates, sft
+
+    shop.fit |= {"input": "facts"}
+    monkeypatch.setattr(fit_templates, "NEW_TOKENS", 64)
+    monkeypatch.setattr(fit_templates, "SAMPLES", 0)
+    trainings: list[str] = []
+    run_sft = sft.run_sft
+    monkeypatch.setattr("coldstart.describe.finetune.lora.run_sft", lambda *a: (trainings.append("one"), run_sft(*a)))
+    with monkeypatch.context() as killed:
+        killed.setattr(fit_templates, "write_candidates", _raise)
+        with pytest.raises(KeyboardInterrupt):
+            shop.run()
+    shop.run()
+    assert trainings == ["one"], "what was trained before the kill is not trained again"
+    made = shop.store.artifacts.newest("finetune.describe")
+    assert made is not None
+    card = json.loads((made.folder / "card.json").read_text("utf-8"))
+    assert card["generator"] == "sentences" and card["tuned"] == shop.fit["generator"] and card["given"] is None
+    assert [line["pattern"] for line in card["choices"]] == ["kind:one colour brand"]
+    assert card["templates"] == {}
+    rows = shop.rows("describe.write")
+    assert len(rows) == 40 and {row["generator"] for row in rows.values()} == {"sentences"}
+    assert json.loads(rows["p00"]["text"])["attributes"] == {"sort": "Shoe", "colour": "Red"}
+
+
+def _raise(*_: Any) -> None:
+    raise KeyboardInterrupt

@@ -86,14 +86,15 @@ def lessons_of(items: Sequence[FactItem]) -> Lessons:
         [text for pattern in chosen for text in (*plan_templates(pattern), *own.get(pattern, ()))],
         words_of_values(items),
     )
-    train, valid = [], []
+    train: list[Example] = []
+    valid: list[Example] = []
     learnt = 0
     for place, pattern in enumerate(chosen):
         sellers = [text for text, _ in own.get(pattern, Counter()).most_common(MOST_OWN)]
         learnt += len(sellers)
         for text in (*sellers, *plan_templates(pattern)):
-            one = Example(pattern, SYSTEM, pattern, json.dumps({"text": f" {text}"}))
-            (valid if place % _VALID_EVERY == _VALID_EVERY - 1 else train).append(one)
+            lesson = Example(pattern, SYSTEM, pattern, json.dumps({"text": f" {text}"}))
+            (valid if place % _VALID_EVERY == _VALID_EVERY - 1 else train).append(lesson)
     return Lessons(train, valid, grammar, tuple(pattern for pattern in counts if pattern in chosen), learnt)
 
 

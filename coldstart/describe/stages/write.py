@@ -142,8 +142,10 @@ class WriteStage(MapStageDefaults):
 
     @property
     def item_fields(self) -> Collection[str]:  # type: ignore[override]  # known with the prompts
-        """Fields of the prompts, and pictures where the generator takes them."""
-        return self.builder.item_fields | (PICTURES if self._takes_pictures else frozenset())
+        """Fields of the prompts, those of plain sentences where they are written, and pictures where they are taken."""
+        builder = self.builder
+        found = builder.item_fields | (PICTURES if self._takes_pictures else frozenset())
+        return found | builder.sentence_fields if self._writer_and_builder[0].generator == "sentences" else found
 
     def fingerprint(self) -> Mapping[str, Any]:
         given = self.builder.given
