@@ -18,7 +18,7 @@ import pytest
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-TOGETHER = dict.fromkeys(("test_wheel", "test_main_road", "test_notebooks", "test_readme"), "demo")
+TOGETHER = dict.fromkeys(("test_wheel", "test_main_road", "test_match_sample", "test_notebooks", "test_readme"), "demo")
 """Test file -> group of files that share a session's fixture, and so a process."""
 
 HEAVIEST = (

@@ -390,7 +390,7 @@ def test_a_fit_in_two_processes_after_a_kill(made: Path, tmp_path: Path) -> None
     shutil.copytree(made / "w", tmp_path / "w")
     command = [
         *(sys.executable, "-c", "from coldstart.cli import main; main()", "finetune", "align", "-w", tmp_path / "w"),
-        *("--set", f"{STAGE}.tune.epochs=2", "--set", f"{STAGE}.tune.workers=1"),
+        *("--set", f"{STAGE}.tune.epochs=2", "--set", f"{STAGE}.tune.workers=0"),
     ]
     code = (
         "import os, signal\n"

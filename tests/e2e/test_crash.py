@@ -135,7 +135,7 @@ UNDERSTAND = {
 
 
 @pytest.mark.slow
-def test_a_run_killed_seven_times_ends_like_one_that_was_not(tmp_path: Path) -> None:
+def test_a_run_killed_four_times_ends_like_one_that_was_not(tmp_path: Path) -> None:
     began = time.monotonic()
     entries: list[Any] = rows(tmp_path / "shop", ITEMS)
     bad = [ITEMS // 4, ITEMS // 2]
@@ -153,13 +153,12 @@ def test_a_run_killed_seven_times_ends_like_one_that_was_not(tmp_path: Path) -> 
 
     rng = random.Random(7)
     kills, seen = 0, dict.fromkeys(BATCHES, 0)
-    parts = ("stage.understand.duplicates", "stage.understand.screen")
-    for table in ("items", "items", *parts, "stage.image", "stage.text", "catalog"):
+    for table in ("items", "stage.understand.duplicates", "stage.image", "catalog"):
         kills += kill_after_commit(command, workspace, table, rng.uniform(0, 0.2))
         now = fresh(workspace)
         assert all(now[stage] >= seen[stage] for stage in seen), "a committed row is gone"
         seen = dict(now)
-    assert kills >= 5
+    assert kills >= 3
     already = computed(log)
     finish = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, timeout=200, check=False)
     assert finish.returncode == 0, finish.stderr
