@@ -181,7 +181,7 @@ class Parts:
         number = words.get("kind", "one")
         own = Noun("[kind]", number == "many", number == "one") if "kind" in words else None
         held = {name: f"[{name}]" if name in words else "" for name in SLOTS}
-        return cls(own, *(held[name] for name in _PLACES), by=held["brand"])
+        return cls._filled(own, held, held["brand"], ())
 
     @classmethod
     def of(
@@ -220,12 +220,13 @@ class Parts:
         by = spoken_of.get("brand", "") or (creator or "").strip()
         if "brand" not in spoken_of and title and not video and not _holds(title, by):
             by = ""  # a seller: brands stand in titles
-        return cls(
-            own,
-            *(spoken_of.get(role, "") for role in _PLACES),
-            by=" ".join(by.split()) if is_fact(by) or video else "",
-            remarks=tuple(remarks[:MOST_REMARKS]),
-        )
+        known = " ".join(by.split()) if is_fact(by) or video else ""
+        return cls._filled(own, spoken_of, known, tuple(remarks[:MOST_REMARKS]))
+
+    @classmethod
+    def _filled(cls, own: Noun | None, values: Mapping[Any, str], by: str, remarks: Sequence[tuple[str, str]]) -> Parts:
+        colour, material, audience, use, season, section = (values.get(name, "") for name in _PLACES)
+        return cls(own, colour, material, audience, use, season, section, by, remarks)
 
 
 def _product(parts: Parts, title: str | None, plan: int, templates: Mapping[str, str]) -> list[str]:
