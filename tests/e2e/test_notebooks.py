@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import make_small_shop
 from tools.run_notebooks import NOTEBOOKS, execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -16,6 +17,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_every_cell_runs(path: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = shutil.copytree(demo / "workspace", tmp_path / "workspace")
     monkeypatch.setenv("COLDSTART_WORKSPACE", str(own))
+    shop = tmp_path / "shop"  # half the size of the notebook's own
+    make_small_shop.make(shop, items=150, people=200, seed=0)
+    monkeypatch.setenv("COLDSTART_MANIFEST", str(shop / "manifest.jsonl"))
+    monkeypatch.setenv("COLDSTART_INTERACTIONS", str(shop / "interactions.csv"))
     cells = [cell for cell in execute(path).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     assert any(cell.outputs for cell in cells)

@@ -153,7 +153,7 @@ def test_an_actor_that_is_killed_costs_nothing_and_an_item_that_kills_it_each_ti
 
 def test_a_stage_whose_actors_all_die_is_a_fault_of_the_set_up(cluster: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "workspace", create=True)
-    fill(store, {f"i{n}": f"kill {n}" for n in range(3)})
+    fill(store, {"i0": "kill 0"})
     with pytest.raises(ColdstartError, match=r"^workers of stage 'square' died 2 times in a row without finishing an "):
         run_squares(store, Squares(deaths=str(tmp_path / "died")))
     assert store.verdicts("square") == {}
