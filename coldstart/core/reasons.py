@@ -154,6 +154,8 @@ CLAIMS: Mapping[str, Reason] = {
     "ungrounded_value": Reason("with a value that nothing supports"),
     "ungrounded_number": Reason("with a number that no source has"),
     "unsupported": Reason("whose words stand in no source"),
+    "lists_values": Reason("that only list values"),
+    "title_again": Reason("that repeat the title"),
     "other_value": Reason("that contradict the record"),
     "other_price": Reason("with another price than the record"),
     "not_listed": Reason("with a value that the attribute does not list"),

@@ -11,15 +11,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coldstart.core import prompts
-from coldstart.core.attributes import Attribute, Attributes, recorded_values
+from coldstart.core.attributes import Attribute, Attributes
 from coldstart.core.description import json_schema
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.prompts import Prompt
 from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject, Row
+from coldstart.describe.attribute_values import RECORD
 from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules, Sources
-from coldstart.describe.prompt_input import FIELDS, PromptBuilder, PromptInput, prompt_values, text_fields
+from coldstart.describe.prompt_input import (
+    FIELDS,
+    PromptBuilder,
+    PromptInput,
+    item_facts,
+    prompt_values,
+    spoken_evidence,
+    text_fields,
+)
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator, Request, Sampling
 from coldstart.media.limits import Limits
@@ -27,7 +36,7 @@ from coldstart.media.loaders import LoadPictures
 from coldstart.store.fits import WriterConfig, find_writer_config
 
 SeenValues = Mapping[str, Mapping[str, float]]
-"""Visual attribute -> value -> probability that a picture shows it."""
+"""Attribute -> value that may be stated -> its probability."""
 
 
 def sources_of(
@@ -35,12 +44,14 @@ def sources_of(
     attributes: Attributes,
     given: Collection[str] | None = None,
     seen: SeenValues | None = None,
+    templates: Mapping[str, str] | None = None,
 ) -> tuple[Sources, Mapping[str, Attribute]]:
     """Return the sources that can support claims about an item in a view, and the attributes that can be claimed."""
     values, stated = prompt_values(row, attributes, given)
     facts = {name: values[name] for name in ("price", "creator", "category") if values[name] is not None}
-    recorded = recorded_values(row, stated) if given is None else values["facts"]
-    return Sources(text_fields(values), {**facts, **recorded}, seen or {}), stated
+    recorded = {name: one.value for name, one in item_facts(row, stated, given).items() if one.source == RECORD}
+    spoken = spoken_evidence(row, values)
+    return Sources(text_fields(values), {**facts, **recorded}, seen or {}, row["kind"], spoken, templates or {}), stated
 
 
 @dataclass(frozen=True)
@@ -104,14 +115,15 @@ class Writer:
         """Check each text against the fields that the view shows; return what the checks leave of it.
 
         Args:
-            seen: item -> values that its pictures support.
+            seen: item -> values that may be stated of it.
         """
         found: list[Checked | Reject] = []
         for row, generation in zip(items, written, strict=True):
             if isinstance(generation, Reject):
                 found.append(generation)
                 continue
-            sources, stated = sources_of(row, self.attributes, given, (seen or {}).get(row["item_id"]))
+            likely = (seen or {}).get(row["item_id"])
+            sources, stated = sources_of(row, self.attributes, given, likely, self.templates)
             rules = replace(self.rules, output=self.prompts[row["kind"]].output)
             try:
                 found.append(check_description(generation.text, generation.finish, stated, sources, rules))

@@ -76,7 +76,7 @@ def test_where_a_value_has_its_ground() -> None:
     assert find_ground("type", "Backpack", TYPE, sources, 0.5) == "record"
     assert find_ground("colour", "Red", COLOUR, sources, 0.5) == "title"  # by its alias
     assert find_ground("type", "Casual Shoes", TYPE, sources, 0.5) == "transcript"
-    assert find_ground("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.5) == "picture"
+    assert find_ground("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.5) == "predicted"
     assert find_ground("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.7) == ""
     assert find_ground("colour", "Red", COLOUR, Sources({}, {}, sources.seen), 0.0) == ""  # nobody has seen it
     assert find_ground("colour", "Red", COLOUR, Sources({"title": "Redmond, bored"}, {}, {}), 0.5) == ""

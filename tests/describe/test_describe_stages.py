@@ -84,7 +84,8 @@ def test_what_is_written_is_checked_embedded_and_served(shop: Shop) -> None:
     assert json.loads(written["text"])["attributes"] == {"sort": "Shoe", "colour": "Blue"}
     assert (written["generator"], written["adapter"], written["prompt"]) == ("fake", None, "describe_product 1")
     checked = shop.rows("describe.check")["p04"]
-    assert checked["status"] == "written" and not checked["cut"]
+    assert checked["status"] == "cut" and [one["reason"] for one in checked["cut"]] == ["lists_values"]  # by the fake
+    assert checked["summary"].startswith("A blue shoe")
     assert {claim["name"]: (claim["value"], claim["ground"]) for claim in checked["attributes"]} == {
         "sort": ("Shoe", "record"),
         "colour": ("Blue", "record"),

@@ -253,7 +253,10 @@ def test_every_item_gets_its_predicted_values_and_a_new_fit_predicts_anew(shop: 
     report = run_pipeline(shop.store, pipelines.load(shop.raw()))
     own = next(one for one in report.stages if one.kind == "describe.attributes")
     assert where(own) == (129, 0, 0)
-    rows = {row["item_id"]: read_predicted({"predicted": row}) for row in shop.store.read("stage.describe.attributes").to_pylist()}
+    rows = {
+        row["item_id"]: read_predicted({"predicted": row})
+        for row in shop.store.read("stage.describe.attributes").to_pylist()
+    }
     left = rows["quiet"]["left"][0]
     assert (left.name, left.value, left.stated, left.witnesses) == ("left", "red", True, ("image",))
     assert sum(values["left"][0].value == item.split("-")[0] for item, values in rows.items()) > 115

@@ -98,14 +98,14 @@ def test_what_obeyed_is_cut(injection: Injection) -> None:
 
 
 def test_how_far_a_list_of_forms_goes() -> None:
-    """Of texts in new forms some words stay where the title itself says them: it may stand in for a description."""
+    """Of orders in new forms some words stay, as sentences of the seller: they are quoted where no model's are left."""
     passed = [one.name for one in NEW if kept(verdict(one, one.obeyed.dumps(RULES.output)), one)]
-    assert passed == ["admin"]
+    assert passed == ["translate", "swahili"]
 
 
 def test_what_a_title_simply_states_is_believed() -> None:
     item = {**ITEM, "title": "Purple Handbags for women"}
-    lie = {"attributes": {"colour": "Purple", "type": "Handbags"}, "summary": "Purple handbags."}
+    lie = {"attributes": {"colour": "Purple", "type": "Handbags"}, "summary": "Handbags in purple for women."}
     assert check_description(json.dumps(lie), "stop", ATTRIBUTES, sources(item), RULES).status == "written"
 
 

@@ -1,19 +1,20 @@
 """Check one answer of a model against the sources of its item: parse it, keep supported claims, cut the others.
 
-JSON that was cut off is closed after its last whole value. Where nothing is left, the item's own best text that passes
-the checks becomes the summary. Knows no table and no model.
+JSON that was cut off is closed after its last whole value. Where no sentence is left, plain sentences of the item's
+facts become the summary. Knows no table and no model.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from coldstart.core.attributes import Attribute
-from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse, sentence
+from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse
 from coldstart.core.sanitize import strip_invisible
 from coldstart.core.stage import Reject
 from coldstart.describe.checks.claims import TextClaims, UngroundedClaim, form_fault, price_fault
@@ -23,6 +24,7 @@ from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, r
 from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
 from coldstart.describe.checks.language import detect_language, may_be_written_in
 from coldstart.describe.checks.words import Tokens, numbers, tokens
+from coldstart.describe.sentences import plain_sentences
 
 
 def check_description(
@@ -30,15 +32,16 @@ def check_description(
 ) -> Checked:
     """Check an answer; a checked description stays the same when it is checked again.
 
-    A summary with an unsupported claim is replaced by its attributes as a sentence; without attributes, by the
-    first sentence of the item's own best text.
+    Sentences of a summary are checked one by one: one with an unsupported claim is cut, and so is one that only lists
+    values or repeats the title. Where none is left the plain sentences of the item's facts stand in
+    (`coldstart.describe.sentences`), and without facts the first sentence of its own description.
 
     Args:
         text: the model's answer; `finish`: `stop`, or `length` where it was cut off.
         attributes: those of the item's category.
 
     Raises:
-        Reject: `nothing_grounded` (filtered): no claim has a ground, and no text of the item can stand in.
+        Reject: `nothing_grounded` (filtered): no claim has a ground, and nothing can stand in.
     """
     written, cut = parse_answer(text, finish, rules.output)
     unread = bool(cut)
@@ -49,27 +52,74 @@ def check_description(
     stated = {one.claim: one.value for one in stay}
     cut += gone
     lost = frozenset(word for one in gone for word in tokens(one.value))
-    claims = TextClaims(values, evidence, applied, tuple(stay), lost)
-    summary, fault = written.summary, None
+    denied = frozenset((one.claim, one.value) for one in gone)
+    claims = TextClaims(values, evidence, applied, tuple(stay), lost, denied)
+    plain = [one for one in fact_sentences(stated, attributes, sources) if not _plain_fault(one, evidence, rules)]
+    summary = ""
     if "summary" in rules.output:
-        found, fault = _summary(summary, claims)
+        summary, found, faults = _summary(written.summary, plain, claims)
         stay += found
-        if fault and (summary or not unread):  # of an answer that could not be read that was said
-            cut.append(Cut("summary", summary, *fault))
+        cut += [one for one in faults if written.summary or not unread]  # of an unread answer that was said
     keywords = _listed("keyword", written.keywords, claims, stay, cut)
     queries = _listed("query", written.queries, claims, stay, cut)
     status: Status = "cut" if cut else "written"
-    if fault or not (summary or stated or keywords or queries):
-        summary = sentence(stated)
-        stay += [Ground("summary", one.value, one.ground, one.detail) for one in claims.stated]
-        if not summary and (own := fallback_text(sources, evidence, rules)):
+    if not summary and ("summary" in rules.output or not (stated or keywords or queries)):
+        if summary := _joined_sentences(plain):
+            stay.append(Ground("summary", summary, "facts", "plain sentences of the facts"))
+        elif own := fallback_text(sources, evidence, rules):
             summary, status = own[0], "fallback"
             stay.append(Ground("summary", summary, own[1], "the item's own text"))
     description = Description(summary, stated, keywords, queries)
     if not description:
         reasons = ", ".join(dict.fromkeys(one.reason for one in cut)) or "empty"
-        raise Reject("nothing_grounded", f"{reasons}; and no text of the item can stand in", "filtered")
+        raise Reject("nothing_grounded", f"{reasons}; and nothing known of the item can stand in", "filtered")
     return Checked(description, tuple(stay), tuple(cut), status, detect_language(summary))
+
+
+def _plain_fault(sentence: str, evidence: EvidenceIndex, rules: Rules) -> Fault | None:
+    """Return a fault of a plain sentence, which may quote the seller; signs are read in their plain forms too."""
+    return (
+        form_fault(unicodedata.normalize("NFKC", sentence), MAX_SUMMARY)
+        or price_fault(numbers(tokens(sentence)), evidence)
+        or policy_fault(sentence, rules)
+    )
+
+
+def fact_sentences(stated: Mapping[str, str], attributes: Mapping[str, Attribute], sources: Sources) -> list[str]:
+    """Return the plain sentences of the facts of an item: its record, claims that stay, and likely values."""
+    facts = {name: str(sources.facts[name]) for name in attributes if name in sources.facts}
+    for name, likely in sources.seen.items():
+        if likely and name in attributes:
+            facts.setdefault(name, stated.get(name) or max(likely, key=lambda value: likely[value]))
+    texts = sources.texts
+    found = plain_sentences(
+        {
+            name: facts[name] if name in facts else stated[name]
+            for name in attributes
+            if name in facts or name in stated
+        },
+        attributes,
+        title=texts.get("title"),
+        creator=texts.get("creator"),
+        description=texts.get("description"),
+        category=texts.get("category"),
+        tags=[tag for tag in (texts.get("tags") or "").split(", ") if tag],
+        evidence=sources.evidence,
+        kind=sources.kind,
+        language=detect_language(texts.get("description") or texts.get("title") or ""),
+        templates=sources.templates,
+    )
+    return _SENTENCE.split(found) if found else []
+
+
+def _joined_sentences(sentences: Iterable[str]) -> str:
+    """Join the first sentences that fit into a summary."""
+    joined = ""
+    for one in sentences:
+        longer = f"{joined} {one}".strip()
+        if len(longer) <= MAX_SUMMARY:
+            joined = longer
+    return joined
 
 
 _SEPARATOR = " item item item item "  # more words than may part a sign from what excuses it
@@ -80,22 +130,48 @@ def _joined(written: Description) -> str:
     return _SEPARATOR.join((written.summary, *written.attributes.values(), *written.keywords, *written.queries))
 
 
-def _summary(summary: str, claims: TextClaims) -> tuple[list[Ground], Fault | None]:
+def _summary(summary: str, plain: Sequence[str], claims: TextClaims) -> tuple[str, list[Ground], list[Cut]]:
+    """Return the sentences of a summary that stay, their grounds, and what was cut of it."""
     rules = claims.rules
-    if fault := form_fault(summary, MAX_SUMMARY) or policy_fault(summary, rules):
+    fault = form_fault(summary, MAX_SUMMARY)
+    if fault is None and not may_be_written_in(summary, rules.languages):
+        may = ", ".join(rules.languages)
+        fault = "wrong_language", f"it is in {detect_language(summary)}, and {may} may be written"
+    if fault:
+        return "", [], [Cut("summary", summary, *fault)]
+    kept: list[str] = []
+    grounds: list[Ground] = []
+    cut: list[Cut] = []
+    for sentence in _SENTENCE.split(summary.strip()):
+        found, fault = _sentence(sentence, plain, claims)
+        if fault:
+            cut.append(Cut("summary", sentence, *fault))
+        else:
+            kept.append(sentence)
+            grounds += found
+    own = [one for one in kept if one not in plain]
+    words = tokens(" ".join(own))
+    share = copied_share(words, (text for name, text in claims.evidence.texts.items() if name != "title"))
+    if share > rules.max_copy:
+        fault = "copied", f"{share:.2f} of its words are a source's own, and {rules.max_copy:g} may be"
+        return "", [], [*cut, Cut("summary", " ".join(own), *fault)]
+    return " ".join(kept), grounds, cut
+
+
+def _sentence(sentence: str, plain: Sequence[str], claims: TextClaims) -> tuple[list[Ground], Fault | None]:
+    if fault := policy_fault(sentence, claims.rules):
         return [], fault
-    if not may_be_written_in(summary, rules.languages):
-        return [], (
-            "wrong_language",
-            f"it is in {detect_language(summary)}, and {', '.join(rules.languages)} may be written",
-        )
+    if sentence in plain:
+        return [Ground("summary", sentence, "facts", "a plain sentence of the facts")], None
+    words = tokens(sentence)
+    if words and words == claims.evidence.texts.get("title"):
+        return [], ("title_again", "it is the item's title, which is shown anyway")
     try:
-        found = claims.check("summary", summary)
+        found = claims.check("summary", sentence)
     except UngroundedClaim as ungrounded:
         return [], ungrounded.fault
-    share = copied_share(tokens(summary), (text for name, text in claims.evidence.texts.items() if name != "title"))
-    if share > rules.max_copy:
-        return [], ("copied", f"{share:.2f} of its words are a source's own, and {rules.max_copy:g} may be")
+    if claims.lists_values(words):
+        return [], ("lists_values", "it lists values and says nothing of them")
     return found, None
 
 
@@ -145,7 +221,7 @@ def copied_share(summary: Tokens, sources: Iterable[Tokens]) -> float:
     return best / len(summary)
 
 
-_FALLBACK_FIELDS = ("title", "description", "transcript", "screen_text", "tags", "category")
+_FALLBACK_FIELDS = ("description",)
 
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")

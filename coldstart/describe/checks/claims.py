@@ -23,7 +23,7 @@ from coldstart.describe.checks.form import (
     policy_fault,
     refusal_fault,
 )
-from coldstart.describe.checks.grounding import EvidenceIndex, ListedValues, Support
+from coldstart.describe.checks.grounding import EvidenceIndex, ListedValues, Support, value_phrases
 from coldstart.describe.checks.words import UNITS, Lexicon, Number, Tokens, is_negated, numbers, prices_match, tokens
 
 
@@ -42,6 +42,10 @@ def form_fault(text: str, most: int) -> Fault | None:
     )
 
 
+_BARE_WORDS = 8
+"""Words from which a sentence of nothing but values is long enough to be one."""
+
+
 class UngroundedClaim(Exception):  # noqa: N818  (a verdict on one text, not a fault of the program)
     """Claim without a ground; `fault`: reason and detail."""
 
@@ -57,6 +61,7 @@ class TextClaims:
     Attributes:
         stated: grounds of its attribute values that stay; their words need no other ground.
         removed: words of attribute values that were cut: in free text they count only where a source has them.
+        denied: attribute values that were cut, (attribute, value): free text does not state them either.
     """
 
     values: ListedValues
@@ -64,6 +69,7 @@ class TextClaims:
     rules: Rules
     stated: Sequence[Ground]
     removed: frozenset[str] = frozenset()
+    denied: frozenset[tuple[str, str]] = frozenset()
 
     def check(self, claim: str, text: str) -> list[Ground]:
         """Return the grounds of all claims of a text, those of listed values first.
@@ -100,12 +106,22 @@ class TextClaims:
         others = self._source_of_words(claim, words, known)
         return [Ground(claim, value, *place) for value, place in found.items()] or [Ground(claim, text, *others)]
 
+    def lists_values(self, words: Tokens) -> bool:
+        """Tell whether words are nothing but values, such as "Men Casual"."""
+        values = {place for start, end, _ in self.values.all.find(words) for place in range(start, end)}
+        known = self._kept_words | self.removed
+        return len(words) < _BARE_WORDS and all(
+            place in values or word in known or word == "and" for place, word in enumerate(words)
+        )
+
     def _value(self, phrase: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
         """Return the value of some words and its support; None where they are words of a value that stays."""
         for name, value in values:
             if place := self.evidence.find_value(name, value):
                 return value, place
         name, value = values[0]
+        if again := next((one for one in values if one in self.denied), None):
+            raise UngroundedClaim("ungrounded_value", f"{again[0]} {again[1]!r} was cut")
         if place := self.evidence.find_part(phrase):
             return value, place
         if self._kept_words.issuperset(phrase):
@@ -153,7 +169,7 @@ class TextClaims:
     @cached_property
     def _kept_words(self) -> frozenset[str]:
         """Words of the attribute values that stay, aliases included."""
-        phrases = (self.values.attributes[one.claim].words_of(one.value) for one in self.stated)
+        phrases = (value_phrases(one.claim, one.value, self.values.attributes[one.claim]) for one in self.stated)
         return frozenset(word for words in phrases for phrase in words for word in tokens(phrase))
 
 
@@ -193,10 +209,12 @@ def _check_attribute(
 
 def missing_ground(name: str, value: str, evidence: EvidenceIndex, rules: Rules) -> str:
     """Explain why a value has no ground."""
-    seen, titled = evidence.picture_probability(name, value), evidence.title_values(name)
+    seen, titled = evidence.probability(name, value), evidence.title_values(name)
     reason = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
     return (
-        reason if seen is None else f"{reason}, and pictures agree with {seen:.2f} of the {rules.min_seen:g} it takes"
+        reason
+        if seen is None or titled
+        else f"{reason}, and its probability is {seen:.2f} of the {rules.min_seen:g} it takes"
     )
 
 

@@ -23,12 +23,17 @@ class Sources:
     Attributes:
         texts: field of `TEXTS` -> its text; lists joined with commas.
         facts: of the record: `price` as a number, `brand` or `creator`, `category`, attributes by name.
-        seen: visual attribute -> value -> calibrated probability that a picture shows it.
+        seen: attribute -> value -> calibrated probability that it is true.
+        kind: `product` or `video`; evidence: transcript, screen text and timeline of its media, for quotations.
+        templates: see `coldstart.describe.sentences.plain_sentences`.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     seen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    kind: str = "product"
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Ground:
     Attributes:
         claim: name of an attribute, or `summary`, `keyword`, `query`.
         value: claimed value.
-        ground: a field of `TEXTS`, `record` or `picture`.
+        ground: a field of `TEXTS`, `record`, `predicted` (see `coldstart.describe.attribute_model`), or `facts` for a
+            sentence that the facts of the item make by fixed rules.
         detail: the matching words, or the probability.
     """
 
@@ -70,9 +76,9 @@ class Rules:
     Attributes:
         output: fields of the description, in the prompt's order.
         languages: allowed codes such as `en`; empty: any.
-        min_seen: least probability of a picture that supports a visual attribute.
+        min_seen: least probability of a predicted value that supports a claim.
         max_copy: share of a summary's words that may stand in runs of eight or more words of one source.
-        max_unsupported: share of its content words that may stand in no source.
+        max_unsupported: share of a sentence's content words that may stand in no source.
         brands, categories: those of the whole catalogue: naming one that no source of the item names is a fault.
         policy: the safety policy, or None; a score of `max_unsafe` or more is a fault.
     """
@@ -81,7 +87,7 @@ class Rules:
     languages: tuple[str, ...] = ("en",)
     min_seen: float = 0.5
     max_copy: float = 0.9
-    max_unsupported: float = 0.5
+    max_unsupported: float = 0.25
     brands: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     policy: Policy | None = None
@@ -96,7 +102,7 @@ class Checked:
         description: with supported claims alone.
         grounds, cut: claims that stay, and claims that were cut, in the order of the description.
         status: `written` where nothing was cut; `cut` where something was; `fallback` where no sentence of the model
-            and no attribute was left, so that the summary is a text of the item itself.
+            and no fact was left, so that the summary is the seller's own first sentence.
         language: of the summary, as far as it shows (`und` where it does not).
     """
 

@@ -1,7 +1,7 @@
-"""Index the evidence of one item, record, texts and picture values, and find the support of claims in it.
+"""Index the evidence of one item, record, texts and predicted values, and find the support of claims in it.
 
-Words are compared: a listed value by itself or an alias, a number with its unit, any other value by its words. Irony is
-not understood, and pictures support only calibrated values.
+Words are compared: a listed value by itself, an alias or its words in a sentence, a number with its unit, any other
+value by its words. Irony is not understood, and of predicted values only likely ones are support.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from coldstart.core.attributes import Attribute
 from coldstart.describe.checks.contract import TEXTS, Rules, Sources
 from coldstart.describe.checks.form import evidence_text
 from coldstart.describe.checks.words import Lexicon, Number, Tokens, is_negated, numbers, numbers_match, tokens
+from coldstart.describe.english import plural
+from coldstart.describe.sentences import spoken
 
 Support = tuple[str, str]
-"""Source (a field of `TEXTS`, `record` or `picture`), and the words or the probability."""
+"""Source (a field of `TEXTS`, `record` or `predicted`), and the words or the probability."""
 ALL_SOURCES = frozenset((*TEXTS, "record"))
 
 _PREFIX_LETTERS = 5  # shared first letters of two forms of one word
@@ -32,20 +34,29 @@ class ListedValues:
     @cached_property
     def of(self) -> Mapping[str, Lexicon[str]]:
         """Lexicons by attribute: attribute -> its own values."""
-        return {name: Lexicon(_phrases(one)) for name, one in self.attributes.items() if one.values or one.aliases}
+        return {
+            name: Lexicon(_phrases(name, one)) for name, one in self.attributes.items() if one.values or one.aliases
+        }
 
     @cached_property
     def all(self) -> Lexicon[tuple[str, str]]:
         """Lexicon of all attributes: (attribute, value), as a phrase may be a value of several."""
         return Lexicon(
-            (phrase, (name, value)) for name, one in self.attributes.items() for phrase, value in _phrases(one)
+            (phrase, (name, value)) for name, one in self.attributes.items() for phrase, value in _phrases(name, one)
         )
 
 
-def _phrases(attribute: Attribute) -> Iterator[tuple[str, str]]:
+def _phrases(name: str, attribute: Attribute) -> Iterator[tuple[str, str]]:
     for value in dict.fromkeys((*attribute.values, *attribute.aliases)):
-        for phrase in attribute.words_of(value):
+        for phrase in value_phrases(name, value, attribute):
             yield phrase, value
+
+
+def value_phrases(name: str, value: str, attribute: Attribute) -> list[str]:
+    """List the phrases that state a value: itself, its aliases, and its words in a sentence, in number one and more."""
+    role = attribute.role_as(name)
+    said = spoken(value, role)
+    return list(dict.fromkeys([*attribute.words_of(value), said, *([plural(said)] if role == "kind" else [])]))
 
 
 _cached_values: dict[int, ListedValues] = {}
@@ -85,8 +96,9 @@ class EvidenceIndex:
             return self._in_texts[name, value]
         if not self._values.attributes[name].values and (found := self.find_phrase(value)):
             return found
-        if (seen := self.picture_probability(name, value)) is not None and seen >= self._rules.min_seen:
-            return "picture", f"{seen:.2f}"
+        seen = self.probability(name, value)
+        if seen is not None and seen >= self._rules.min_seen and not self.title_values(name):
+            return "predicted", f"{seen:.2f}"
         return None
 
     def states(self, name: str, value: str) -> bool:
@@ -97,10 +109,9 @@ class EvidenceIndex:
         """Return the record's other value of an attribute; None where it states none or the same."""
         return None if name not in self._facts or self.states(name, value) else str(self._facts[name])
 
-    def picture_probability(self, name: str, value: str) -> float | None:
-        """Return the probability that a picture shows a value; None where it was not classified."""
-        attribute = self._values.attributes.get(name)
-        return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
+    def probability(self, name: str, value: str) -> float | None:
+        """Return the predicted probability of a value; None where it was not predicted."""
+        return self._seen.get(name, {}).get(value)
 
     def find_brand(self, name: str) -> Support | None:
         """Find where a brand is named: in title or record, and in other texts where the record states none."""
@@ -130,10 +141,11 @@ class EvidenceIndex:
         return next((place for stated, place in self._numbers if numbers_match(claimed, stated)), None)
 
     def find_word(self, word: str) -> str | None:
-        """Return the source that has a word, or one with the same first letters; None where none has."""
-        return self._words.get(word) or (
-            self._starts.get(word[:_PREFIX_LETTERS]) if len(word) > _PREFIX_LETTERS else None
-        )
+        """Return the source that has a word or another form of it; None where none has."""
+        if word in self._words:
+            return self._words[word]
+        others = self._starts.get(word[:_PREFIX_LETTERS], ()) if len(word) >= _PREFIX_LETTERS else ()
+        return next((self._words[other] for other in others if _same_stem(word, other)), None)
 
     @property
     def price(self) -> float | None:
@@ -186,12 +198,19 @@ class EvidenceIndex:
         return words
 
     @cached_property
-    def _starts(self) -> dict[str, str]:
-        starts: dict[str, str] = {}
-        for word, field in self._words.items():
+    def _starts(self) -> dict[str, list[str]]:
+        starts: dict[str, list[str]] = {}
+        for word in self._words:
             if len(word) >= _PREFIX_LETTERS:
-                starts.setdefault(word[:_PREFIX_LETTERS], field)
+                starts.setdefault(word[:_PREFIX_LETTERS], []).append(word)
         return starts
+
+
+def _same_stem(one: str, other: str) -> bool:
+    """Tell whether two words may be forms of one: only endings differ (crispy and crispness; not aubertum and
+    aubergine)."""
+    shared = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return shared >= _PREFIX_LETTERS and min(len(one), len(other)) - shared <= 1 and abs(len(one) - len(other)) <= 4
 
 
 def _plain(value: Any) -> str:

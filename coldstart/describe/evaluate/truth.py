@@ -6,7 +6,11 @@ Definitions, each a share of all items' sums:
 - `precision` of attributes: values written that the hidden record states, of all written; a value of an attribute that
   the record says nothing of counts as wrong. `recall`: of all that the hidden record states. `f1`: their harmonic
   mean. `accuracy`: right values, of those where both state one. Values are compared by `Attribute.canonical`, with
-  its aliases.
+  its aliases. `stated`: items with a value written, of those whose hidden record has one. `coverage` is `recall`.
+- `wrong`: claims of attributes that the hidden record states otherwise, of all claims.
+- `true_cut`: of the claims as written that are true by the hidden record, those that the checks removed.
+- `summary`: items with one; `sentences`: of a summary, a mean; `reads`: summaries whose sentences all begin with a
+  capital or a digit, end with a full stop and have at least four words.
 - `made_up`: claims (see `extract_claims`) that neither have a ground in the shown fields nor are true by the hidden
   record; near 0 after the checks by construction. `contradicted`: claims of attributes that the hidden record states
   otherwise, of those it states, whatever their ground.
@@ -108,9 +112,10 @@ def measure_writer(evaluated: Sequence[EvaluatedItem], *, min_seen: float = 0.5,
         min_seen: least probability of a picture that supports a claim.
 
     Returns:
-        `items`, `valid`, `status` (word -> share of items, `rejected` among them), `cut` and `rejected` (reason ->
-        share of items), and for each of `STAGES` `made_up`, `contradicted`, `length`, `copied`, `distinct_1`,
-        `distinct_2`, `attributes` (name, or `all` -> `precision`, `recall`, `f1`, `accuracy`) and `claims` (how many).
+        `items`, `valid`, `true_cut`, `status` (word -> share of items, `rejected` among them), `cut` and `rejected`
+        (reason -> share of items), and for each of `STAGES` `made_up`, `contradicted`, `wrong`, `summary`, `sentences`,
+        `reads`, `length`, `copied`, `distinct_1`, `distinct_2`, `attributes` (name, or `all` -> `precision`, `recall`,
+        `stated`, `f1`, `accuracy`) and `claims` (how many).
         A measure is `value`, `low`, `high` and `n`, or None where there is nothing to count.
     """
     groups = [one.group for one in evaluated]
@@ -124,6 +129,7 @@ def measure_writer(evaluated: Sequence[EvaluatedItem], *, min_seen: float = 0.5,
     found: dict[str, Any] = {
         "items": len(evaluated),
         "valid": of_items([one.is_valid for one in evaluated]),
+        "true_cut": _plain(share(*_true_cut(evaluated, min_seen), groups=groups, seed=seed)),
         "status": {name: of_items([name == own for own in states]) for name in _STATES},
         "cut": {name: of_items([name in own for own in cuts]) for name in sorted(set().union(*cuts))},
         "rejected": {name: of_items([name == own for own in refused]) for name in sorted(set(refused) - {""})},
@@ -172,8 +178,8 @@ def _state(one: EvaluatedItem) -> str:
 def _columns(evaluated: Sequence[EvaluatedItem], stage: str, min_seen: float) -> _Columns:
     """Count parts and wholes of each item, float64 [N], by measure, and attribute where it is of one."""
     names = list(dict.fromkeys(name for one in evaluated for name in one.attributes))
-    keys: list[tuple[str, ...]] = [("made_up",), ("contradicted",), ("length",), ("copied",)]
-    keys += [(measure, name) for name in (ALL, *names) for measure in ("precision", "recall", "f1", "accuracy")]
+    keys: list[tuple[str, ...]] = [(name,) for name in _OF_TEXTS]
+    keys += [(measure, name) for name in (ALL, *names) for measure in _OF_ATTRIBUTES]
     columns: _Columns = {key: (np.zeros(len(evaluated)), np.zeros(len(evaluated))) for key in keys}
 
     def add(key: tuple[str, ...], place: int, part: float, whole: float) -> None:
@@ -191,15 +197,48 @@ def _columns(evaluated: Sequence[EvaluatedItem], stage: str, min_seen: float) ->
             for own in (ALL, name):
                 add(("precision", own), place, is_right, value is not None)
                 add(("recall", own), place, is_right, known is not None)
+                add(("stated", own), place, value is not None and known is not None, known is not None)
                 add(("f1", own), place, 2 * is_right, (value is not None) + (known is not None))
                 add(("accuracy", own), place, is_right, value is not None and known is not None)
         for verdict in one.verdicts(stage, min_seen):
             add(("made_up",), place, verdict.is_made_up, 1)
             add(("contradicted",), place, verdict.truth == "false", verdict.truth != "open" and not verdict.is_number)
+            add(("wrong",), place, verdict.truth == "false", 1)
+        add(("summary",), place, bool(description.summary), 1)
         if description.summary:
             add(("length",), place, len(words(description.summary)), 1)
+            parts = _sentences(description.summary)
+            add(("sentences",), place, len(parts), 1)
+            add(("reads",), place, all(map(_reads, parts)), 1)
             add(("copied",), place, *copied(description.summary, one.sources.texts.values()))
     return columns
+
+
+_OF_TEXTS = ("made_up", "contradicted", "wrong", "summary", "sentences", "reads", "length", "copied")
+
+
+_OF_ATTRIBUTES = ("precision", "recall", "stated", "f1", "accuracy")
+
+
+_LEAST_WORDS = 4
+"""Words of a sentence; fewer are a label, such as "Men Casual."."""
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+", text.strip())
+
+
+def _reads(sentence: str) -> bool:
+    begins = sentence[:1].isupper() or sentence[:1].isdigit() or not sentence[:1].isascii()
+    return begins and sentence.endswith((".", "!", "?", "…")) and len(words(sentence)) >= _LEAST_WORDS
+
+
+def _true_cut(evaluated: Sequence[EvaluatedItem], min_seen: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count of each item the true claims that the checks removed, and all true claims as written, float64 [N]."""
+    true = [{one.claim for one in item.verdicts("written", min_seen) if one.truth == "true"} for item in evaluated]
+    kept = [set(extract_claims(item.description("checked"), item.attributes)) for item in evaluated]
+    removed = [float(len(own - left)) for own, left in zip(true, kept, strict=True)]
+    return np.array(removed, np.float64), np.array([float(len(own)) for own in true], np.float64)
 
 
 def _plain(found: Any) -> dict[str, Any] | None:
@@ -317,7 +356,7 @@ def find_ground(name: str, value: str, attribute: Attribute, sources: Sources, m
         if any(_phrase_start(own, one) >= 0 for one in named):
             return str(where)
     seen = sources.seen.get(name, {})
-    return "picture" if value in seen and seen[value] >= min_seen else ""
+    return "predicted" if value in seen and seen[value] >= min_seen else ""
 
 
 @lru_cache(maxsize=1 << 14)

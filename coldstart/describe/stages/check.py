@@ -129,7 +129,7 @@ class CheckStage(MapStageDefaults):
 
     def _check(self, row: Row, seen: SeenValues) -> Row | Reject:
         written = row["written"]
-        sources, stated = sources_of(row, self._builder.attributes, seen=seen)
+        sources, stated = sources_of(row, self._builder.attributes, seen=seen, templates=self._builder.templates)
         rules = replace(self._rules, output=self._builder.prompts[row["kind"]].output)
         try:
             checked = check_description(written["text"], written["finish"], stated, sources, rules)
