@@ -163,7 +163,7 @@ def test_what_changes_results_is_in_the_fingerprint(tmp_path: Path) -> None:
         {"voice_threshold": 0.6},
         {"min_confidence": 0.3},
         {"min_language_confidence": 0.7},
-        {"hot_words": "off"},
+        {"hot_words": "auto"},
         {"hot_words": ["Oatly"]},
     ]
     keys = {digest(stage(model=str(folder), **change).fingerprint()) for change in changes}

@@ -50,10 +50,10 @@ class Settings(Section):
     """Least confidence of words; others are dropped."""
     min_language_confidence: float = Field(default=0.5, ge=0, le=1)
     """Least confidence of a detected language; otherwise it is left empty in the row."""
-    hot_words: Literal["auto", "off"] | tuple[str, ...] = "auto"
+    hot_words: Literal["auto", "off"] | tuple[str, ...] = "off"
     """Names that the model is told may be said, so that it spells them as the catalogue does: `auto` takes the rare
     words of the item's title; a list of words adds these for every item, such as brands; `off` takes none. Names
-    help where they are said: long lists are also written where they are not."""
+    that are said are found far more often; in loud noise some are also written where nobody said them."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the model; 0 for as many as there are cores. No result depends on it."""
 
