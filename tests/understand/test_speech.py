@@ -196,6 +196,7 @@ def test_the_title_is_read_and_part_of_the_key_only_where_hot_words_are_taken(mo
         assert given.pop() == hints
         own.compute([LoadSpeech(lambda row: (sound, 1.0), loader.titled)({"title": None})[0]])  # type: ignore[arg-type]
         assert given.pop() == hints[1:]
+    assert stage(hot_words=False).settings.hot_words == "off"  # as YAML reads it
     assert "hot_words" not in stage(hot_words="off").fingerprint()  # rows of versions without the setting stay
 
 

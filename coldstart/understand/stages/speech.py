@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from coldstart.core.keys import version
 from coldstart.core.pipeline import Pipeline, Section
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _SPOKEN = [("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]
 _FULL_S = 0.5  # sound so close to the limit was cut there
+
+
+def _word_of(value: object) -> object:
+    """Return the word for `off`, which YAML reads as no."""
+    return "off" if value is False else value
 
 
 class Settings(Section):
@@ -50,7 +55,7 @@ class Settings(Section):
     """Least confidence of words; others are dropped."""
     min_language_confidence: float = Field(default=0.5, ge=0, le=1)
     """Least confidence of a detected language; otherwise it is left empty in the row."""
-    hot_words: Literal["auto", "off"] | tuple[str, ...] = "off"
+    hot_words: Annotated[Literal["auto", "off"] | tuple[str, ...], BeforeValidator(_word_of)] = "off"
     """Names that the model is told may be said, so that it spells them as the catalogue does: `auto` takes the rare
     words of the item's title; a list of words adds these for every item, such as brands; `off` takes none. Names
     that are said are found far more often; in loud noise some are also written where nobody said them."""
