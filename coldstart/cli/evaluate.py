@@ -260,7 +260,7 @@ def _print_describe(found: Mapping[str, Any]) -> None:
         for name, of in own["written"]["attributes"].items():
             after = own["checked"]["attributes"][name]
             title = "all attributes" if name == "all" else name
-            some = ATTRIBUTES if name == "all" else {"f1": "F1", "accuracy": ATTRIBUTES["accuracy"]}
+            some = ATTRIBUTES if name == "all" else {key: ATTRIBUTES[key] for key in ("stated", "accuracy", "recall")}
             rows += [
                 (writer, f"{title}: {label}", _cell(of[measure]), _cell(after[measure]))
                 for measure, label in some.items()
@@ -272,6 +272,10 @@ def _print_describe(found: Mapping[str, Any]) -> None:
     output.table(("writer", "measure", "as written", "after the checks"), rows, "measure")
     for writer, own in measures.items():
         states = [f"{own['status'][key]['value']:.0%} {title}" for key, title in STATUS.items() if own["status"][key]]
+        if own["true_cut"]:
+            states.append(
+                f"{own['true_cut']['value']:.1%} of {own['true_cut']['n']:,} true claims removed by the checks"
+            )
         output.note(f"{writer}: {', '.join(states)}")
     for question, title in QUESTIONS.items():
         asked = found["gain"][question]

@@ -16,18 +16,28 @@ from coldstart.pages.charts import dots, interval, number, percent, signed
 from coldstart.pages.page import Thumbnails, Tile, card, environment, loader
 
 STAGES = {"written": "as written", "checked": "after the checks"}
-ATTRIBUTES = {"precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy where both say"}
+ATTRIBUTES = {
+    "stated": "stated, of those recorded",
+    "accuracy": "right, of those stated and recorded",
+    "recall": "stated and right, of those recorded",
+    "precision": "right, of all stated",
+    "f1": "F1",
+}
 MEASURES = {
     "made_up": ("made up", "claims that neither the shown fields nor the hidden record support"),
+    "wrong": ("wrong", "claims that the hidden record states otherwise, of all claims"),
+    "summary": ("with a summary", "items that have one"),
+    "sentences": ("sentences of a summary", "mean"),
+    "reads": ("reads as sentences", "summaries of sentences with a capital, a full stop and four words or more"),
     "contradicted": ("contradicted", "claims that the hidden record states otherwise, of those it states"),
     "length": ("words of a summary", "mean"),
     "copied": ("copied", "words in runs of five or more that a shown text has"),
     "distinct_1": ("distinct-1", "different words over all words"),
     "distinct_2": ("distinct-2", "different pairs of words over all pairs"),
 }
-FEWER = frozenset({"made_up", "contradicted", "copied"})
+FEWER = frozenset({"made_up", "contradicted", "wrong", "copied"})
 """Measures where less is better."""
-UNDECIDED = frozenset({"length"})
+UNDECIDED = frozenset({"length", "sentences"})
 QUESTIONS = {"text_to_item": "Text → item", "item_to_item": "Item → item"}
 STATUS = {
     "written": "kept as written",

@@ -77,7 +77,7 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     assert (kinds[0], kinds[-1]) == ("ingest", "index")
     parts = [f"understand.{part}" for part in registry.parts("understand")] if name in ("demo", "video") else []
     assert kinds[1 : 1 + len(parts)] == parts
-    writes = ["finetune.describe", "describe.grounds", "describe.write", "describe.check"]
+    writes = ["finetune.describe", "describe.grounds", "describe.attributes", "describe.write", "describe.check"]
     assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image", "align.behaviour", "behaviour", *writes}
     assert [kind for kind in kinds if kind in writes] == (writes if name in ("demo", "product") else [])
     assert ("align.text_image" in kinds) == (name in ("aligned", "gpu"))

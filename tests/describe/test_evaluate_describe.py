@@ -36,12 +36,14 @@ def test_attributes_against_the_hidden_record() -> None:
     assert values(found["written"]["attributes"]["all"]) == {
         "precision": (0.6, 5),  # of five written two colours and a type; Blue is of no stated attribute
         "recall": (0.4286, 7),
+        "stated": (0.5714, 7),
         "f1": (0.5, 12),
         "accuracy": (0.75, 4),
     }
     assert values(found["written"]["attributes"]["colour"]) == {
         "precision": (0.6667, 3),
         "recall": (0.6667, 3),
+        "stated": (0.6667, 3),
         "f1": (0.6667, 6),
         "accuracy": (1.0, 2),
     }
@@ -56,6 +58,18 @@ def test_claims_that_are_made_up_and_claims_that_are_contradicted() -> None:
     assert values(found["written"])["contradicted"] == (0.25, 4)
     assert values(found["checked"])["made_up"] == (0.0, 3)
     assert (found["written"]["claims"], found["checked"]["claims"]) == (5, 3)
+
+
+def test_wrong_claims_true_claims_that_are_cut_and_sentences() -> None:
+    found = measure_writer(FOUR)
+    assert values(found["written"])["wrong"] == (0.2, 5)  # Casual Shoes
+    assert values(found["true_cut"]) == (0.0, 3)
+    lost = evaluated_item("a", {"colour": "Red", "type": "Backpack"}, truth=TRUE, kept={"type": "Backpack"})
+    assert values(measure_writer([lost])["true_cut"]) == (0.5, 2)
+    texts = ["A red backpack for men. It is small and light.", "Men Casual.", ""]
+    three = [evaluated_item(str(n), {}, summary=text, group=n) for n, text in enumerate(texts)]
+    of = values(measure_writer(three)["written"])
+    assert (of["summary"], of["sentences"], of["reads"]) == ((0.6667, 3), (1.5, 2), (0.5, 2))
 
 
 def test_what_became_of_the_texts() -> None:

@@ -58,8 +58,8 @@ from coldstart.store import Store
 from coldstart.store.fits import ITEMS_FILE, SPLITS, WriterConfig, read_fit_items, read_writer_config
 from coldstart.store.freshness import PipelineState
 
-BASE, ADAPTER = "base", "adapter"
-"""Names of the generator before the fit, and with the fitted adapter."""
+BASE, ADAPTER, SENTENCES = "base", "adapter", "sentences"
+"""Names of the generator before the fit, with the fit, and of plain sentences by fixed rules."""
 
 
 GALLERIES = ("held-out", "all")
@@ -100,7 +100,7 @@ def evaluate_store(
         split: `test`, `valid` or `train`; limit: at most so many of its items, drawn at random.
         given: shown fields; by default those of the fit.
         writers: `base`, `adapter` and names of generators, at least one; by default the first two, where the base can
-            write before it is fitted.
+            write before it is fitted, or `sentences` and `adapter` where the fit is one of sentences with slots.
         gallery: `held-out`, or `all` to search among all other items of the workspace as well, indexed with all of
             their own texts.
         seed: of the draw and the bootstrap.
@@ -113,7 +113,7 @@ def evaluate_store(
         if value not in known:
             raise ColdstartError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
     fit = _fit(store, pipeline)
-    shown = given_fields("evaluate", fit.writing.given if given is None else given)
+    shown = given_fields("evaluate", fit.given if given is None else given)
     every = item_rows(store, pipeline, fit.stage, PipelineState(store, pipeline))
     items = sorted(item for item, (part, _) in fit.split.items() if part == split and item in every)
     if not items:
@@ -177,7 +177,20 @@ class _Fit:
     split: Mapping[str, tuple[str, int]]
 
     def writers(self) -> list[str]:
+        if self._facts:
+            return [SENTENCES, ADAPTER]
         return [ADAPTER] if requires_fit(self.writing.generator) else [BASE, ADAPTER]
+
+    @property
+    def _facts(self) -> bool:
+        """True where sentences with slots were fitted, which need no model to write."""
+        return bool(self.settings.input == "facts")
+
+    @property
+    def given(self) -> Collection[str] | None:
+        """Fields of a new item: those that the prompts of the fit had, or where those were facts, its setting."""
+        known: Collection[str] | None = self.settings.given if self._facts else self.writing.given
+        return known
 
     def writer(self, name: str, pipeline: Pipeline, rules: Rules) -> Writer:
         own = name in (BASE, ADAPTER)
@@ -185,13 +198,20 @@ class _Fit:
             self.writing.generator if own else name,
             device=pipeline.engine.device,
             dtype=pipeline.engine.dtype,
-            adapter=self.writing.adapter if name == ADAPTER else None,
-            **(self.settings.options if own else {}),
+            adapter=self.writing.adapter if name == ADAPTER and not self._facts else None,
+            **(self.settings.options if own and not self._facts else {}),
         )
         prompts = load_prompts(self.stage, self.writing.prompt or DEFAULT_PROMPTS)
         limits = Limits(**pipeline.media.limits())
         return Writer(
-            generator, prompts, self.writing.attributes, rules, limits, self.settings.frames, self.settings.pictures
+            generator,
+            prompts,
+            self.writing.attributes,
+            rules,
+            limits,
+            self.settings.frames,
+            self.settings.pictures,
+            self.writing.templates if name == ADAPTER else {},
         )
 
 
