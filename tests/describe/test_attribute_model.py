@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from coldstart.core.attributes import Attributes
-from coldstart.describe.attribute_model import (
-    AttributeModel,
+from coldstart.describe.attribute_fit import (
     FitItems,
     SpacePictures,
     attribute_truths,
     fit_attribute_model,
-    load_attribute_model,
 )
+from coldstart.describe.attribute_model import AttributeModel, load_attribute_model
 from coldstart.describe.attribute_values import Fact, PredictedValue, facts_of, predicted_row, read_predicted
 
 ATTRIBUTES = Attributes.model_validate(
@@ -102,6 +101,25 @@ def test_a_brand_is_a_witness_without_pictures_and_a_new_brand_is_none(model: At
     assert new[0].probability < known[0][0].probability and not new[0].stated and not new[0].witnesses
     hidden = model.predict(rows, {}, given=("title",))
     assert len({values["season"][0].probability for values in hidden}) == 1
+
+
+def test_an_item_of_a_new_brand_is_as_sure_as_pictures_alone_allow() -> None:
+    rows, vectors = made(400, 3.0)
+    for row in rows:  # a brand's items are of one colour, four times of five
+        if int(row["item_id"].split("-")[1]) % 5:
+            row["creator"] = f"House of {row['attributes']['colour']}"
+    items = FitItems(rows, np.arange(400) % 5, np.arange(400) // 5 % 2 == 1)
+    model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", vectors)])
+    fresh, shown = made(800, 3.0, seed=5)
+    for case, creator in (("new_brand", "Nobody"), ("with_pictures", None)):
+        asked = [{**row, "creator": creator or f"House of {row['attributes']['colour']}"} for row in fresh]
+        best = [one["colour"][0] for one in model.predict(asked, {"image": shown})]
+        right = [one.value == row["attributes"]["colour"] for one, row in zip(best, fresh, strict=True)]
+        sure = float(np.mean([one.probability for one in best]))
+        if case == "new_brand":
+            assert abs(sure - np.mean(right)) < 0.06 and np.mean(right) < 0.85
+        else:
+            assert np.mean(right) > 0.95
 
 
 def test_a_title_that_names_a_value_is_a_witness_with_or_without_pictures() -> None:

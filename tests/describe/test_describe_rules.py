@@ -48,7 +48,7 @@ def save_models(store: Store) -> None:
     names = ("red", "blue")
     words = tuple((name,) for name in names)
     colour = AttributePredictor(
-        "colour", names, words, shares, frozenset({"product"}), {}, {"image": probe}, weights, None
+        "colour", names, words, shares, frozenset({"product"}), {}, {"image": probe}, weights, weights, None
     )
     model = AttributeModel({"colour": colour}, {"image": SpaceFeatures(none, none + 1, None)}, {"image": "p"}, {})
     table = pa.table({"item_id": ITEMS[:2], "key": ["k", "k"], "split": ["judged", "counted"]})

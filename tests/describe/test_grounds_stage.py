@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import coloured
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from catalogue import write_manifest
 
@@ -36,6 +39,7 @@ class Shop:
         self.store = Store(folder / "ws", create=True)
         self.attributes: Mapping[str, Any] = VISUAL
         self.parts: dict[str, Any] = {}
+        self.finetune: dict[str, Any] = {}
         self.entries: dict[str, dict[str, Any]] = {}
         for left in COLOURS:
             for right in COLOURS:
@@ -69,6 +73,7 @@ class Shop:
             "stages": {
                 "ingest": {},
                 **({"image": embed} if image is None else image),
+                **self.finetune,
                 "describe": {"grounds": grounds, "write": False, "check": False, **self.parts},
             },
         }
@@ -142,6 +147,29 @@ def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop) ->
     assert anew.ran.done == items and where(anew) == (items, 0, 0)
     assert shop.run(refit=True).ran.done == 0
     assert len(shop.store.artifacts.all(KIND)) == 2
+
+
+@pytest.mark.slow
+def test_items_that_a_writer_holds_out_since_are_not_learnt_from(shop: Shop) -> None:
+    shop.run()
+    held = ["red-red-0", "blue-blue-3"]
+    table = pa.table({"item_id": held, "key": ["k", "k"], "split": ["test", "test"]})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    shop.store.artifacts.save("finetune.describe", "key", {"items.parquet": out.getvalue()}, {"settings": "s"})
+    shop.finetune = {"finetune": {"describe": {"generator": "starter"}}}
+    only = ["ingest", "image", "describe"]
+
+    def run() -> Any:
+        report = run_pipeline(shop.store, pipelines.load(shop.raw()), only=only)
+        return next(one for one in report.stages if one.kind == KIND)
+
+    assert run().ran.done == 128
+    made = shop.store.artifacts.newest(KIND)
+    assert made is not None
+    sides = {item: side for item, (_, side) in read_fit_items(made).items()}
+    assert [sides[item] for item in held] == ["counted", "counted"] and sides["red-red-1"] == "judged"
+    assert run().ran.done == 0
 
 
 @pytest.mark.slow

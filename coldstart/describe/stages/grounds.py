@@ -23,22 +23,21 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import LedgerRow, Reject, Row
-from coldstart.describe.attribute_model import (
-    AttributeModel,
+from coldstart.describe.attribute_fit import (
     AttributeTruth,
     FitItems,
     SpacePictures,
     attribute_truths,
     fit_attribute_model,
-    load_attribute_model,
-    weights_json,
 )
+from coldstart.describe.attribute_model import AttributeModel, load_attribute_model, weights_json
 from coldstart.describe.check_context import NAMES_FILE, names_file
 from coldstart.describe.finetune.dataset import item_rows, split_groups
 from coldstart.embed.class_scores import embeds_text, hash_order
 from coldstart.embed.spaces import encoders_of, vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
+from coldstart.store.artifacts import Artifact
 from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting
 from coldstart.store.fits import ITEMS_FILE, read_fit_items
 from coldstart.store.freshness import PipelineState
@@ -198,7 +197,7 @@ class GroundsStage:
         except NotFitted as waiting:
             return 0, [str(waiting)]
         keys = inputs.items.ready
-        if made is not None:
+        if made is not None and self._held_out(store).isdisjoint(_fitted(made)):
             present = self.present(store)
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
                 news = sum(present.get(item) != key for item, key in keys.items())
@@ -218,7 +217,7 @@ class GroundsStage:
                 meter=lambda: meter.advance(1, 0, 0.0),
             )
         fitted = {
-            name: {"with_pictures": weights_json(one.with_pictures), "without": weights_json(one.without)}
+            name: {case: weights_json(getattr(one, case)) for case in ("with_pictures", "new_brand", "without")}
             for name, one in model.predictors.items()
         }
         report = {"items": len(keys), "attributes": fitted, "reasons": dict(model.reasons)}
@@ -290,6 +289,11 @@ class GroundsStage:
 
 _APART = 2_000_003
 """Offset of the seed: parts equal to those of another fit would all lie in its held-out part."""
+
+
+def _fitted(made: Artifact) -> frozenset[str]:
+    """Return the items that a fit learnt from."""
+    return frozenset(item for item, (_, side) in read_fit_items(made).items() if side == "judged")
 
 
 def _title(row: Row) -> str:
