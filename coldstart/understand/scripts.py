@@ -153,7 +153,7 @@ def network_input(line: Pixels) -> npt.NDArray[np.float32]:
 def letter_density(text: str, line: Pixels) -> float:
     """Compute letters and digits of a reading a square of its line; East Asian ones, as wide as high, count twice."""
     count = sum(1 + (letter >= "\u2e80") for letter in text if letter.isalnum())
-    return count * line.shape[0] / line.shape[1]
+    return float(count * line.shape[0] / line.shape[1])
 
 
 def _log_odds(chance: float) -> float:

@@ -124,7 +124,7 @@ class SafetyStage(MapStageDefaults):
     """Map stage and gate; see `coldstart.core.stage.MapStage` and `coldstart.core.stage.Gate`."""
 
     kind = "understand.safety"
-    item_fields = ("title", "description", "tags")
+    item_fields: tuple[str, ...] = ("title", "description", "tags")
     batch_cost = 500.0
     schema = pa.schema(
         [
