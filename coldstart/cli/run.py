@@ -367,7 +367,7 @@ def run_and_report(
         workspace = coldstart.open(uri if there else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
-            scope = {name: options.get(name) for name in ("limit", "items", "where")}
+            scope: dict[str, Any] = {name: options.get(name) for name in ("limit", "items", "where")}
             output.print_estimate(workspace.estimate(pipeline, **choice, **scope, on=on, uri=uri), json)
             return
         if not there:

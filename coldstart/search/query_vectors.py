@@ -260,7 +260,9 @@ class QueryBuilder:
 def _moments(title: str | None, timeline: Sequence[Evidence]) -> list[Moment]:
     """List title and lines, each text once."""
     entries: list[tuple[Source, float | None, str]] = [("title", None, (title or "").strip())]
-    entries += [(e.source, e.start_s, e.text.strip()) for e in timeline if e.source not in ("shot", "unread")]
+    for entry in timeline:
+        if entry.source != "shot" and entry.source != "unread":  # neither has words of the item
+            entries.append((entry.source, entry.start_s, entry.text.strip()))
     first: dict[str, Moment] = {}
     for source, second, text in entries:
         if text:

@@ -37,7 +37,7 @@ class Settings(Section):
     """Target of the summary: the item's own description where it is hidden, or its attributes as a sentence, which
     teaches no claim that cannot be checked."""
     input: Literal["fields", "facts"] = "fields"
-    """What prompts hold: the shown fields of an item, or, as `facts`, only which facts are known of it. Then the model
+    """Input of prompts: the shown fields of an item, or, as `facts`, only which facts are known of it. Then the model
     learns sentences with slots for values, chosen once for each pattern of facts, and writing takes no model."""
     group_by: tuple[str, ...] = ("title",)
     """Fields whose equal values put items on one side of the split."""

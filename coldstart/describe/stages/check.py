@@ -65,6 +65,7 @@ class CheckStage(MapStageDefaults):
     """Map stage of the checks; see `coldstart.core.stage.MapStage`. `compute` compares texts, on one core."""
 
     kind = "describe.check"
+    version = 2  # sentence by sentence
     batch_cost = 256.0
     deadline_s = 60.0
     schema = pa.schema(
