@@ -64,7 +64,7 @@ def check_description(
     queries = _listed("query", written.queries, claims, stay, cut)
     status: Status = "cut" if cut else "written"
     if not summary and ("summary" in rules.output or not (stated or keywords or queries)):
-        if summary := _joined_sentences(plain):
+        if summary := _joined_sentences(_with_antecedent(plain)):
             stay.append(Ground("summary", summary, "facts", "plain sentences of the facts"))
         elif own := fallback_text(sources, evidence, rules):
             summary, status = own[0], "fallback"
@@ -112,6 +112,15 @@ def fact_sentences(stated: Mapping[str, str], attributes: Mapping[str, Attribute
     return _SENTENCE.split(found) if found else []
 
 
+def _with_antecedent(sentences: Sequence[str]) -> list[str]:
+    """Return sentences from the first that names the item: "It is for men." says nothing without the one before it."""
+    start = next((place for place, one in enumerate(sentences) if not _PRONOUN.match(one)), len(sentences))
+    return list(sentences[start:])
+
+
+_PRONOUN = re.compile(r"(?:It|Its|They|Their|This|These|Those|He|She)\b")
+
+
 def _joined_sentences(sentences: Iterable[str]) -> str:
     """Join the first sentences that fit into a summary."""
     joined = ""
@@ -149,6 +158,7 @@ def _summary(summary: str, plain: Sequence[str], claims: TextClaims) -> tuple[st
         else:
             kept.append(sentence)
             grounds += found
+    kept = _with_antecedent(kept)
     own = [one for one in kept if one not in plain]
     words = tokens(" ".join(own))
     share = copied_share(words, (text for name, text in claims.evidence.texts.items() if name != "title"))
