@@ -16,7 +16,7 @@ import numpy as np
 from coldstart.core.attributes import Attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import Row
-from coldstart.describe.attribute_model import MODEL_FILE, AttributeModel, load_attribute_model
+from coldstart.describe.attribute_model import AttributeModel, load_attribute_model
 from coldstart.describe.attribute_values import PREDICTED, Predicted, PredictedValue, read_predicted
 from coldstart.describe.checks import Rules
 from coldstart.errors import NotFitted
@@ -112,14 +112,15 @@ def read_check_context(folder: Path, spaces: tuple[str, ...] = ()) -> CheckConte
     """Read a fit of `describe.grounds` from its folder, which is named for its digest.
 
     Raises:
-        NotFitted: it was fitted by an earlier version, in another form.
+        NotFitted: it is of another version, or damaged.
     """
-    if not (folder / MODEL_FILE).is_file():
-        raise NotFitted(f"stage {EVIDENCE_KIND!r} was fitted by an earlier version of coldstart: run it again")
-    names = json.loads((folder / NAMES_FILE).read_text("utf-8"))
-    return CheckContext(
-        spaces, folder.name, load_attribute_model(folder), frozenset(names["brands"]), frozenset(names["categories"])
-    )
+    try:
+        model = load_attribute_model(folder)
+        names = json.loads((folder / NAMES_FILE).read_text("utf-8"))
+        brands, categories = frozenset(names["brands"]), frozenset(names["categories"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise NotFitted(f"stage {EVIDENCE_KIND!r} was fitted by another version of coldstart: run it again") from error
+    return CheckContext(spaces, folder.name, model, brands, categories)
 
 
 def names_file(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -228,7 +228,8 @@ def test_a_summary_at_fault_is_replaced_by_plain_sentences(summary: str, reason:
     [
         ("Casual shoes for men. They are blue. They come in a box of three.", [0, 2], ["ungrounded_value"]),
         ("Casual shoes for men. Forged from titanium alloy.", [0], ["unsupported"]),
-        ("Casual shoes by Puma. They have leather, without any fur.", [], ["other_brand"]),
+        ("Casual shoes by Puma. They have leather, without any fur.", [], ["other_brand", "no_antecedent"]),
+        ("These casual shoes are for men. They are white.", [0, 1], []),
         ("Casual shoes by Puma. Leather, without any fur.", [1], ["other_brand"]),
         ("Shoes for walking. Now for $20!", [0], ["other_price"]),
         ("Leather shoes for the summer. Stride Men's Casual Shoes, 500 ml.", [0], ["title_again"]),

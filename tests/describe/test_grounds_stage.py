@@ -298,7 +298,11 @@ def test_every_item_gets_its_predicted_values_and_a_new_fit_predicts_anew(shop: 
     assert next(one for one in anew.stages if one.kind == "describe.attributes").ran.done == 129
 
 
-def test_a_fit_of_an_earlier_version_is_named(tmp_path: Path) -> None:
-    (tmp_path / "names.json").write_text('{"brands": [], "categories": []}')
-    with pytest.raises(NotFitted, match="was fitted by an earlier version of coldstart: run it again"):
+@pytest.mark.parametrize(
+    "files", [{}, {"attributes.json": "{}"}, {"attributes.json": "no JSON", "attributes.npz": "x"}]
+)
+def test_a_fit_of_another_version_is_named(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in {"names.json": '{"brands": [], "categories": []}', **files}.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(NotFitted, match="was fitted by another version of coldstart: run it again"):
         read_check_context(tmp_path)

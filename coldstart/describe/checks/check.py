@@ -64,7 +64,7 @@ def check_description(
     queries = _listed("query", written.queries, claims, stay, cut)
     status: Status = "cut" if cut else "written"
     if not summary and ("summary" in rules.output or not (stated or keywords or queries)):
-        if summary := _joined_sentences(_with_antecedent(plain)):
+        if summary := _joined_sentences(plain[_PRONOUN.match(plain[0]) is not None :] if plain else ()):
             stay.append(Ground("summary", summary, "facts", "plain sentences of the facts"))
         elif own := fallback_text(sources, evidence, rules):
             summary, status = own[0], "fallback"
@@ -112,13 +112,8 @@ def fact_sentences(stated: Mapping[str, str], attributes: Mapping[str, Attribute
     return _SENTENCE.split(found) if found else []
 
 
-def _with_antecedent(sentences: Sequence[str]) -> list[str]:
-    """Return sentences from the first that names the item: "It is for men." says nothing without the one before it."""
-    start = next((place for place, one in enumerate(sentences) if not _PRONOUN.match(one)), len(sentences))
-    return list(sentences[start:])
-
-
-_PRONOUN = re.compile(r"(?:It|Its|They|Their|This|These|Those|He|She)\b")
+_PRONOUN = re.compile(r"(?:It|They|He|She|Its|Their)\b|(?:This|That|These|Those) (?:is|are|was|were|comes?|has|have)\b")
+"""Beginning of a sentence that says nothing without the one before it."""
 
 
 def _joined_sentences(sentences: Iterable[str]) -> str:
@@ -148,17 +143,17 @@ def _summary(summary: str, plain: Sequence[str], claims: TextClaims) -> tuple[st
         fault = "wrong_language", f"it is in {detect_language(summary)}, and {may} may be written"
     if fault:
         return "", [], [Cut("summary", summary, *fault)]
-    kept: list[str] = []
-    grounds: list[Ground] = []
+    kept: dict[str, list[Ground]] = {}
     cut: list[Cut] = []
     for sentence in _SENTENCE.split(summary.strip()):
         found, fault = _sentence(sentence, plain, claims)
+        if fault is None and not kept and _PRONOUN.match(sentence):
+            fault = "no_antecedent", "the sentence before it is not there"
         if fault:
             cut.append(Cut("summary", sentence, *fault))
         else:
-            kept.append(sentence)
-            grounds += found
-    kept = _with_antecedent(kept)
+            kept[sentence] = found
+    grounds = [one for found in kept.values() for one in found]
     own = [one for one in kept if one not in plain]
     words = tokens(" ".join(own))
     share = copied_share(words, (text for name, text in claims.evidence.texts.items() if name != "title"))
