@@ -156,6 +156,7 @@ CLAIMS: Mapping[str, Reason] = {
     "unsupported": Reason("whose words stand in no source"),
     "lists_values": Reason("that only list values"),
     "title_again": Reason("that repeat the title"),
+    "too_short": Reason("too short for a sentence"),
     "no_antecedent": Reason("that mean a sentence that was removed"),
     "other_value": Reason("that contradict the record"),
     "other_price": Reason("with another price than the record"),

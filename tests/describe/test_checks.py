@@ -143,7 +143,10 @@ def test_a_listed_value_that_a_text_denies_has_no_ground(text: str) -> None:
 def test_a_part_of_a_longer_value_is_another_value() -> None:
     sources = Sources({"title": "A navy blue shirt"})
     checked = check_twice(
-        json.dumps({**GOOD, "summary": "A shirt.", "attributes": {"colour": "Blue"}}), "stop", sources, RULES
+        json.dumps({**GOOD, "summary": "A shirt, only a shirt.", "attributes": {"colour": "Blue"}}),
+        "stop",
+        sources,
+        RULES,
     )
     assert cut_of(checked, "colour") == [("Blue", "other_value", "the title says 'Navy Blue'")]
 
@@ -268,7 +271,7 @@ def test_an_invented_word_beside_a_value_is_no_sentence() -> None:
         "Stride casual shoes for men, 500 ml, at $47.90.",
         "Casual shoes at 48 USD, three in a box.",
         "Only casual shoes, in a box.",
-        "Footwear? No: shoes without fur.",
+        "Is it footwear? No: shoes without fur.",
         "Leather shoes of 0.5 litres.",
     ],
 )

@@ -177,6 +177,8 @@ def _sentence(sentence: str, plain: Sequence[str], claims: TextClaims) -> tuple[
         return [], ungrounded.fault
     if claims.lists_values(words):
         return [], ("lists_values", "it lists values and says nothing of them")
+    if len(words) < LEAST_WORDS:
+        return [], ("too_short", f"{len(words)} words, and {LEAST_WORDS} are the least of a sentence")
     return found, None
 
 
@@ -203,6 +205,8 @@ def _listed(
     return tuple(listed.values())
 
 
+LEAST_WORDS = 3
+"""Least words of a sentence that a model writes: "Missing office." is none."""
 COPIED_RUN = 8
 """Words in a row that count as copied."""
 
