@@ -366,7 +366,8 @@ EVIDENCE = {
     "transcript": "it is spoken",
     "screen_text": "it is on screen",
     "picture": "its frames show it",
-    "record": "its record says so, which the model had not",
+    "record": "its record says so",
+    "classified": "models of its pictures and words say so",
 }
 """Source of the evidence of a claim -> words for it; others by their name."""
 
@@ -376,30 +377,27 @@ def _descriptions(
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Choose a video whose claims are all right, and one of which wrong claims were removed, by the truth.
 
-    Videos state no attributes of goods, so that neither the fit nor a check has seen the answer. Where no video is
-    described right, an item that was held out of the fit stands for it.
+    Videos state no attributes of goods in their records, so that neither a model nor a check has seen the answer.
     """
     kept: list[tuple[tuple[int, ...], dict[str, Any]]] = []
     removed: list[tuple[int, dict[str, Any]]] = []
-    held_out = {item for item, side in workspace.fitted("finetune.describe").items() if side == "test"}
     for row in workspace.table("stage.describe.check").to_pylist():
         item = row["item_id"]
-        is_video = bool(truth.get(item, {}).get("product_ids"))
-        if not (is_video or item in held_out):
+        if not truth.get(item, {}).get("product_ids"):
             continue
-        products = [views[product] for product in (truth[item]["product_ids"] if is_video else [item])]
+        products = [views[product] for product in truth[item]["product_ids"]]
         right = {
             "section": {product.category for product in products},
             "sort": {tag for product in products for tag in product.tags},
         }
-        shot = truth[item]["shots"][0] if is_video else {"start_s": 0.0, "end_s": 0.0}
-        about = _item(views[item], [(shot["start_s"] + shot["end_s"]) / 2])
+        shot = truth[item]["shots"][0]
+        about = {**_item(views[item], [(shot["start_s"] + shot["end_s"]) / 2]), "text": row["summary"]}
         claims, wrong = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
         if claims and all(one["value"] in right.get(one["name"], ()) for one in claims):
             shown = [{**one, "why": _why(one)} for one in claims]
             in_words = sum(one["ground"] in ("transcript", "screen_text") for one in claims)
-            kept.append(((is_video, len(claims), in_words), {**about, "claims": shown}))
-        if is_video and wrong and not any(one["value"] in right[one["claim"]] for one in wrong):
+            kept.append(((len(claims), in_words), {**about, "claims": shown}))
+        if wrong and not any(one["value"] in right[one["claim"]] for one in wrong):
             shown = [{"name": one["claim"], "value": one["value"], "why": one["detail"]} for one in wrong]
             removed.append((len(wrong), {**about, "claims": shown}))
     best = max(kept, key=lambda one: one[0], default=(None, None))[1]

@@ -168,7 +168,7 @@ def describe_rows(context: Context) -> list[Row]:
     command = context.command(f"evaluate describe --limit {limit}")
     stages = context.pipeline.of_kind(FINETUNE)
     if not stages:
-        why = "the pipeline fine-tunes no writer, so that no items are held out; pipelines `product` and `video` do"
+        why = "the pipeline fine-tunes no writer, so that no items are held out; pipeline `product` does"
         return [Row("describe", question, why=why, command=context.command("finetune describe"))]
     if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
         return [not_fitted("describe", question, context.command("finetune describe"))]

@@ -69,6 +69,11 @@ def test_packaged_pipelines_are_found() -> None:
     assert list(PACKAGED) == ["aligned", "demo", "gpu", "product", "recommend", "starter", "video"]
 
 
+DESCRIBE = ["describe.grounds", "describe.attributes", "describe.write", "describe.check"]
+WRITES = {"demo": DESCRIBE, "gpu": DESCRIBE, "video": DESCRIBE[2:], "product": ["finetune.describe", *DESCRIBE]}
+"""Pipeline -> its stages that describe items."""
+
+
 @pytest.mark.parametrize("name", PACKAGED)
 def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     loaded = load(name)
@@ -77,9 +82,14 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     assert (kinds[0], kinds[-1]) == ("ingest", "index")
     parts = [f"understand.{part}" for part in registry.parts("understand")] if name in ("demo", "video") else []
     assert kinds[1 : 1 + len(parts)] == parts
-    writes = ["finetune.describe", "describe.grounds", "describe.attributes", "describe.write", "describe.check"]
-    assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image", "align.behaviour", "behaviour", *writes}
-    assert [kind for kind in kinds if kind in writes] == (writes if name in ("demo", "product") else [])
+    assert set(kinds[1 + len(parts) : -1]) <= {
+        "embed",
+        "align.text_image",
+        "align.behaviour",
+        "behaviour",
+        *WRITES["product"],
+    }
+    assert [kind for kind in kinds if kind in WRITES["product"]] == WRITES.get(name, [])
     assert ("align.text_image" in kinds) == (name in ("aligned", "gpu"))
     assert ("align.behaviour" in kinds, "behaviour" in kinds) == ((True, True) if name == "recommend" else (False,) * 2)
     assert loaded.manifest is None or loaded.manifest.is_file()

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 GROCERY = DATA / "grocery"
 ITEMS = 98  # 65 products, 31 videos, 2 copies of these
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
-DESCRIBING = ("finetune.describe", "describe.grounds", "describe.write", "describe.check", "described")
+DESCRIBING = ("describe.grounds", "describe.attributes", "describe.write", "describe.check", "described")
 STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", "text", *DESCRIBING, "index"]
 FIRST_FIVE = 5
 

@@ -38,7 +38,7 @@ def known(text: str = "A title") -> dict[str, Any]:
                   for source in ("speech", "screen")],
         "copies": [{"title": text, "original": text, "change": text, "score": 0.97,
                     "copy": {**film, "seconds": [1.0, 2.0, 3.0]}, "of": {**film, "seconds": [1.0, 2.0, 3.0]}}],
-        "right": {**film, "claims": claims}, "wrong": {**film, "claims": claims},
+        "right": {**film, "text": text, "claims": claims}, "wrong": {**film, "text": text, "claims": claims},
         "liked": [photo], "recommended": [{**photo, "why": text}, {**film, "why": text}],
     }  # fmt: skip
 
@@ -82,8 +82,9 @@ def described(rows: list[dict[str, Any]]) -> Any:
     views["p"] = ItemView(
         {"title": "Vine Tomato", "kind": "product", "category": "Vegetables", "tags": ["tomato"], "media": []}
     )
-    table: Any = SimpleNamespace(to_pylist=lambda: deepcopy(rows))
-    workspace: Any = SimpleNamespace(table=lambda name: table, fitted=lambda name: {"p": "test", "q": "train"})
+    full = [{"summary": "A video of a tomato.", **row} for row in rows]
+    table: Any = SimpleNamespace(to_pylist=lambda: deepcopy(full))
+    workspace: Any = SimpleNamespace(table=lambda name: table)
     return demo._descriptions(workspace, views, TRUTH)
 
 
@@ -101,13 +102,13 @@ def test_a_description_is_shown_if_all_of_it_is_right_and_a_cut_one_if_it_was_wr
     kept, removed = described([half, right])
     assert (kept["title"], kept["claims"][0]["why"]) == ("b", "it is spoken: tomato")
     assert [(one["value"], one["why"]) for one in removed["claims"]] == [("Packages", "no text says it")]
-    assert kept["seconds"] == [1.0]
+    assert (kept["seconds"], kept["text"]) == ([1.0], "A video of a tomato.")
 
 
-def test_a_product_that_was_held_out_stands_for_videos_of_which_none_is_right() -> None:
+def test_only_videos_are_chosen_since_records_of_products_hold_the_answer() -> None:
     product = {"item_id": "p", "attributes": [claim("sort", "tomato", "record")], "cut": []}
     wrong = {"item_id": "a", "attributes": [claim("sort", "milk")], "cut": []}
-    assert described([wrong, product, {**product, "item_id": "q"}])[0]["title"] == "Vine Tomato"
+    assert described([wrong, product])[0] is None
     assert described([product, {**wrong, "attributes": [claim("sort", "tomato")]}])[0]["title"] == "a"
 
 
