@@ -34,7 +34,7 @@ _ALWAYS = ("key_env", "adapter", "address")
 """Settings that name a place whatever they hold."""
 _PATHS = ("start", "detection", "recognition", "classes")
 """Settings that may name a folder or file without a prefix."""
-_OWN_MODELS = ("align", "fake", "finetune", "starter", "starter-clip", "starter-vlm")
+_OWN_MODELS = ("align", "colours", "fake", "finetune", "sentences", "starter", "starter-clip", "starter-vlm")
 """Models of this package and of the workspace's fits: the name makes this machine ask no host and no hub."""
 _HUB_MODELS = ("hf", "open-clip", "openai", "sentence-transformers", "vllm")
 """Encoders and generators whose name is one of a hub, or holds an address."""

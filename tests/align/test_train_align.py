@@ -133,6 +133,7 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, killed_after: int
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     train, valid = parts()
     start, path, seen = new_heads(TRAINING, 40, 40), tmp_path / "state.safetensors", []

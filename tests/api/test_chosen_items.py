@@ -28,6 +28,7 @@ def made(workspace: Any) -> set[str]:
     return set() if name is None else set(workspace.table(name, ["item_id"])["item_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_a_run_does_the_named_items_and_leaves_others(shop: Any) -> None:
     shop.run(only=["text"], items=["sku-1", "sku-2"])
     assert made(shop) == {"sku-1", "sku-2"}

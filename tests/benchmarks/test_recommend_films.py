@@ -35,6 +35,7 @@ def small(count: int = 60, people: int = 40) -> tuple[Content, Interactions]:
     return Content(names, {"taste": vectors, "noise": vectors[:, 1:]}, records), rated.over(names)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_from_holds_nothing_of_the_new() -> None:
     every, rated = small()
     learnt, new = np.arange(40), np.arange(40, 60)

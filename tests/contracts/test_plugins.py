@@ -138,8 +138,8 @@ def test_own_names_are_not_replaced() -> None:
         (
             "zzz",
             {},
-            "encoder 'zzz' is unknown: nearest are acme, align, fake, gone, number, open_clip, raising, "
-            "sentence-transformers, short, starter, starter-clip, twice",
+            "encoder 'zzz' is unknown: nearest are acme, align, colours, fake, gone, number, open_clip, "
+            "raising, sentence-transformers, short, starter, starter-clip, twice",
         ),
         ("acme", {}, "encoder 'acme': write acme:DIM"),
         ("acme:3", {"colour": 1}, "option 'colour' is unknown to encoder 'acme:3': it takes scale"),

@@ -31,6 +31,7 @@ from coldstart.models import install
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest": ("ingest", {}),
     "behaviour": ("behaviour", {}),
+    "describe.attributes": ("describe.attributes", {}),
     "describe.write": ("describe.write", {"generator": "fake"}),
     "describe.check": ("describe.check", {}),
     "understand.evidence": ("understand.evidence", {}),
@@ -192,6 +193,7 @@ PICTURES = {"media.image", "media.video"}
 RECORD = {"kind", "title", "description", "category", "tags", "creator", "price"}
 READ = {
     "behaviour": RECORD - {"title", "description"} | {"attributes"},
+    "describe.attributes": {"kind", "category", "creator", "title", "description"},
     "describe.write": RECORD | PICTURES | {"attributes.colour"},  # `fake` takes pictures
     "describe.check": RECORD | {"attributes.colour"},
     "embed image": PICTURES,
@@ -296,7 +298,8 @@ def assert_same(ours: Any, theirs: Any) -> None:
         assert ours.keys() == theirs.keys()
         for name in ours.keys() - {"ingested_at"}:
             assert_same(ours[name], theirs[name])
-    elif hasattr(ours, "__dataclass_fields__"):
+    elif hasattr(ours, "__dataclass_fields__") or isinstance(ours, Reject):
+        assert type(ours) is type(theirs)
         assert_same(vars(ours), vars(theirs))
     elif isinstance(ours, list | tuple | np.ndarray) and len(ours) and not isinstance(ours[0], str | bytes | Mapping):
         np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=2e-4)  # half floats among them

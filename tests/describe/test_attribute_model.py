@@ -103,6 +103,7 @@ def test_a_brand_is_a_witness_without_pictures_and_a_new_brand_is_none(model: At
     assert len({values["season"][0].probability for values in hidden}) == 1
 
 
+@pytest.mark.slow
 def test_an_item_of_a_new_brand_is_as_sure_as_pictures_alone_allow() -> None:
     rows, vectors = made(400, 3.0)
     for row in rows:  # a brand's items are of one colour, four times of five
@@ -122,6 +123,7 @@ def test_an_item_of_a_new_brand_is_as_sure_as_pictures_alone_allow() -> None:
             assert np.mean(right) > 0.95
 
 
+@pytest.mark.slow
 def test_a_title_that_names_a_value_is_a_witness_with_or_without_pictures() -> None:
     rows, vectors = made(400, 1.0)
     for number, row in enumerate(rows):
@@ -145,6 +147,7 @@ def test_pictures_count_only_for_visual_attributes_and_for_the_kinds_of_the_fit(
     assert model.predict(rows, {"image": vectors}, given=("creator",)) == model.predict(rows, {}, given=("creator",))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_says_why(model: AttributeModel) -> None:
     assert model.reasons == {"use": "0 items with a usable record state it, and a fit needs 50 (min_items)"}
     assert fitted(40).predictors == {}
@@ -154,6 +157,7 @@ def test_what_cannot_be_predicted_says_why(model: AttributeModel) -> None:
     assert not any(one["colour"][0].stated for one in noise.predict(rows, {"image": vectors}))
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_same_again_and_after_it_was_saved(model: AttributeModel, tmp_path: Path) -> None:
     for name, content in model.files().items():
         (tmp_path / name).write_bytes(content)

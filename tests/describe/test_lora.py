@@ -125,6 +125,7 @@ def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_fused_pairs_compute_what_peft_computes(base: str) -> None:
     ids = torch.tensor([sft.example_row(byte_tokenizer(), sft_examples(1)[0])["input_ids"]])
     found = []

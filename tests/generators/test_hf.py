@@ -83,6 +83,7 @@ def test_special_marks_of_an_item_stay_text(folder: Path) -> None:
     assert isinstance(generators.load(f"hf:{folder}", device="cpu").generate([request], Sampling(5))[0], Generation)
 
 
+@pytest.mark.slow
 def test_marks_that_get_through_turn_the_item_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from coldstart.core.stage import Reject
     from coldstart.generators import _chat_template

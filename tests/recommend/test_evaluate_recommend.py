@@ -171,6 +171,7 @@ def test_by_time_with_the_check_and_without_gives_the_same(known: World) -> None
     assert checked["reference"] == "content_mean"
 
 
+@pytest.mark.slow
 def test_methods_that_cannot_be_fitted_are_named(known: World) -> None:
     rows = replace(known.interactions, times=np.zeros_like(known.interactions.times))
     found = evaluate(rows, known.content, "items", replace(SETTINGS, methods=("random", "recent"), draws=50))
@@ -227,6 +228,7 @@ def test_names_cannot_break_the_table(found: dict[str, Any]) -> None:
     assert "| a \\| b c |" in markdown(own)
 
 
+@pytest.mark.slow
 def test_a_split_is_kept_in_a_folder(known: World, tmp_path: Path) -> None:
     few = replace(SETTINGS, methods=("random",), draws=20)
     first = evaluate(known.interactions, known.content, "items", few, folder=tmp_path)

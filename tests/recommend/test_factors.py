@@ -43,6 +43,7 @@ def _loss(users: np.ndarray, items: np.ndarray, matrix: csr_matrix, alpha: float
     return float(wrong + regularization * ((users**2).sum() + (items**2).sum()))
 
 
+@pytest.mark.slow
 def test_als_comes_to_the_loss_of_a_dense_solve() -> None:
     matrix = _matrix()
     found = als(matrix, dim=6, alpha=3.0, regularization=0.5, iterations=60)

@@ -18,6 +18,7 @@ def _with_exposure(of: HeldOut) -> Problem:
     return Problem(one.matrix, one.features, one.teacher, one.categories, csr_matrix(met.astype(np.float32)))
 
 
+@pytest.mark.slow
 def test_it_is_scikit_learn_s_kernel_ridge_for_each_user_with_users_evened_out_and_their_mean_added() -> None:
     of = held_out(users=40)
     problem = _with_exposure(of)

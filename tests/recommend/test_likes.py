@@ -38,6 +38,7 @@ def test_an_epoch_holds_each_like_of_a_known_item_once_with_negatives_that_have_
     assert sum(len(draw.users) for draw in likes.batches(16, 9, 20)) == 20
 
 
+@pytest.mark.slow
 def test_scaled_users_and_items_score_as_the_teacher_does() -> None:
     likes, problem = _likes()
     folded = likes.fold_in.users(problem.matrix)
@@ -45,6 +46,7 @@ def test_scaled_users_and_items_score_as_the_teacher_does() -> None:
     np.testing.assert_allclose(np.mean((likes.users**2).sum(axis=1)), 1, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_start_is_ridge_with_items_weighted_by_their_users() -> None:
     likes, problem = _likes()
     rows = problem.features.astype(np.float64)
