@@ -34,6 +34,10 @@ SPEEDS = tuple(round(1 + step * sign, 2) for step in (0.0, 0.02, 0.04, 0.05, 0.0
 
 _GRID = 4  # colours are compared on so many cells a side
 
+_GAINS = tuple(1 + step / 40 for step in range(1, 9))  # to 1.2: a picture made 15 % brighter or darker, and some more
+
+_BRIGHTENED_COLOUR = 9.0  # levels after a gain: fewer than without, or a lighter product of the same shape is alike
+
 
 @dataclass(frozen=True)
 class MatchRule:
@@ -112,10 +116,23 @@ def similar_frames(one: Fingerprints, other: Fingerprints, rule: MatchRule, *, m
     for left, right in PAIRS:
         apart = np.bitwise_count(words[:, None, left] ^ other.words[None, :, right]).sum(axis=-1, dtype=np.int64)
         rows, columns = np.nonzero((apart <= max_bits) & usable & ~found)
-        shift = np.abs(grids[left][rows] - other_grids[right][columns]).max(axis=1)
-        near = shift <= max_colour[rows, columns]
+        near = _like_colours(grids[left][rows], other_grids[right][columns], max_colour[rows, columns])
         found[rows[near], columns[near]] = True
     return found
+
+
+def _like_colours(
+    one: NDArray[np.float32], other: NDArray[np.float32], max_colour: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Compare the mean colours of K pairs of pictures, as they are and with the darker one made brighter: bool [K]."""
+    near: NDArray[np.bool_] = np.abs(one - other).max(axis=1) <= max_colour
+    left = np.flatnonzero(~near)
+    first, second = one[left], other[left]
+    most = np.minimum(max_colour[left], _BRIGHTENED_COLOUR)
+    for gain in _GAINS:
+        for darker, brighter in ((first, second), (second, first)):
+            near[left] |= np.abs(np.minimum(gain * darker, 255) - brighter).max(axis=1) <= most
+    return near
 
 
 def _frame_change(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

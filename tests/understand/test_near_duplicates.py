@@ -103,6 +103,29 @@ def test_the_same_shape_in_another_colour_is_not_alike() -> None:
     assert match_items(Sequence(None, one), Sequence(None, other), MatchRule(max_colour=200)).score == 1.0
 
 
+@pytest.mark.parametrize("gain", [0.85, 1.12])
+def test_a_picture_made_brighter_or_darker_is_alike_both_ways(gain: float) -> None:
+    picture = scene(9)
+    picture[:40] = 255  # a white background, which alone differs by more levels than `max_colour` when it is darkened
+    one, other = (
+        Sequence(None, prints(picture)),
+        Sequence(None, prints(np.clip(picture * gain, 0, 255).astype(np.uint8))),
+    )
+    assert match_items(one, other, RULE).score == match_items(other, one, RULE).score == 1.0
+    assert match_items(one, other, MatchRule(max_colour=2)).score == (1.0 if gain < 1 else 0.0)  # clipped cells
+    far = Sequence(None, prints((picture * 0.6).astype(np.uint8)))
+    assert match_items(one, far, RULE).score == 0.0
+
+
+def test_colour_that_a_change_of_brightness_does_not_explain_is_not_alike() -> None:
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[12:52, 16:48] = np.minimum(scene(9)[12:52, 16:48], 120)
+    lighter = picture.copy()
+    lighter[12:52, 16:48] += 45
+    one, other = Sequence(None, prints(picture)), Sequence(None, prints(lighter))
+    assert match_items(one, other, RULE).score == match_items(other, one, RULE).score == 0.0
+
+
 def screen_of(item: Sequence, media: str = "video") -> np.ndarray:
     return candidate_frames(item.prints, item.times_s, CANDIDATE_RULES[media])
 

@@ -109,7 +109,7 @@ class DuplicatesStage:
     """Catalog stage and gate; see `coldstart.core.stage.CatalogStage` and `coldstart.core.stage.Gate`."""
 
     kind = "understand.duplicates"
-    version = 1
+    version = 2  # 2: colours are also compared after a change of brightness
 
     def __init__(self, name: str, settings: Settings, source: Any, pipeline: Pipeline) -> None:
         self.name = name
