@@ -28,6 +28,10 @@ class Change:
         crop: share of width and of height that is lost, half of it at each side.
         mirror: left and right are swapped.
         caption: share of the height that a bar with words covers at the bottom; `banner`: that one adds above.
+        gain: factor of all levels, clipped at 255.
+        turn: degrees that the picture is turned by, with black corners.
+        bars: shares of height and of width that black bars add on each side; `border`: that a grey edge adds all round.
+        inset: share of width and height that the picture keeps in the middle of another, which is grey noise.
         speed: 1.05 is 5 % faster.
         part: share of the source at which the copy starts, and ends.
     """
@@ -38,6 +42,11 @@ class Change:
     mirror: bool = False
     caption: float = 0.0
     banner: float = 0.0
+    gain: float = 1.0
+    turn: float = 0.0
+    bars: tuple[float, float] = (0.0, 0.0)
+    border: float = 0.0
+    inset: float = 1.0
     speed: float = 1.0
     part: tuple[float, float] = (0.0, 1.0)
 
@@ -56,7 +65,29 @@ class Change:
             pixels[height - round(height * self.caption) :] = bar(width, round(height * self.caption))
         if self.banner:
             pixels = np.concatenate([bar(width, round(height * self.banner / 2) * 2), pixels])
-        return pixels
+        return self._framed(np.clip(pixels * np.float32(self.gain), 0, 255).astype(np.uint8))
+
+    def _framed(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a picture, and put it into bars, an edge or another picture."""
+        height, width = pixels.shape[:2]
+        found: Any = pixels
+        if self.turn:
+            found = cv2.warpAffine(
+                found, cv2.getRotationMatrix2D((width / 2, height / 2), self.turn, 1), (width, height)
+            )
+        if self.inset < 1:
+            small = cv2.resize(
+                found, (round(width * self.inset), round(height * self.inset)), interpolation=cv2.INTER_AREA
+            )
+            noise = np.random.default_rng(0).integers(60, 200, (9, 9, 1), dtype=np.uint8).repeat(3, axis=2)
+            found = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+            top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+            found[top : top + small.shape[0], left : left + small.shape[1]] = small
+        down, across = (round(side * share / 2) * 2 for side, share in zip((height, width), self.bars, strict=True))
+        found = cv2.copyMakeBorder(found, down, down, across, across, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        edge = round(height * self.border / 2) * 2
+        found = cv2.copyMakeBorder(found, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(200, 200, 200))
+        return np.asarray(found, np.uint8)
 
 
 CHANGES: Mapping[str, Change] = {
@@ -72,8 +103,27 @@ CHANGES: Mapping[str, Change] = {
     "mirrored, 8 % slower": Change(mirror=True, speed=0.92),
     "middle, cropped 5 %": Change(part=(0.27, 0.77), crop=0.05),
     "bar added above": Change(banner=0.12),
+    "15 % brighter": Change(gain=1.15),
+    "15 % darker": Change(gain=0.85),
+    "cropped 15 %": Change(crop=0.15),
+    "turned 3 degrees": Change(turn=3.0),
+    "letterbox": Change(bars=(0.17, 0.0)),
+    "pillarbox": Change(bars=(0.0, 0.17)),
+    "border": Change(border=0.08),
+    "picture in picture": Change(inset=0.6),
 }
 """The copies that recall is measured on."""
+
+UNSEEN = (
+    "bar added above",
+    "cropped 15 %",
+    "turned 3 degrees",
+    "letterbox",
+    "pillarbox",
+    "border",
+    "picture in picture",
+)
+"""Those that no view is made for."""
 
 
 def bar(width: int, height: int) -> NDArray[np.uint8]:
