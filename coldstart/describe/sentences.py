@@ -346,6 +346,8 @@ def _name(title: str | None, parts: Parts) -> str | None:
 
 
 def _section(value: str) -> str:
+    if value.casefold() in ("packages", "packaged"):
+        return "the packaged goods section"  # nobody sells packages
     return (
         f"the {value}"
         if re.search(r"(?<![\w\[])(?:section|department|aisle|shelf|range)$", value)

@@ -63,7 +63,7 @@ TABLE = [
     ({"type": ""}, {}, ""),
     ({"sort": "apple", "section": "Fruit"}, {"title": "Pink Lady"}, "Pink Lady is an apple from the fruit section."),
     ({"sort": "kiwi", "section": "Fruit"}, {"title": "Kiwi"}, "Kiwi from the fruit section."),
-    ({"sort": "milk", "section": "Packages"}, {}, "Milk from the packages section."),
+    ({"sort": "milk", "section": "Packages"}, {}, "Milk from the packaged goods section."),
     ({"sort": "kiwi"}, {"title": "Kiwi"}, ""),
     (
         {"sort": "apple", "section": "Fruit"},
