@@ -375,7 +375,7 @@ EVIDENCE = {
 def _descriptions(
     workspace: api.Workspace, views: Mapping[str, ItemView], truth: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Choose a video whose claims are all right, and one of which wrong claims were removed, by the truth.
+    """Choose a video whose claims are all right by the truth (else `CARD`), and one with wrong claims removed.
 
     Videos state no attributes of goods in their records, so that neither a model nor a check has seen the answer.
     """
@@ -393,6 +393,8 @@ def _descriptions(
         shot = truth[item]["shots"][0]
         about = {**_item(views[item], [(shot["start_s"] + shot["end_s"]) / 2]), "text": row["summary"]}
         claims, wrong = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
+        if item == CARD and row["summary"] and not claims:
+            kept.append(((0, 0), {**about, "claims": []}))  # words that are quoted: nothing for the truth to judge
         if claims and all(one["value"] in right.get(one["name"], ()) for one in claims):
             shown = [{**one, "why": _why(one)} for one in claims]
             in_words = sum(one["ground"] in ("transcript", "screen_text") for one in claims)
