@@ -32,7 +32,8 @@ from coldstart.understand.speech import (
     is_echo,
     windows,
 )
-from coldstart.understand.stages.speech import LoadSpeech, Speech, SpeechStage, build
+from coldstart.understand.speech_loader import LoadSpeech, Speech
+from coldstart.understand.stages.speech import SpeechStage, build
 from coldstart.understand.whisper import Whisper, WhisperSettings
 
 

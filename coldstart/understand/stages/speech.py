@@ -7,7 +7,7 @@ invented are stored in the row too, each with the gate that it failed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,10 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from coldstart.core.keys import version
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
-from coldstart.media.audio import Audio, LoadAudio
+from coldstart.media.audio import LoadAudio
 from coldstart.media.container import check_sound_track
 from coldstart.media.limits import Limits
 from coldstart.store import Store
+from coldstart.understand.speech_loader import LoadSpeech, Speech
 
 if TYPE_CHECKING:
     from coldstart.understand.speech import Transcriber
@@ -65,26 +66,6 @@ class Settings(Section):
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> SpeechStage:
     return SpeechStage(name, settings, pipeline)
-
-
-@dataclass(frozen=True)
-class Speech:
-    """Sound of one item, and its title where that may name what is said."""
-
-    audio: Audio
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class LoadSpeech:
-    """Load the sound of an item as `LoadAudio`, with the item's title."""
-
-    load: LoadAudio
-    titled: bool
-
-    def __call__(self, row: Row) -> tuple[Speech, float]:
-        audio, cost = self.load(row)
-        return Speech(audio, (row.get("title") or "") if self.titled else ""), cost
 
 
 class SpeechStage(MapStageDefaults):
