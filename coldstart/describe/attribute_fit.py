@@ -80,11 +80,14 @@ class FitItems:
     Attributes:
         rows: with `item_id`, `kind`, `creator` and texts, `evidence` among them.
         folds: fold of each, int64 [N] from 0, like items in one; halves: bool [N], likewise.
+        brand_folds, brand_halves: the same with all items of a brand in one, for the weights of new brands.
     """
 
     rows: Sequence[Mapping[str, Any]]
     folds: Numbers
     halves: Flags
+    brand_folds: Numbers
+    brand_halves: Flags
 
 
 def attribute_truths(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> Iterator[AttributeTruth]:
@@ -149,13 +152,16 @@ def fit_attribute_model(
     features = {one.name: SpaceFeatures.of(one.vectors[one.vectors.any(axis=1)]) for one in spaces if one.vectors.any()}
     mapped = {one.name: features[one.name](one.vectors) for one in spaces if one.name in features}
     solvers = {name: RidgeSolver(rows, items.folds) for name, rows in mapped.items()}
+    brand_solvers = {name: RidgeSolver(rows, items.brand_folds) for name, rows in mapped.items()}
     predictors, reasons = {}, {}
     for attribute in attributes:
         places = np.array([place for place, item in enumerate(ids) if item in attribute.truth], np.int64)
         if len(places) < min_items or len(attribute.values) < 2 or len(np.unique(items.folds[places])) < 2:
             reasons[attribute.name] = _why(attribute, len(places), min_items)
         else:
-            predictor = _fit_attribute(attribute, items, places, spaces, solvers, judge, template, precision)
+            predictor = _fit_attribute(
+                attribute, items, places, spaces, solvers, brand_solvers, judge, template, precision
+            )
             predictors[attribute.name] = predictor
             weighed = (predictor.with_pictures, predictor.new_brand, predictor.without)
             if all(one is None or one.threshold is None for one in weighed):
@@ -180,6 +186,7 @@ def _fit_attribute(
     places: Numbers,
     spaces: Sequence[SpacePictures],
     solvers: Mapping[str, RidgeSolver],
+    brand_solvers: Mapping[str, RidgeSolver],
     judge: str,
     template: str,
     precision: float,
@@ -207,6 +214,9 @@ def _fit_attribute(
             rest = {number: count - same[maker, fold, number] for number, count in brands.get(maker, {}).items()}
             scores[BRAND][place] = brand_shares(rest, shares) - np.log(shares)  # without the items of its own fold
     probes: dict[str, Probe] = {}
+    unbranded = {name: own for name, own in scores.items() if name != BRAND}
+    unbranded[BRAND] = np.zeros_like(scores[BRAND])
+    brand_folds, brand_halves = items.brand_folds[places], items.brand_halves[places]
     pictured = np.zeros(len(rows), np.bool_)
     of_kind = np.array([row.get("kind", "product") in usual for row in rows])
     for space in spaces if attribute.visual else ():
@@ -220,7 +230,8 @@ def _fit_attribute(
             texts = [template.format(word) for words_ in attribute.words for word in words_]
             owners = np.repeat(np.arange(len(attribute.words)), [len(words_) for words_ in attribute.words])
             words = ensemble(space.encode(texts), owners, len(attribute.words))
-            scores[f"{space.name} words"] = (space.vectors[places] @ words.T) * has[:, None]
+            unbranded[f"{space.name} words"] = (space.vectors[places] @ words.T) * has[:, None]
+            scores[f"{space.name} words"] = unbranded[f"{space.name} words"]
         values = len(attribute.values)
         if judge == "words":
             if words is None:
@@ -231,12 +242,16 @@ def _fit_attribute(
             own_scores, weights, offsets = solvers[space.name].solve(places[has], truth[has], values)
             scores[space.name] = np.zeros((len(rows), values), np.float32)
             scores[space.name][has] = own_scores
+            unbranded[space.name] = scores[space.name].copy()
+            if len(np.unique(brand_folds[has])) > 1:
+                unbranded[space.name][has] = brand_solvers[space.name].solve(places[has], truth[has], values)[0]
             probe = Probe(weights, offsets, words)
         probes[space.name] = probe
         pictured |= has
     with_pictures = _weigh(scores, truth, halves, pictured, precision) if pictured.sum() >= 10 else None
-    unbranded = {**scores, BRAND: np.zeros_like(scores[BRAND])}
-    new_brand = _weigh(unbranded, truth, halves, pictured, precision) if pictured.sum() >= 10 else None
+    if len(np.unique(brand_halves)) < 2:
+        brand_halves = halves
+    new_brand = _weigh(unbranded, truth, brand_halves, pictured, precision) if pictured.sum() >= 10 else None
     blind = {name: scores[name] for name in WORD_WITNESSES}
     without = _weigh(blind, truth, halves, np.ones(len(rows), np.bool_), precision, hide=False)
     return replace(bare, probes=probes, with_pictures=with_pictures, new_brand=new_brand, without=without)

@@ -57,9 +57,13 @@ def made(count: int, noise: float, seed: int = 0, title: str = "hat no {}") -> t
     return rows, found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
+def parts(rows: list[dict[str, Any]], folds: Any, halves: Any) -> FitItems:
+    return FitItems(rows, folds, halves, folds, halves)
+
+
 def fitted(count: int = 400, noise: float = 1.5, **settings: Any) -> AttributeModel:
     rows, vectors = made(count, noise)
-    items = FitItems(rows, np.arange(count) % 5, np.arange(count) % 2 == 1)
+    items = parts(rows, np.arange(count) % 5, np.arange(count) % 2 == 1)
     space = SpacePictures("image", "p", vectors)
     return fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [space], **settings)
 
@@ -109,7 +113,7 @@ def test_an_item_of_a_new_brand_is_as_sure_as_pictures_alone_allow() -> None:
     for row in rows:  # a brand's items are of one colour, four times of five
         if int(row["item_id"].split("-")[1]) % 5:
             row["creator"] = f"House of {row['attributes']['colour']}"
-    items = FitItems(rows, np.arange(400) % 5, np.arange(400) // 5 % 2 == 1)
+    items = parts(rows, np.arange(400) % 5, np.arange(400) // 5 % 2 == 1)
     model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", vectors)])
     fresh, shown = made(800, 3.0, seed=5)
     for case, creator in (("new_brand", "Nobody"), ("with_pictures", None)):
@@ -124,12 +128,38 @@ def test_an_item_of_a_new_brand_is_as_sure_as_pictures_alone_allow() -> None:
 
 
 @pytest.mark.slow
+def test_pictures_that_show_the_brand_are_no_evidence_for_a_new_one() -> None:
+    draws = np.random.default_rng(7)
+
+    def shop(brands: int, seed: int) -> tuple[list[dict[str, Any]], Any, Any]:
+        """Items whose pictures show their brand alone, and whose colour is mostly that of the brand."""
+        styles = np.random.default_rng(seed).normal(size=(brands, DIM))
+        brand = draws.integers(brands, size=600)
+        rows = made(600, 1.0)[0]
+        for row, number in zip(rows, brand.tolist(), strict=True):
+            row["creator"] = f"brand {seed} {number}"
+            row["attributes"]["colour"] = COLOURS[number % 4 if draws.random() < 0.9 else draws.integers(4)]
+        shown = (styles[brand] + 0.2 * draws.normal(size=(600, DIM))).astype(np.float32)
+        return rows, shown / np.linalg.norm(shown, axis=1, keepdims=True), brand
+
+    rows, vectors, brand = shop(40, 1)
+    folds = np.arange(600) % 5
+    items = FitItems(rows, folds, folds // 2 % 2 == 1, brand % 5, brand // 5 % 2 == 1)
+    model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", vectors)])
+    fresh, shown, _ = shop(40, 2)
+    best = [one["colour"][0] for one in model.predict(fresh, {"image": shown})]
+    right = np.mean([one.value == row["attributes"]["colour"] for one, row in zip(best, fresh, strict=True)])
+    assert np.mean([one.probability for one in best]) < right + 0.1 < 0.6
+    known = [one["colour"][0].probability for one in model.predict(rows, {"image": vectors})]
+    assert np.mean(known) > 0.8
+
+
 def test_a_title_that_names_a_value_is_a_witness_with_or_without_pictures() -> None:
     rows, vectors = made(400, 1.0)
     for number, row in enumerate(rows):
         if number % 2:
             row["title"] = f"{row['attributes']['colour']} hat"
-    items = FitItems(rows, np.arange(400) % 5, np.arange(400) // 2 % 2 == 1)
+    items = parts(rows, np.arange(400) % 5, np.arange(400) // 2 % 2 == 1)
     model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", vectors)])
     said = {"item_id": "a", "kind": "product", "title": "a gray hat", "creator": None}
     denied = {**said, "title": "a hat, not grey"}
@@ -174,7 +204,7 @@ def test_wide_spaces_are_linear_and_an_item_without_a_vector_does_no_harm() -> N
     rows, vectors = made(300, 1.0)
     wide = np.concatenate([vectors, np.zeros((300, 600), np.float32)], axis=1)
     wide[::7] = 0.0
-    items = FitItems(rows, np.arange(300) % 5, np.arange(300) % 2 == 1)
+    items = parts(rows, np.arange(300) % 5, np.arange(300) % 2 == 1)
     model = fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, [SpacePictures("image", "p", wide)])
     assert model.features["image"].frequencies is None
     found = model.predict(rows, {"image": wide})

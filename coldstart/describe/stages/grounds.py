@@ -112,7 +112,7 @@ class GroundsStage:
     """Fit stage of attributes; see `coldstart.core.stage.FitStage`; `load_attribute_model` reads its artifact."""
 
     kind = "describe.grounds"
-    version = 2
+    version = 3
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, spaces: Sequence[str]) -> None:
         self.name = name
@@ -235,12 +235,18 @@ class GroundsStage:
         from coldstart.metrics.splits import split
 
         space = next(iter(self._spaces), None)
-        groups = split_groups(store, self._pipeline, self.name, items, group_by=("title",), space=space, threshold=NEAR)
         seed = _APART + 2 * self._settings.seed
-        folds = split(groups, items, {str(fold): 1 / FOLDS for fold in range(FOLDS)}, seed)
-        halves = split(groups, items, {"one": 0.5, "other": 0.5}, seed + 1)
+
+        def parts(group_by: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+            groups = split_groups(
+                store, self._pipeline, self.name, items, group_by=group_by, space=space, threshold=NEAR
+            )
+            folds = split(groups, items, {str(fold): 1 / FOLDS for fold in range(FOLDS)}, seed)
+            halves = split(groups, items, {"one": 0.5, "other": 0.5}, seed + 1)
+            return _numbers(folds, len(items)), _numbers(halves, len(items)) == 1
+
         rows = [inputs.rows[item] for item in items]
-        return FitItems(rows, _numbers(folds, len(items)), _numbers(halves, len(items)) == 1)
+        return FitItems(rows, *parts(("title",)), *parts(("title", "creator")))
 
     def _space(self, store: Store, inputs: _Inputs, name: str, items: Sequence[str]) -> SpacePictures:
         """Collect the vectors of a space, zero where its encoder was fitted on the item or its title."""
