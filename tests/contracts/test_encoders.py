@@ -18,7 +18,7 @@ from coldstart.errors import ColdstartError
 from coldstart.models import install
 
 TEXTS = ["a red shoe", "", "http://127.0.0.1/x.jpg", "a blue shirt with long sleeves " * 3, "x", "/y.png", "a red shoe"]
-PULLED = ("starter", "starter:levels", "starter-clip")
+PULLED = ("starter", "starter:levels", "starter-clip", "starter:multilingual")
 NAMES = ["fake:24", "align", *PULLED, "open_clip", "siglip2", "bert", "clip", "siglip", "qwen"]
 
 
@@ -30,7 +30,8 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return encoders.load(f"align:{aligned.folder(tmp_path_factory.mktemp('align') / 'heads')}")
     if request.param in PULLED:
         try:
-            install.starter_folder("text"), install.starter_folder("image")
+            for job in ("multilingual",) if request.param == "starter:multilingual" else ("text", "image"):
+                install.starter_folder(job)
         except ColdstartError as error:
             pytest.skip(str(error))
         return encoders.load(request.param, device="cpu", dtype="float32")

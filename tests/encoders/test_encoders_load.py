@@ -28,7 +28,11 @@ KNOWN = "align, colours, fake, open_clip, sentence-transformers, starter, starte
         ("fake", {"device": "gpu"}, "device 'gpu' is unknown: use auto, cpu, cuda, cuda:N or mps"),
         ("fake:many", {}, "encoder 'fake:many': 'many' is no number of dimensions; write fake:64"),
         ("colours:red", {}, "encoder 'colours:red' is unknown: write colours"),
-        ("starter:large", {}, "encoder 'starter:large' is unknown: write starter, or starter:levels"),
+        (
+            "starter:large",
+            {},
+            "encoder 'starter:large' is unknown: write starter, starter:levels or starter:multilingual",
+        ),
     ],
 )
 def test_a_wrong_name_or_option_says_what_is_right(name: str, options: dict, message: str) -> None:

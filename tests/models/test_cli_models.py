@@ -27,7 +27,9 @@ def test_cli_lists(home: Path) -> None:
             ("SmolLM2-135M-Instruct", "Apache-2.0", "missing"),
             ("whisper-base", "MIT", "missing"),
             ("open_nsfw", "BSD-2-Clause", "missing"),
+            ("multilingual-e5-small", "MIT", "missing"),
         ]
+        assert [row["name"] for row in listed if row["optional"]] == ["open_nsfw", "multilingual-e5-small"]
         shown = CliRunner().invoke(app, arguments).stdout
         assert shown.splitlines()[-1] == f"folder: {home}"
         for row in listed:
