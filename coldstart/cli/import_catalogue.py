@@ -94,7 +94,8 @@ def import_(
             opened = coldstart.open(uri, create=True)
             report = opened.import_catalogue(opened.keep_downloads(plans, empty), progress=ConsoleProgress(), **options)
     if not json:
-        _print_report(report, uri)
+        advice = None if dry_run or any(source.over_budget for source in report.sources) else opened.encoder_advice()
+        _print_report(report, uri, advice)
     if failed := [source for source in report.sources if source.over_budget]:
         raise ColdstartError(
             f"more rows of {failed[0].plan.path.name} were rejected than max_failed allows, and `coldstart run` stops "
@@ -164,7 +165,12 @@ def _rows(count: int, what: str = "row") -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _print_report(report: CatalogueReport, uri: str) -> None:
+def _print_report(report: CatalogueReport, uri: str, advice: str | None) -> None:
+    """Print what became of each source, and the next step.
+
+    Args:
+        advice: on the encoder of texts, for their languages.
+    """
     from coldstart.core.reasons import counted
 
     would = "would be imported" if report.dry_run else "imported"
@@ -183,6 +189,8 @@ def _print_report(report: CatalogueReport, uri: str) -> None:
         output.note(
             f"{_rows(report.doubled, 'id')} in two of the sources, such as {report.doubled_example!r}: the later counts"
         )
+    if advice:
+        output.note(f"languages: {advice}")
     if report.dry_run:
         output.line("dry run: nothing was stored")
     elif not any(source.over_budget for source in report.sources):

@@ -49,6 +49,7 @@ def init(
       coldstart init --manifest items.jsonl --interactions clicks.csv
       coldstart init --out video.yaml --manifest clips
     """
+    from coldstart.core.language import languages_text
     from coldstart.core.spelling import similar_path
     from coldstart.errors import ColdstartError
     from coldstart.ingest.contents import read_contents
@@ -78,7 +79,19 @@ def init(
     if contents is not None:
         counted = ", ".join(f"{count:,} with {name}" for name, count in contents.having.items() if count)
         output.note(f"{contents.path.name}: {contents.rows:,} rows read, {counted or 'all empty'}")
+        if contents.is_english is False:
+            output.note(
+                f"languages: {languages_text(contents.languages)}: texts are encoded by starter:multilingual"
+                + ("" if _is_pulled() else ", which is pulled by: coldstart models pull multilingual")
+            )
     output.line(f"written: {path}; next: {run}")
+
+
+def _is_pulled() -> bool:
+    from coldstart.models import install
+    from coldstart.models.starter_set import OPTIONAL
+
+    return any(row.job == "multilingual" and row.state == "ready" for row in install.model_rows(table=OPTIONAL))
 
 
 def schema(

@@ -213,7 +213,8 @@ COMMANDS: Mapping[str, Fields] = {
         "python": ("string", "version"),
         "system": ("string", "operating system"),
         "device": ("string", "device that is used"),
-        "models": ("string", "starter models and their state"),
+        "models": ("string", "starter models, and optional ones that were pulled, with their state"),
+        "languages of the items?": ("string", "of a workspace: languages with shares, and the encoder to choose"),
     },
     "search": {"hits": ("[HIT]", "best first")},
     "search --queries": {

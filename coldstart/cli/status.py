@@ -19,7 +19,9 @@ from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
 from coldstart.core.spelling import is_folder
+from coldstart.errors import ColdstartError
 from coldstart.models import install
+from coldstart.models.starter_set import OPTIONAL
 
 if TYPE_CHECKING:
     from coldstart.api.workspace import Workspace
@@ -121,7 +123,6 @@ def _report(opened: Workspace, json: bool) -> None:
 
 def _check_written(workspace: Workspace) -> None:
     """Refuse a folder into which no command has written; raises `ColdstartError`."""
-    from coldstart.errors import ColdstartError
 
     if not workspace.tables():
         raise ColdstartError(
@@ -163,7 +164,6 @@ def check(
       coldstart check shop.yaml --set text.encoder=starter-clip --json
       coldstart check --workspace shop.workspace --repair
     """
-    from coldstart.errors import ColdstartError
 
     if (pipeline is None) == (workspace is None):
         raise ColdstartError("check: give a PIPELINE or --workspace URI")
@@ -180,7 +180,6 @@ def check(
 
 def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None:
     from coldstart.core.pipeline import PipelineError, load
-    from coldstart.errors import ColdstartError
 
     try:
         loaded = load(pipeline, overrides)
@@ -207,7 +206,6 @@ def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None
 def _check_workspace(workspace: str, repair: bool, json: bool) -> None:
     """List the damages of a workspace with the cost of each; exit with 1 where some are left."""
     import coldstart
-    from coldstart.errors import ColdstartError
 
     opened = coldstart.open(workspace)
     _check_written(opened)
@@ -233,7 +231,7 @@ def _check_workspace(workspace: str, repair: bool, json: bool) -> None:
 
 
 def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
-    """Report this machine: device, versions, models, disk.
+    """Report this machine: device, versions, models, disk; and the languages of a workspace's items.
 
     \b
     Examples:
@@ -269,7 +267,8 @@ def examine(workspace: str) -> dict[str, Any]:
     while not is_folder(folder):
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    states = {row.name: row.state for row in install.model_rows()}
+    optional = [row for row in install.model_rows(table=OPTIONAL) if row.state != "missing"]
+    states = {row.name: row.state for row in [*install.model_rows(), *optional]}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "coldstart": __version__,
@@ -283,5 +282,22 @@ def examine(workspace: str) -> dict[str, Any]:
         "memory": f"{psutil.virtual_memory().available / 1e9:.1f} of {psutil.virtual_memory().total / 1e9:.1f} GB free",
         "disk": f"{free / 1e9:.1f} GB free in {folder.resolve()}",
         "models": f"{install.weights_dir()}: " + ", ".join(f"{model} {state}" for model, state in states.items()),
+        **_languages(workspace),
         **{package: version(package) for package in _PACKAGES},
     }
+
+
+def _languages(workspace: str) -> dict[str, str]:
+    """Describe the languages of a workspace's items, with the encoder to choose; nothing where there is none."""
+    import coldstart
+    from coldstart.core.language import languages_text
+
+    if "://" not in workspace and not is_folder(workspace):
+        return {}
+    try:
+        opened = coldstart.open(workspace)
+        advice = opened.encoder_advice()
+        found = advice or languages_text(opened.languages()) or "none shows in the titles"
+    except ColdstartError as error:
+        found = f"not known: {error}"
+    return {"languages of the items": found}

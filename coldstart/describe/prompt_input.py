@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from coldstart.core.attributes import Attribute, Attributes, attribute_fields, recorded_values
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
+from coldstart.core.language import detect_language
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.attribute_values import RECORD, Fact, facts_of, read_predicted
 from coldstart.describe.checks.form import evidence_text
-from coldstart.describe.checks.language import detect_language
 from coldstart.describe.sentences import plain_sentences
 from coldstart.media.loaders import LoadPictures
 

@@ -92,8 +92,8 @@ class Multilingual:
         """Encode texts, cut to `max_tokens`, in batches of like length.
 
         Args:
-            encode: takes the vectors of words, float32 `[B, T, DIM]`, and which are no padding, bool `[B, T]`, and gives
-                unit vectors `[B, DIM]`.
+            encode: takes the vectors of words, float32 `[B, T, DIM]`, and which are no padding, bool `[B, T]`, and
+                gives unit vectors `[B, DIM]`.
 
         Returns:
             float32 `[len(texts), DIM]`, in the order of `texts`.

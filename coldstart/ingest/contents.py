@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from coldstart.core.items import EXTENSIONS
+from coldstart.core.language import count_languages, mostly_english
 from coldstart.ingest.catalogue import SourcePlan, plan_table
 from coldstart.ingest.manifest import Manifest
 from coldstart.ingest.sources import find_tables
 
 ROWS_READ = 2000
-_ENGLISH = frozenset(re.findall(r"\w+", "the and with for of in is a to on from by your our new this that it"))
-_WORDS_NEEDED = 200
-_ENGLISH_SHARE = 0.06
-"""Share of such words above which texts count as English."""
 _ROLES = {
     "image": "pictures",
     "images": "pictures",
@@ -39,7 +35,7 @@ class Contents:
         rows: so many were read.
         having: `pictures`, `videos`, `sounds`, `titles`, `descriptions`, `categories`, `prices` -> rows that have them.
         hosts: web hosts of media -> how many media.
-        is_english: None where there are too few words to tell.
+        languages: code -> items whose title and description are in it, `und` where that does not show.
     """
 
     path: Path
@@ -47,7 +43,12 @@ class Contents:
     rows: int = 0
     having: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
-    is_english: bool | None = None
+    languages: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_english(self) -> bool | None:
+        """Tell whether an encoder for English serves; None where too few items show their language."""
+        return mostly_english(self.languages)
 
 
 def read_contents(path: Path) -> Contents:
@@ -58,7 +59,7 @@ def read_contents(path: Path) -> Contents:
     """
     plan = plan_table(str(path), find_tables(path.expanduser().absolute())[0], {}, {}, ())
     found = Contents(plan.path, plan.settings())
-    words: Counter[bool] = Counter()
+    texts: list[tuple[Any, Any]] = []
     for entry in islice(_manifest(plan).entries(), ROWS_READ):
         found.rows += 1
         fields = entry.fields
@@ -68,10 +69,8 @@ def read_contents(path: Path) -> Contents:
         for name, counted in (("title", "titles"), ("description", "descriptions"), ("category", "categories")):
             found.having[counted] += bool(fields.get(name))
         found.having["prices"] += fields.get("price") is not None
-        for text in (fields.get("title"), fields.get("description")):
-            words.update(word in _ENGLISH for word in re.findall(r"\w+", str(text or "").lower()))
-    if words.total() >= _WORDS_NEEDED:
-        found.is_english = words[True] > _ENGLISH_SHARE * words.total()
+        texts.append((fields.get("title"), fields.get("description")))
+    found.languages = count_languages(texts)
     return found
 
 

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from catalogue import coldstart as cli
 
+import coldstart
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline_schema import field_docs, pipeline_schema
 from coldstart.core.sections import Engine
@@ -80,6 +81,38 @@ def test_what_a_catalogue_has_is_counted(tmp_path: Path) -> None:
     counts = {"pictures": 1, "videos": 1, "titles": 2, "descriptions": 0, "categories": 1, "prices": 1}
     assert dict(found.having) == counts
     assert (found.rows, dict(found.hosts), found.is_english) == (2, {"cdn.shop": 1}, None)
+
+
+def test_a_catalogue_in_other_languages_has_a_multilingual_encoder(tmp_path: Path) -> None:
+    for languages, english, encoder in (
+        ({"en": 91, "de": 9, "und": 500}, True, "starter"),
+        ({"en": 90, "de": 10}, False, "starter:multilingual"),
+        ({"de": 9, "und": 50}, None, "starter"),
+    ):
+        contents = _contents(titles=10)
+        contents.languages.update(languages)
+        assert contents.is_english is english
+        settings = parse_yaml(pipeline_text(contents, place=tmp_path))
+        assert settings["stages"]["text"]["encoder"] == encoder
+
+
+GERMAN = "sku;name\n" + "".join(f"{place};Damen Schuhe schwarz Nr. {place}\n" for place in range(12))
+
+
+def test_import_and_doctor_advise_the_encoder_of_other_languages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shop.csv").write_text(GERMAN, "utf-8")
+    done = cli("import", "shop.csv", "--yes", "-w", "w")
+    assert done.returncode == 0, done.stderr
+    expected = "German 100 % of the items whose language shows: `starter` reads English"
+    command = "coldstart run --workspace w --set text.encoder=starter:multilingual"
+    assert f"languages: {expected}" in done.stdout and command in done.stdout
+    opened = coldstart.open("w")
+    assert opened.languages() == {"de": 12}
+    opened.run("starter", manifest="shop.csv", only=["ingest"], overrides=["text.encoder=starter:multilingual"])
+    assert opened.encoder_advice() is None  # it is chosen
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coldstart.core.language import detect_language, may_be_written_in
 from coldstart.describe.checks.check import copied_share
 from coldstart.describe.checks.form import (
     evidence_text,
@@ -13,7 +14,6 @@ from coldstart.describe.checks.form import (
     markup_fault,
     refusal_fault,
 )
-from coldstart.describe.checks.language import detect_language, may_be_written_in
 from coldstart.describe.checks.words import Lexicon, is_negated, numbers, numbers_match, prices_match, tokens
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse
+from coldstart.core.language import detect_language, may_be_written_in
 from coldstart.core.sanitize import strip_invisible
 from coldstart.core.stage import Reject
 from coldstart.describe.checks.claims import TextClaims, UngroundedClaim, form_fault, price_fault
@@ -22,7 +23,6 @@ from coldstart.describe.checks.claims import check_attributes as attribute_claim
 from coldstart.describe.checks.contract import Checked, Cut, Ground, Rules, Sources, Status
 from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, refusal_fault
 from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
-from coldstart.describe.checks.language import detect_language, may_be_written_in
 from coldstart.describe.checks.words import Tokens, numbers, tokens
 from coldstart.describe.sentences import plain_sentences
 
