@@ -59,56 +59,50 @@ for _code, _words in _FUNCTION_WORDS.items():
 _MIN_WORDS = 2
 
 _SHOP_WORDS = {
-    "en": """men women woman man kids boys girls shoes shirt dress jacket trousers jeans bag watch black white red blue
-        green yellow brown grey gray pink large small new fresh milk juice water bread cheese apple orange chicken
-        fish book house table chair lamp kitchen garden size cotton leather wool wood glass steel dog cat girl boy
-        people person playing running standing sitting""",
-    "de": """damen herren kinder jungen mädchen schuhe hemd kleid jacke hose tasche uhr schwarz schwarzer schwarze weiß
-        weiss rot rote roter rotes blau blaue grün grüne gelb gelbe braun braune grau graue rosa groß große klein
-        kleine neu frisch frische milch saft wasser brot käse apfel huhn fisch buch haus tisch stuhl küche garten
-        stück größe baumwolle leder wolle holz glas stahl hund katze oder ohne zum zur beim eines""",
-    "fr": """femme femmes homme hommes enfant enfants fille filles garçon chaussures chemise robe veste pantalon sac
-        montre noir noire blanc blanche rouge bleu bleue vert verte jaune jaunes marron gris grise rose grand grande
-        petit petite nouveau frais lait jus eau pain fromage pomme poulet poisson livre maison chaise cuisine jardin
-        taille coton cuir laine bois verre acier chien chat avec sans en""",
-    "es": """mujer mujeres hombre hombres niño niña niños niñas zapatos camisa vestido chaqueta pantalón bolso reloj
-        negro negra blanco blanca rojo roja azul verde amarillo amarilla marrón gris rosa grande pequeño nuevo
-        fresco fresca leche zumo jugo agua pan queso manzana pollo pescado libro casa mesa silla cocina jardín talla
-        algodón cuero lana madera vidrio acero perro gato sin al""",
-    "it": """donna donne uomo uomini bambino bambina bambini ragazzo ragazza scarpe camicia vestito giacca pantaloni
-        borsa orologio nero nera bianco bianca rosso rossa blu verde giallo marrone grigio rosa grande piccolo nuovo
-        fresco latte succo acqua pane formaggio mela pollo pesce libro casa tavolo sedia cucina giardino taglia
-        cotone pelle lana legno vetro acciaio cane gatto senza""",
-    "pt": """mulher mulheres homem homens menino menina sapatos camisa vestido jaqueta calça bolsa relógio preto preta
-        branco branca vermelho azul verde amarelo marrom cinza rosa grande pequeno novo fresco leite suco água pão
-        queijo maçã frango peixe livro casa mesa cadeira cozinha jardim tamanho algodão couro lã madeira vidro aço
-        cachorro gato sem""",
-    "nl": """dames heren kinderen jongens meisjes schoenen overhemd jurk jas broek tas horloge zwart zwarte wit witte
-        rood rode blauw blauwe groen groene geel gele bruin bruine grijs grijze groot klein nieuw vers verse melk
-        sap water brood kaas appel kip vis boek huis tafel stoel keuken tuin maat katoen leer hout staal hond zonder""",
-    "sv": """dam herr barn skor skjorta klänning jacka byxor väska klocka svart vit röd röda blå grön gul brun grå stor
-        liten ny färsk mjölk vatten bröd ost äpple kyckling fisk bok hus bord stol kök trädgård storlek bomull läder
-        trä stål utan""",
-    "pl": """damskie męskie damska męska dziecięce buty koszula sukienka kurtka spodnie torba zegarek czarny czarna biały
-        biała czerwony niebieski zielony żółty brązowy szary duży mały nowy mleko sok woda chleb ser jabłko kurczak
-        ryba książka dom stół krzesło kuchnia ogród rozmiar bawełna skóra drewno stal bez""",
-    "tr": """kadın erkek çocuk ayakkabı gömlek elbise ceket pantolon çanta saat siyah beyaz kırmızı mavi yeşil sarı
-        kahverengi gri pembe büyük küçük yeni süt suyu ekmek peynir elma tavuk balık kitap masa sandalye mutfak
-        bahçe beden pamuk deri ahşap cam çelik""",
+    "en": """men women woman man kids boys girls shoes shirt dress jacket trousers jeans bag watch black white
+        red blue green yellow brown grey gray pink large small new fresh milk juice water bread cheese apple
+        orange chicken fish book house table chair lamp kitchen garden size cotton leather wool wood glass
+        steel dog cat girl boy people person playing running standing sitting""",
+    "de": """damen herren kinder jungen mädchen schuhe hemd kleid jacke hose tasche uhr schwarz schwarzer
+        schwarze weiß weiss rot rote roter rotes blau blaue grün grüne gelb gelbe braun braune grau graue
+        rosa groß große klein kleine neu frisch frische milch saft wasser brot käse apfel huhn fisch buch
+        haus tisch stuhl küche garten stück größe baumwolle leder wolle holz glas stahl hund katze oder ohne
+        zum zur beim eines""",
+    "fr": """femme femmes homme hommes enfant enfants fille filles garçon chaussures chemise robe veste pantalon
+        sac montre noir noire blanc blanche rouge bleu bleue vert verte jaune jaunes marron gris grise rose
+        grand grande petit petite nouveau frais lait jus eau pain fromage pomme poulet poisson livre maison
+        chaise cuisine jardin taille coton cuir laine bois verre acier chien chat avec sans en""",
+    "es": """mujer mujeres hombre hombres niño niña niños niñas zapatos camisa vestido chaqueta pantalón bolso
+        reloj negro negra blanco blanca rojo roja azul verde amarillo amarilla marrón gris rosa grande
+        pequeño nuevo fresco fresca leche zumo jugo agua pan queso manzana pollo pescado libro casa mesa
+        silla cocina jardín talla algodón cuero lana madera vidrio acero perro gato sin al""",
+    "it": """donna donne uomo uomini bambino bambina bambini ragazzo ragazza scarpe camicia vestito giacca
+        pantaloni borsa orologio nero nera bianco bianca rosso rossa blu verde giallo marrone grigio rosa
+        grande piccolo nuovo fresco latte succo acqua pane formaggio mela pollo pesce libro casa tavolo
+        sedia cucina giardino taglia cotone pelle lana legno vetro acciaio cane gatto senza""",
+    "pt": """mulher mulheres homem homens menino menina sapatos camisa vestido jaqueta calça bolsa relógio preto
+        preta branco branca vermelho azul verde amarelo marrom cinza rosa grande pequeno novo fresco leite
+        suco água pão queijo maçã frango peixe livro casa mesa cadeira cozinha jardim tamanho algodão couro
+        lã madeira vidro aço cachorro gato sem""",
+    "nl": """dames heren kinderen jongens meisjes schoenen overhemd jurk jas broek tas horloge zwart zwarte wit
+        witte rood rode blauw blauwe groen groene geel gele bruin bruine grijs grijze groot klein nieuw vers
+        verse melk sap water brood kaas appel kip vis boek huis tafel stoel keuken tuin maat katoen leer
+        hout staal hond zonder""",
+    "sv": """dam herr barn skor skjorta klänning jacka byxor väska klocka svart vit röd röda blå grön gul brun
+        grå stor liten ny färsk mjölk vatten bröd ost äpple kyckling fisk bok hus bord stol kök trädgård
+        storlek bomull läder trä stål utan""",
+    "pl": """damskie męskie damska męska dziecięce buty koszula sukienka kurtka spodnie torba zegarek czarny
+        czarna biały biała czerwony niebieski zielony żółty brązowy szary duży mały nowy mleko sok woda
+        chleb ser jabłko kurczak ryba książka dom stół krzesło kuchnia ogród rozmiar bawełna skóra drewno
+        stal bez""",
+    "tr": """kadın erkek çocuk ayakkabı gömlek elbise ceket pantolon çanta saat siyah beyaz kırmızı mavi yeşil
+        sarı kahverengi gri pembe büyük küçük yeni süt suyu ekmek peynir elma tavuk balık kitap masa
+        sandalye mutfak bahçe beden pamuk deri ahşap cam çelik""",
 }
 """Words of titles. One that several languages have counts for each of them."""
 
-_LETTERS = {
-    "ß": ("de",),
-    "ñ": ("es",),
-    "ã": ("pt",),
-    "õ": ("pt",),
-    "œ": ("fr",),
-    "ł": ("pl",),
-    "ż": ("pl",),
-    "ğ": ("tr",),
-}
-"""Letter -> languages that have it, the frequent ones of `_FUNCTION_WORDS` alone."""
+_LETTERS = {"ß": "de", "ñ": "es", "ã": "pt", "õ": "pt", "œ": "fr", "ł": "pl", "ż": "pl", "ğ": "tr"}
+"""Letter -> the language that has it, among those of `_FUNCTION_WORDS`."""
 
 _LANGUAGES_OF_TITLE_WORD = {word: set(codes) for word, codes in _LANGUAGES_OF_WORD.items()}
 for _code, _words in _SHOP_WORDS.items():
