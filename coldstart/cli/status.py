@@ -231,7 +231,9 @@ def _check_workspace(workspace: str, repair: bool, json: bool) -> None:
 
 
 def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
-    """Report this machine: device, versions, models, disk; and the languages of a workspace's items.
+    """Report this machine: device, versions, models, disk.
+
+    Of a workspace, the languages of its items, and the encoder that finds them.
 
     \b
     Examples:

@@ -257,7 +257,7 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
         except ColdstartError as error:  # the encoder of another space may be missing
             faults.append(f"{spec.name}: {error}")
     if passport.encoder == MULTILINGUAL:
-        return encoders.load("starter:multilingual", **engine)
+        return encoders.load("starter:multilingual", device=pipeline.engine.device, dtype=pipeline.engine.dtype)
     if prefix in _LOADED_BY_NAME:
         named = [
             encoders.load(one) for one in (passport.encoder if prefix == "fake" else prefix, *_VARIANTS.get(prefix, ()))

@@ -180,7 +180,7 @@ class Multilingual:
         tensors = {theirs: torch.from_numpy(file.tensor(ours)) for theirs, ours in _names(file.layers)}
         tensors["embeddings.word_embeddings.weight"] = torch.zeros(1, file.hidden)
         model.load_state_dict(tensors)
-        network: torch.nn.Module = model.to(self.device, self.dtype).eval()  # type: ignore[arg-type]
+        network: torch.nn.Module = model.to(self.device, self.dtype).eval()
         return network
 
 

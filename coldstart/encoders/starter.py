@@ -286,4 +286,4 @@ def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> 
         raise ColdstartError(
             f"encoder 'starter:{rest}' is unknown: write starter, starter:levels or starter:multilingual"
         )
-    return Starter(device, dtype, levels=rest == "levels")
+    return cast("Encoder", Starter(device, dtype, levels=rest == "levels"))

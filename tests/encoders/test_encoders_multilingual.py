@@ -70,3 +70,15 @@ def test_the_real_model_knows_a_dress_in_other_languages() -> None:
     assert min(cosines[:3]) > cosines[3]
     np.testing.assert_allclose(cosines[[0, 3]], [0.873, 0.747], atol=0.01)
     assert encoder.count_tokens(["red summer dress"]) == [7]
+
+
+def test_vectors_of_an_earlier_pipeline_name_the_model_that_reads_queries(tmp_path: Path) -> None:
+    from coldstart.core import pipeline as pipelines
+    from coldstart.embed.spaces import MULTILINGUAL, encoder_of
+    from coldstart.encoders._multilingual import PASSPORT_NAME
+    from coldstart.store import Store
+
+    assert MULTILINGUAL == PASSPORT_NAME
+    passport = encoders.Passport(PASSPORT_NAME, "sha256:0", "", 384)
+    found = encoder_of(passport, pipelines.load("starter"), Store(tmp_path, create=True))
+    assert isinstance(found, Multilingual)

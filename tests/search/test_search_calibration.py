@@ -64,6 +64,30 @@ def test_the_fused_scores_find_no_less_than_the_best_space() -> None:
     assert fused.mean() == pytest.approx(0, abs=0.05)
 
 
+def test_a_space_whose_cosines_are_all_high_weighs_and_scores_as_if_they_were_not() -> None:
+    asked, items = queries(wide=1.5, other=3.0)
+    common = np.zeros((1, DIM + 1), np.float32)
+    common[0, -1] = 2.0  # cosines between .7 and .9, as those of multilingual-e5
+
+    def squeeze(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return unit(np.pad(vectors, ((0, 0), (0, 1))) + common)
+
+    squeezed = {**items, "wide": squeeze(items["wide"])}
+    asked_squeezed = PseudoQueries(
+        {**asked.vectors, "wide": squeeze(asked.vectors["wide"])}, asked.right, asked.out, asked.made_of
+    )
+    cosines = asked_squeezed.vectors["wide"] @ squeezed["wide"].T
+    assert cosines.min() > 0.65 and cosines.max() < 1
+    kinds = [
+        fit_kind(asked, items, catalogue_means(items)),
+        fit_kind(asked_squeezed, squeezed, catalogue_means(squeezed)),
+    ]
+    for name in ("weights", "expected"):
+        plain, high = (getattr(kind, name) for kind in kinds)
+        assert high == pytest.approx(plain, rel=0.02), name
+    assert kinds[1].deviation[1] < kinds[0].deviation[1] / 4
+
+
 def test_pictures_keep_a_little_weight_beside_texts_that_find_everything() -> None:
     asked, items = queries(text=0.1, pictures=1.5, noise=1000.0)
     kind = fit_kind(asked, items, catalogue_means(items), trusted=("text",))
