@@ -236,7 +236,7 @@ def test_killed_pull_is_done_again(home: Path, source: Path, table: tuple[Starte
 
 def test_pins_of_the_starter_set() -> None:
     assert [model.job for model in STARTER] == ["text", "image", "language", "speech"]
-    assert [model.job for model in OPTIONAL] == ["safety-pictures"]
+    assert [model.job for model in OPTIONAL] == ["safety-pictures", "multilingual"]
     for model in MODELS:
         assert len({file.path for file in model.files}) == len(model.files)
         for file in model.files:
