@@ -253,6 +253,7 @@ def test_pins_of_the_starter_set() -> None:
         ("cea09ccf", "fcc"),
         ("d4aa3599", "b07"),
         ("1d060aab", "5bd"),
+        ("f4b89df3", "a28"),
     ]
 
 
