@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from coldstart.core.attributes import Attribute, Attributes, attribute_fields, recorded_values
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
-from coldstart.core.language import detect_language
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.attribute_values import RECORD, Fact, facts_of, read_predicted
 from coldstart.describe.checks.form import evidence_text
-from coldstart.describe.sentences import plain_sentences
+from coldstart.describe.sentences import sentences_of_texts
 from coldstart.media.loaders import LoadPictures
 
 TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
@@ -89,19 +88,8 @@ def plain_description(
     """
     known = {name: fact.value for name, fact in facts.items()}
     texts = {name: evidence_text(text) for name, text in text_fields(values).items()}  # without injected orders
-    summary = plain_sentences(
-        known,
-        stated,
-        title=texts.get("title"),
-        creator=texts.get("creator"),
-        description=texts.get("description"),
-        category=texts.get("category"),
-        tags=[tag for tag in (texts.get("tags") or "").split(", ") if tag],
-        evidence=spoken_evidence(row, values),
-        kind=row["kind"],
-        language=detect_language(texts.get("description") or texts.get("title") or ""),
-        templates=templates,
-    )
+    evidence = spoken_evidence(row, values)
+    summary = sentences_of_texts(known, stated, texts, evidence=evidence, kind=row["kind"], templates=templates)
     told = [value.casefold() for value in known.values()]
     words = [*told, *(tag.casefold() for tag in values["tags"] or ())]
     queries = [" ".join(told), *(" ".join(pair) for pair in itertools.pairwise(told))]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coldstart.core.attributes import Attribute, Role
+from coldstart.core.language import detect_language
 from coldstart.describe.english import Noun, article, capitalised, listed, noun, singular, small_letters, words_of
 from coldstart.describe.quotes import first_facts, names_of, quotable
 
@@ -124,6 +125,31 @@ def plain_sentences(
     if own and found:
         own[0] = _with_pronoun(own[0], title)
     return " ".join(sentence for sentence in (*found[:2], *own, *found[2:]) if sentence)
+
+
+def sentences_of_texts(
+    facts: Mapping[str, str],
+    attributes: Mapping[str, Attribute],
+    texts: Mapping[str, str],
+    *,
+    evidence: Mapping[str, Any],
+    kind: str,
+    templates: Mapping[str, str] | None,
+) -> str:
+    """Write the plain sentences of an item whose fields are texts, tags joined with commas; see `plain_sentences`."""
+    return plain_sentences(
+        facts,
+        attributes,
+        title=texts.get("title"),
+        creator=texts.get("creator"),
+        description=texts.get("description"),
+        category=texts.get("category"),
+        tags=[tag for tag in (texts.get("tags") or "").split(", ") if tag],
+        evidence=evidence,
+        kind=kind,
+        language=detect_language(texts.get("description") or texts.get("title") or ""),
+        templates=templates,
+    )
 
 
 def _other_values(facts: Mapping[str, str], attributes: Mapping[str, Attribute], title: str) -> frozenset[str]:

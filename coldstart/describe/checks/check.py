@@ -24,7 +24,7 @@ from coldstart.describe.checks.contract import Checked, Cut, Ground, Rules, Sour
 from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, refusal_fault
 from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
 from coldstart.describe.checks.words import Tokens, numbers, tokens
-from coldstart.describe.sentences import plain_sentences
+from coldstart.describe.sentences import sentences_of_texts
 
 
 def check_description(
@@ -91,22 +91,13 @@ def fact_sentences(stated: Mapping[str, str], attributes: Mapping[str, Attribute
     for name, likely in sources.seen.items():
         if likely and name in attributes:
             facts.setdefault(name, stated.get(name) or max(likely, key=lambda value: likely[value]))
-    texts = sources.texts
-    found = plain_sentences(
-        {
-            name: facts[name] if name in facts else stated[name]
-            for name in attributes
-            if name in facts or name in stated
-        },
+    known = {**stated, **facts}
+    found = sentences_of_texts(
+        {name: known[name] for name in attributes if name in known},
         attributes,
-        title=texts.get("title"),
-        creator=texts.get("creator"),
-        description=texts.get("description"),
-        category=texts.get("category"),
-        tags=[tag for tag in (texts.get("tags") or "").split(", ") if tag],
+        sources.texts,
         evidence=sources.evidence,
         kind=sources.kind,
-        language=detect_language(texts.get("description") or texts.get("title") or ""),
         templates=sources.templates,
     )
     return _SENTENCE.split(found) if found else []
