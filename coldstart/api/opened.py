@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,12 +22,28 @@ from coldstart.store.fits import with_fits
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
     from coldstart.recommend.service import Recommender
+    from coldstart.search.calibration import Calibration
     from coldstart.store.publications import Publication
     from coldstart.store.published import Published
 
 DEFAULT_PIPELINE = "starter"
 
 PipelineSource: TypeAlias = Pipeline | str | Path | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Settings and calibration of a workspace as they were read once; what a search needs beside the catalog.
+
+    Attributes:
+        calibration: how the scores of spaces compare; None where there is none, or where it cannot be read.
+        notes: why it cannot be read.
+    """
+
+    pipeline: Pipeline
+    limits: Limits
+    calibration: Calibration | None
+    notes: tuple[str, ...]
 
 
 class OpenedStore:
@@ -38,6 +54,7 @@ class OpenedStore:
         self._encoders: dict[str, Encoder] = {}
         self._published: Published | None = None
         self._recommender: Recommender | None = None
+        self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:
         return f"coldstart.open({self._store.uri!r})"
@@ -108,6 +125,8 @@ class OpenedStore:
         Left out are places that nobody gave, whose stages are refused when they are used, and stages whose settings
         have a fault (`Pipeline.unresolved`).
         """
+        if self._snapshot is not None:
+            return self._snapshot.pipeline
         stored = self._store.pipeline()
         if stored is None:
             return self.pipeline()
@@ -121,6 +140,32 @@ class OpenedStore:
         if any(name.startswith("engine.") for name, _ in left_out):
             loaded = replace(loaded, engine=pipelines.Engine())
         return self._bound(replace(loaded, distrusted=distrusted))
+
+    def _read_calibration(self) -> tuple[Calibration | None, tuple[str, ...]]:
+        """Load the calibration of searches; None, and why, where it cannot be read: the spaces then weigh alike."""
+        if self._snapshot is not None:
+            return self._snapshot.calibration, self._snapshot.notes
+        from coldstart.search.calibrate_catalog import stored_calibration
+
+        try:
+            return stored_calibration(self._store), ()
+        except ColdstartError as error:
+            return None, (str(error),)
+
+    def freeze(self) -> None:
+        """Read settings, calibration and publication now, once for all later calls.
+
+        For a process that answers many requests: each then reads items and vectors alone, and all see one version.
+        What another process publishes later is seen by a workspace that is opened anew.
+
+        Raises:
+            ColdstartError: nothing is published.
+        """
+        self._snapshot = None
+        self._published = Catalog(self._store.db).published()
+        self.published()
+        pipeline = self._reading_pipeline()
+        self._snapshot = Snapshot(pipeline, Limits(**pipeline.media.limits()), *self._read_calibration())
 
     def setting_faults(self) -> dict[str, str]:
         """Find the stages, or other sections, of the stored settings that do not resolve, and what is wrong with each.
@@ -157,7 +202,7 @@ class OpenedStore:
         Args:
             files: that are given now and may be read as well.
         """
-        limits = Limits(**self._reading_pipeline().media.limits())
+        limits = self._snapshot.limits if self._snapshot else Limits(**self._reading_pipeline().media.limits())
         return replace(limits, roots=(*(limits.roots or ()), *map(str, files)))
 
     def _distrusted(self) -> list[Place]:

@@ -74,23 +74,22 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: as `search`.
         """
-        from coldstart.search.calibrate_catalog import apart_of, stored_calibration
+        from coldstart.search.calibrate_catalog import apart_of
         from coldstart.search.notebook import Hits
         from coldstart.search.search import search_many
         from coldstart.store.empty import why_empty
 
-        specs = self._reading_pipeline().of_kind("embed")
+        pipeline = self._reading_pipeline()
+        specs = pipeline.of_kind("embed")
+        calibration, unreadable = self._read_calibration()
         ways: dict[str, Any] = {
-            "apart": apart_of(self._reading_pipeline()),
+            "apart": apart_of(pipeline),
             "pictures": [spec.name for spec in specs if spec.settings.input == "image"],
             "always": [spec.name for spec in specs if spec.settings.text_queries],
+            "calibration": calibration,
         }
         limits = self.media_limits()
-        notes: list[str] = []
-        try:
-            ways["calibration"] = stored_calibration(self._store)
-        except ColdstartError as error:  # the spaces then weigh alike
-            notes.append(str(error))
+        notes = list(unreadable)
         answers = search_many(
             self.published(), self.encoder_for, queries, frames_of=self._frames_of, notes=notes, **ways, **options
         )

@@ -67,7 +67,7 @@ class Published:
     def __len__(self) -> int:
         return self.publication.rows
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """Columns of the catalog, with a vector column a space."""
         return self._table.schema
@@ -100,7 +100,7 @@ class Published:
         if where is not None:
             from coldstart.store.conditions import parse_condition  # few calls need the parser
 
-            condition = parse_condition(where, self._table.schema)
+            condition = parse_condition(where, self.schema)
             with _explained(where):
                 self._check_attributes(where, condition.attributes)
                 self._table.search().where(condition.sql).select(["_rowid"]).to_arrow(timeout=TIMEOUT)
@@ -128,7 +128,7 @@ class Published:
 
     @cached_property
     def _has_copies(self) -> bool:
-        known = COPY_OF in self._table.schema.names  # catalogs of earlier versions have no such column
+        known = COPY_OF in self.schema.names  # catalogs of earlier versions have no such column
         return known and self._table.count_rows(f"{COPY_OF} IS NOT NULL") > 0
 
     def copies(self, item_ids: Iterable[str]) -> dict[str, list[str]]:
@@ -309,7 +309,7 @@ class Published:
     def _dim(self, space: str) -> int:
         if space not in self.passports:
             raise self.no_space(space)
-        return int(self._table.schema.field(column_of(space)).type.list_size)
+        return int(self.schema.field(column_of(space)).type.list_size)
 
 
 def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:
