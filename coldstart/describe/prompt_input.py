@@ -20,8 +20,7 @@ from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sen
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.attribute_values import RECORD, Fact, facts_of, read_predicted
-from coldstart.describe.checks.form import evidence_text
-from coldstart.describe.sentences import sentences_of_texts
+from coldstart.describe.checks.plain import sentences_of_texts
 from coldstart.media.loaders import LoadPictures
 
 TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
@@ -87,8 +86,7 @@ def plain_description(
         templates: see `plain_sentences`.
     """
     known = {name: fact.value for name, fact in facts.items()}
-    texts = {name: evidence_text(text) for name, text in text_fields(values).items()}  # without injected orders
-    evidence = spoken_evidence(row, values)
+    evidence, texts = spoken_evidence(row, values), text_fields(values)
     summary = sentences_of_texts(known, stated, texts, evidence=evidence, kind=row["kind"], templates=templates)
     told = [value.casefold() for value in known.values()]
     words = [*told, *(tag.casefold() for tag in values["tags"] or ())]
@@ -97,7 +95,8 @@ def plain_description(
 
 
 def spoken_evidence(row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a view shows of an item's evidence, for quotations: transcript, screen text and timeline.
+    """Return what a view shows of an item's evidence, for quotations: transcript, screen text, timeline, and the lines
+    on the screen with their places where the row of `understand.screen` is under `screen`.
 
     Args:
         values: of `prompt_values`.
@@ -105,7 +104,12 @@ def spoken_evidence(row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
     if not (values["transcript"] or values["screen_text"]):
         return {}
     evidence = row.get("evidence") or {}
-    return {name: value for name, value in evidence.items() if name not in values or values[name]}
+    found = {name: value for name, value in evidence.items() if name not in values or values[name]}
+    hidden = {source for source, name in (("speech", "transcript"), ("screen", "screen_text")) if not values[name]}
+    if found.get("timeline") is not None:
+        found["timeline"] = [part for part in found["timeline"] if part["source"] not in hidden]
+    lines = (row.get("screen") or {}).get("lines")
+    return found if lines is None or "screen" in hidden else {**found, "lines": lines}
 
 
 def _is_fact(attribute: Attribute) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coldstart.core.attributes import Attribute, Role
-from coldstart.core.language import detect_language
 from coldstart.describe.english import Noun, article, capitalised, listed, noun, singular, small_letters, words_of
 from coldstart.describe.quotes import first_facts, names_of, quotable
 
@@ -115,7 +114,7 @@ def plain_sentences(
     elif kind == "video":
         found = _video(parts, attributes, category, tags, evidence or {}, plan)
     else:
-        found = _product(parts, title, plan, templates or {})
+        found = _product(parts, title, plan, templates or {}) or _shelf(title, category, parts.by)
     own = first_facts(description or "", _other_values(facts, attributes, title or "") if description else ())
     if own and kind != "video" and parts.noun and _names_it(own[0], title, parts.noun.text):
         # The seller's own sentence says what it is; one of ours beside it, for a copy is no description.
@@ -125,31 +124,6 @@ def plain_sentences(
     if own and found:
         own[0] = _with_pronoun(own[0], title)
     return " ".join(sentence for sentence in (*found[:2], *own, *found[2:]) if sentence)
-
-
-def sentences_of_texts(
-    facts: Mapping[str, str],
-    attributes: Mapping[str, Attribute],
-    texts: Mapping[str, str],
-    *,
-    evidence: Mapping[str, Any],
-    kind: str,
-    templates: Mapping[str, str] | None,
-) -> str:
-    """Write the plain sentences of an item whose fields are texts, tags joined with commas; see `plain_sentences`."""
-    return plain_sentences(
-        facts,
-        attributes,
-        title=texts.get("title"),
-        creator=texts.get("creator"),
-        description=texts.get("description"),
-        category=texts.get("category"),
-        tags=[tag for tag in (texts.get("tags") or "").split(", ") if tag],
-        evidence=evidence,
-        kind=kind,
-        language=detect_language(texts.get("description") or texts.get("title") or ""),
-        templates=templates,
-    )
 
 
 def _other_values(facts: Mapping[str, str], attributes: Mapping[str, Attribute], title: str) -> frozenset[str]:
@@ -272,6 +246,21 @@ def _product(parts: Parts, title: str | None, plan: int, templates: Mapping[str,
         first = _first(parts, plan).rstrip(".") + f" from {_section(parts.section)}."
         return [first, *_rest(Parts(parts.noun, remarks=parts.remarks), parts.noun or PRODUCT, plan)]
     return [_first(parts, plan), *_rest(parts, parts.noun or PRODUCT, plan)]
+
+
+_LONGEST_TITLE = 120
+_CLAUSES = re.compile(r"[;=<>{}|]|[!?:]\s|(?<=\w{4})\.\s")
+
+
+def _shelf(title: str | None, category: str | None, by: str) -> list[str]:
+    """Write the one sentence of an item of which only title and category are known."""
+    name = " ".join((title or "").split()).rstrip(" .!?,;:")
+    if not is_fact(category) or not is_fact(name) or name.casefold() == str(category).strip().casefold():
+        return []
+    if len(name) > _LONGEST_TITLE or _CLAUSES.search(name):  # sentences, or words that are no name
+        return []
+    by = f" by {by}" if by and not _holds(name, by) else ""
+    return [_ended(f"{name}{by} from {_section(spoken(str(category), 'section'))}")]
 
 
 def _first(parts: Parts, plan: int) -> str:
@@ -426,14 +415,12 @@ def _video(
         first += f" by {parts.by}"
     if topics:
         first += f", tagged {listed(topics)}"
-    found = (
-        [_ended(capitalised(first))]
-        if shown or subject or topics or parts.section or said or lines or mentioned
-        else []
-    )
-    quotes = [f"It says: “{said}”"] if said else []
+    known = shown or subject or topics or parts.section or (parts.by and (said or lines or mentioned))
+    found = [_ended(capitalised(first))] if known else []  # "A video." says nothing
+    it = "It" if found else "The video"
+    quotes = [f"{it} says: “{said}”"] if said else []
     if mentioned:
-        quotes.append(f"It mentions {listed(mentioned)}.")
+        quotes.append(f"{it} mentions {listed(mentioned)}.")
     if lines:
         quotes.append(f"On screen: {listed([f'“{line}”' for line in lines])}.")
     if plan % 2:

@@ -23,8 +23,8 @@ from coldstart.describe.checks.claims import check_attributes as attribute_claim
 from coldstart.describe.checks.contract import Checked, Cut, Ground, Rules, Sources, Status
 from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, refusal_fault
 from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
+from coldstart.describe.checks.plain import sentences_of_texts
 from coldstart.describe.checks.words import Tokens, numbers, tokens
-from coldstart.describe.sentences import sentences_of_texts
 
 
 def check_description(

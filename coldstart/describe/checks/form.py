@@ -92,8 +92,13 @@ def injection_fault(text: str) -> tuple[str, str] | None:
 @lru_cache(maxsize=64)
 def evidence_text(text: str) -> str:
     """Return the part of a text before an injected instruction, on one line, without invisible characters."""
+    return " ".join(evidence_lines(text).split())
+
+
+def evidence_lines(text: str) -> str:
+    """Return the same part with its lines."""
     seen = "\n".join(filter(None, map(strip_invisible, text.splitlines())))  # no two spaces in a row: forms stay linear
-    return " ".join(seen[: injection_start(seen)].split())
+    return seen[: injection_start(seen)]
 
 
 Fault = tuple[str, str]

@@ -65,7 +65,7 @@ class CheckStage(MapStageDefaults):
     """Map stage of the checks; see `coldstart.core.stage.MapStage`. `compute` compares texts, on one core."""
 
     kind = "describe.check"
-    version = 2  # sentence by sentence
+    version = 3  # sentences without orders, title and category
     batch_cost = 256.0
     deadline_s = 60.0
     schema = pa.schema(
@@ -91,10 +91,12 @@ class CheckStage(MapStageDefaults):
         self._writing = writing
         self._policy = None if settings.policy is None else policy.load(settings.policy)
         evidence, predicted = (pipeline.before(name, kind) for kind in ("understand.evidence", "describe.attributes"))
+        screen = pipeline.before(name, "understand.screen") if writing.settings.generator == "sentences" else None
         spaces = () if predicted else evidence_spaces(name, pipeline)
         self.reads = {
             "written": writing.name,
             **({"evidence": evidence} if evidence else {}),
+            **({"screen": screen} if screen and evidence else {}),
             **({PREDICTED: predicted} if predicted else {}),
             **{SPACE_FIELD.format(space): space for space in spaces},
         }
