@@ -90,8 +90,11 @@ class WriteStage(MapStageDefaults):
         self.batch_cost = float(settings.batch_size)
         evidence = pipeline.before(name, "understand.evidence")
         predicted = pipeline.before(name, "describe.attributes")
+        # Places of lines on the screen are read by plain sentences alone: other generators' rows stay as they are.
+        screen = pipeline.before(name, "understand.screen") if settings.generator == "sentences" else None
         self.reads = {
             **({"evidence": evidence} if evidence else {}),
+            **({"screen": screen} if screen and evidence else {}),
             **({"predicted": predicted} if predicted else {}),
         }
 
