@@ -40,6 +40,8 @@ def prompt_values(
 ) -> tuple[dict[str, Any], Mapping[str, Attribute]]:
     """Return the values that a prompt may read of an item, and the attributes that a description should state.
 
+    `facts` are values of attributes that no other field shows; `known` are all, predicted ones with their probability.
+
     Args:
         row: the item, with transcript and screen text under `evidence`.
         given: fields of the view; None shows all.
@@ -53,7 +55,11 @@ def prompt_values(
     predicted = {name for name, one in known.items() if one.source != RECORD}
     facts = {name: one.value for name, one in known.items() if _is_fact(stated[name]) or name in predicted}
     wanted = {name: list(attribute.values) for name, attribute in stated.items()}
-    return {**values, "facts": facts, "wanted": wanted}, stated
+    graded = {
+        name: one.value if one.source == RECORD else f"{one.value} ({one.probability:.2f})"
+        for name, one in known.items()
+    }
+    return {**values, "facts": facts, "known": graded, "wanted": wanted}, stated
 
 
 def item_facts(
@@ -199,6 +205,7 @@ class PromptBuilder:
         hidden = self.given is not None and "picture" not in self.given
         facts = item_facts(row, stated, self.given)
         plain = plain_description(row, values, stated, facts, self.templates)
+        values = {**values, "plain": plain.summary}
         return PromptInput(
             self.prompts[row["kind"]], values, stated, () if hidden else tuple(images), facts=facts, plain=plain
         )
@@ -211,7 +218,10 @@ class PromptBuilder:
         found = {"kind"} | shown.intersection(RECORD_FIELDS)
         if self.given is None or "category" in self.given:
             found.add("category")
-        return frozenset(found | attribute_fields(self.attributes) if "facts" in shown else found)
+        if "plain" in read:
+            found |= self.sentence_fields
+        facts = read & {"facts", "known"} and (self.given is None or "facts" in self.given)
+        return frozenset(found | attribute_fields(self.attributes) if facts else found)
 
     @property
     def sentence_fields(self) -> frozenset[str]:

@@ -25,6 +25,7 @@ from coldstart.describe.prompt_input import (
     PromptBuilder,
     PromptInput,
     item_facts,
+    plain_description,
     prompt_values,
     spoken_evidence,
     text_fields,
@@ -175,8 +176,9 @@ def render_prompt(
         attributes: those that descriptions state.
         count_tokens: of the generator that reads the prompt.
     """
-    values, _ = prompt_values(row, attributes)
-    values |= _described(row.get("described") or {})
+    values, stated = prompt_values(row, attributes)
+    plain = plain_description(row, values, stated, item_facts(row, stated)).summary if "plain" in prompt.inputs else ""
+    values |= {"plain": plain} | _described(row.get("described") or {})
     read = prompt.fit([values], count_tokens)[0] if prompt.output else values
     text = prompt.render(read)
     whole, part = (
@@ -206,6 +208,8 @@ KINDS = ("product", "video")
 
 DEFAULT_PROMPTS = {"product": "describe_product", "video": "describe_video"}
 """Kind of item -> its prompt by default."""
+PROSE_PROMPTS = {"product": "describe_product_prose", "video": "describe_video_prose"}
+"""Those of an endpoint, whose model can write: facts with their confidence in, free prose out."""
 
 
 def load_prompts(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:
@@ -243,16 +247,20 @@ def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | 
 def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConfig, PromptBuilder]:
     """Load writer and prompt builder of a `describe.write` stage, by its settings or as its generator was fitted.
 
+    The writer's `prompt` is the one that is used.
+
     Raises:
         NotFitted: the generator is a `finetune:NAME` of a stage that has fitted nothing yet.
         ColdstartError: as `load_prompts` and `given_fields`.
     """
     settings = spec.settings
     writing = find_writer_config(settings.generator, spec.name, pipeline)
-    names = settings.prompt or writing.prompt or DEFAULT_PROMPTS
+    free = writing.generator.startswith("openai:")
+    names = settings.prompt or writing.prompt or (PROSE_PROMPTS if free else DEFAULT_PROMPTS)
     given = settings.given if settings.given is not None else writing.given
     view = given_fields(spec.name, given)
-    return writing, PromptBuilder(load_prompts(spec.name, names), writing.attributes, view, writing.templates)
+    builder = PromptBuilder(load_prompts(spec.name, names), writing.attributes, view, writing.templates)
+    return replace(writing, prompt=names), builder
 
 
 def build_requests(inputs: Sequence[PromptInput], generator: Generator) -> list[Request]:

@@ -14,7 +14,7 @@ from coldstart.errors import ColdstartError
 
 PACKAGED = settings.data_files("prompts", "*.md")
 TEXTS = ["described", "item_described", "item_evidence", "item_text", "title"]
-ASKING = ["describe_product", "describe_product_long", "describe_video", "describe_video_long"]
+ASKING = [f"describe_{kind}{form}" for kind in ("product", "video") for form in ("", "_long", "_prose")]
 HEAD = "---\nname: test\nversion: 1\ninputs: [title, tags]\n---\n"
 ASK = HEAD[:-4] + "system: JSON.\noutput: [summary]\nbudgets: {title: 3, tags: 4}\nmax_new_tokens: 9\n---\n"
 FULL = {"title": "Soap", "category": "Bath", "description": "Smells\n\n of roses.", "tags": ["a", "b"], "price": 2.0}

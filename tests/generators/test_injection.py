@@ -17,7 +17,7 @@ from coldstart.describe.checks import Checked, Rules, Sources, check_description
 from coldstart.generators import Generation, Request, Sampling
 from coldstart.models import install
 
-PROMPTS = ["describe_product", "describe_product_long", "describe_video", "describe_video_long"]
+PROMPTS = [f"describe_{kind}{form}" for kind in ("product", "video") for form in ("", "_long", "_prose")]
 RULES = Rules(output=("attributes", "summary"), brands=BRANDS)
 MARKS = ("<|", "|>", "</", "[INST]", "[/INST]", "<<", "```", "\u200b", "\u202e", "\u00ad", "\x1b", "\x00", "＜")
 

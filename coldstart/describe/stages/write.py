@@ -38,7 +38,8 @@ class Settings(Section):
     """Settings of that generator, such as `{concurrency: 8}` of an endpoint."""
     prompt: dict[str, str] | None = None
     """Kind of item -> a packaged prompt's name, or the path of a .md file; by default those of the fit, and
-    without a fit `describe_product` and `describe_video`."""
+    without a fit `describe_product` and `describe_video`; of an endpoint (`openai:`) `describe_product_prose` and
+    `describe_video_prose`."""
     given: tuple[str, ...] | None = None
     """Fields in the prompt, `picture` for pictures; by default those of the fit, and without a fit all. Hidden fields
     still support claims in the checks."""
