@@ -77,7 +77,10 @@ def noun(text: str) -> Noun:
     start = f"{before} " if before else ""
     word = head.lower()
     if re.search(r"\b(?:and|or|with|of|for)\b|[&/+,]", f" {before} "):
-        return Noun(tidy, False, False)
+        first = re.split(r"\s+(?:with|of|for)\b", tidy)[0].rpartition(" ")[2]
+        both = re.search(r"\b(?:and|or)\b|[&/+,]", before) is not None
+        counted = head if both else first
+        return Noun(tidy, counted.lower() in _PLURAL or singular(counted) != counted, False)
     if word in _PLURAL or any(word.endswith(f"-{one}") for one in ("flops", "shoes", "ups", "ons")):
         return Noun(tidy, True, False)
     if word in _WITHOUT_ARTICLE or word.endswith(("wear", "ware", "ghurt")):

@@ -45,10 +45,12 @@ _AUDIENCES = {
 _WORN = words_of(
     "shirt t-shirt top kurta kurti sweater sweatshirt jacket dress skirt tunic vest cap tie belt scarf muffler saree "
     "sari dupatta stole trunk bra hat coat blazer suit tracksuit jumper hoodie blouse gown cardigan pullover polo "
-    "camisole bodysuit bikini swimsuit waistcoat poncho shawl beanie headband churidar salwar lehenga"
+    "camisole bodysuit bikini swimsuit waistcoat poncho shawl beanie headband churidar salwar lehenga bracelet "
+    "necklace ring anklet chain chains"
 )
 _WEAR_USES = words_of("casual formal ethnic party smart-casual festive business everyday evening bridal")
 _FOR_USES = {"sports": "sport", "sport": "sport", "sporting": "sport"}
+_NAMED_USES = frozenset({*_WEAR_USES, *_FOR_USES})
 _PLANS = 4
 MOST_REMARKS = 3
 
@@ -375,9 +377,12 @@ def _adjective(use: str) -> bool:
 
 
 def _use(parts: Parts, own: Noun) -> str:
+    """Say what an item is for as a phrase; "" where its noun names a use, such as formal shoes."""
     use = parts.use
     if not use or use.startswith("["):
         return use
+    if own.text.split()[0].casefold() in _NAMED_USES:
+        return ""
     if use in _FOR_USES:
         return _FOR_USES[use]
     if use.endswith(("wear", "use", "ing")) or (" " in use and use not in ("smart casual",)):
