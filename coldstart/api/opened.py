@@ -12,7 +12,7 @@ import pyarrow as pa
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline import Pipeline, PipelineError
 from coldstart.core.settings import show_value, suggestion
-from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, remembered, stage_of
+from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, remembered, stage_of, uploads_folder
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, PIPELINES, Store
@@ -115,8 +115,10 @@ class OpenedStore:
         return self._bound(loaded)
 
     def _bound(self, pipeline: Pipeline) -> Pipeline:
-        """Bind a pipeline to the fits of this workspace, and to the folders of media that this user gave for it."""
-        folders = media_folders(sorted(remembered(self.uri)))
+        """Bind a pipeline to the fits of this workspace, and to the folders of media that this user gave for it, with
+        that of its own uploads."""
+        own = [] if self._store.folder is None else uploads_folder(str(self._store.folder))
+        folders = [*media_folders(sorted(remembered(self.uri))), *own]
         return with_fits(replace(pipeline, media=pipeline.media.with_folders(folders)), self._store)
 
     def _reading_pipeline(self) -> Pipeline:

@@ -30,6 +30,8 @@ MEDIA = ("manifest", "media.roots", "media.allowed_hosts", "media.allowed_scheme
 """Settings of where media may come from."""
 MARK = ".coldstart.id"
 """File in a workspace's folder by which a copy of it is known."""
+UPLOADS = "uploads"
+"""Folder in a workspace with the files that came with its items."""
 _ALWAYS = ("key_env", "adapter", "address")
 """Settings that name a place whatever they hold."""
 _PATHS = ("start", "detection", "recognition", "classes")
@@ -186,6 +188,17 @@ def media_folders(given: Iterable[Place]) -> list[str]:
         for name, value in given
         if name in ("manifest", "media.roots")
     ]
+
+
+def uploads_folder(workspace: str) -> list[str]:
+    """List the folder of a workspace's own uploads, from which its media may come; none where it is a link.
+
+    The link of a stranger's workspace could lead to any folder of this machine.
+    """
+    if "://" in workspace:
+        return []
+    own = str(Path(os.path.realpath(workspace), UPLOADS))
+    return [own] if os.path.realpath(own) == own else []
 
 
 def manifest_folder(manifest: str | Path) -> str:

@@ -36,6 +36,7 @@ from coldstart.store.catalog import CATALOG
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import Balance, PipelineState, assess_map, build
 from coldstart.store.item_keys import carry_over
+from coldstart.store.layout import add_language
 
 
 def choose_stages(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
@@ -129,6 +130,7 @@ def run_pipeline(
     stopped_after = None
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
         carry_over(workspace)
+        add_language(workspace, ITEMS)
         among = None if items is None else frozenset(items)
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
@@ -198,8 +200,8 @@ def _run_stage(
     if isinstance(stage, CatalogStage):
         return run_catalog_stage(workspace, stage, scope.refit, progress)
     settings = pipeline.engine
-    recorded = workspace.verdicts(stage.name)
     if is_source(stage):
+        recorded = workspace.verdicts(stage.name)
         workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
         produce = devices.device_producer(workspace, pipeline, stage, None)
@@ -207,6 +209,23 @@ def _run_stage(
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
         balance = source_balance(workspace, stage, source.pending)
         return StageReport(stage.name, stage.kind, balance, ran, stage.notes(workspace))
+    return run_map_stage(workspace, pipeline, stage, pipeline_state, scope, progress)
+
+
+def run_map_stage(
+    workspace: Store,
+    pipeline: Pipeline,
+    stage: MapStage,
+    pipeline_state: PipelineState,
+    scope: Scope,
+    progress: Progress,
+) -> StageReport:
+    """Do the stale rows of one map stage on this machine, and report the balance of its items.
+
+    Args:
+        pipeline_state: of the items in `workspace`, which may be a view of some of them.
+    """
+    recorded = workspace.verdicts(stage.name)
     upstream = pipeline_state.upstream(stage)
     before = assess_map(workspace, stage, upstream, scope.retry)
     # left by a kill, by settings that were changed and changed back, or by items that ingest turned away since
@@ -218,7 +237,8 @@ def _run_stage(
     chosen = scope.choose([item for item in before.stale if item not in before.waiting])
     work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state), stage.item_fields)
     produce = devices.device_producer(workspace, pipeline, stage, len(chosen))
-    ran = run_map(workspace, stage, work, len(chosen), settings, progress, produce) if chosen else PassReport()
+    engine = pipeline.engine
+    ran = run_map(workspace, stage, work, len(chosen), engine, progress, produce) if chosen else PassReport()
     after = assess_map(workspace, stage, upstream)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from coldstart.core.sections import WORKER_MEMORY_BYTES
 from coldstart.core.stage import MapStage, Prepare, Reject, Row, Work
@@ -20,20 +20,25 @@ Prepared = tuple[Work, Any, float]
 
 _MAX_STRIKES = 2
 _MAX_LOST = 5
-_reusable: ContextVar[list[_WorkerGroup] | None] = ContextVar("_reusable", default=None)
+_reusable: ContextVar[list[WorkerGroup] | None] = ContextVar("_reusable", default=None)
 
 
 @contextmanager
-def reuse_workers() -> Iterator[None]:
-    """Reuse worker processes of a stage that ended well for the next one, since each takes a second to start."""
-    groups: list[_WorkerGroup] = []
+def reuse_workers(kept: WorkerGroups | None = None) -> Iterator[None]:
+    """Reuse worker processes of a stage that ended well for the next one, since each takes a second to start.
+
+    Args:
+        kept: idle processes of an earlier block, which stay in the list for the next one; by default they are stopped.
+    """
+    groups: WorkerGroups = [] if kept is None else kept
     token = _reusable.set(groups)
     try:
         yield
     finally:
         _reusable.reset(token)
-        for group in groups:
-            group.stop()
+        if kept is None:
+            for group in groups:
+                group.stop()
 
 
 def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
@@ -110,7 +115,7 @@ class Pool:
         self._deadline_s = stage.deadline_s
         self._workers = workers
         self._memory_bytes = memory_bytes
-        self._group: _WorkerGroup | None = None
+        self._group: WorkerGroup | None = None
         self._pending: dict[int, tuple[Work, int]] = {}  # with the strikes so far
         self._taken = 0
 
@@ -173,7 +178,7 @@ class _Task:
     deadline_s: float
 
 
-class _WorkerGroup:
+class WorkerGroup:
     """Worker processes with a thread each that hands them tasks; the first is given, the others start when needed."""
 
     def __init__(self, size: int, memory_bytes: int, first: WorkerProcess) -> None:
@@ -224,10 +229,13 @@ class _WorkerGroup:
             thread.join()
 
 
-def _start(workers: int, memory_bytes: int, prepare: Prepare) -> _WorkerGroup:
+WorkerGroups: TypeAlias = list[WorkerGroup]
+
+
+def _start(workers: int, memory_bytes: int, prepare: Prepare) -> WorkerGroup:
     reusable = _reusable.get() or []
     for group in reusable:
         if (group.size, group.memory_bytes) == (workers, memory_bytes):
             reusable.remove(group)
             return group
-    return _WorkerGroup(workers, memory_bytes, WorkerProcess(prepare, memory_bytes))
+    return WorkerGroup(workers, memory_bytes, WorkerProcess(prepare, memory_bytes))

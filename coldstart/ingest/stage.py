@@ -270,7 +270,7 @@ class IngestStage(MapStageDefaults):
         try:
             for entry in item.media:
                 try:
-                    uri = guard.resolve_uri(entry.uri, self._base, self._roots, self._limits, known)
+                    uri = self._resolve(item_id, entry.uri, known)
                     signatures.append(guard.signature(uri, self._limits))
                 except Reject as reject:
                     reject = _with_cure(reject, entry.uri)
@@ -287,6 +287,10 @@ class IngestStage(MapStageDefaults):
             return Work(item_id, digest([key, record, reject.reason, reject.detail, *hidden]), reject)
         source_key = digest([key, record, media, signatures, *([gone] if gone else [])])
         return Work(item_id, source_key, {**item.row(), "record": record, "media": media, "bad_media": bad})
+
+    def _resolve(self, item_id: str, uri: str, known: dict[str, str]) -> str:
+        """Resolve a media reference of an item; see `coldstart.media.guard.resolve_uri`."""
+        return guard.resolve_uri(uri, self._base, self._roots, self._limits, known)
 
     def preparer(self) -> Prepare:
         return ProbeMedia(self._limits)

@@ -10,7 +10,7 @@ seller's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from coldstart.core import stage as registry
-from coldstart.core.items import CONTENT_FIELDS
+from coldstart.core.items import CONTENT_FIELDS, LANGUAGE
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
-from coldstart.core.stage import LedgerRow, Reject
+from coldstart.core.stage import CatalogStage, LedgerRow, MapStage, Reject
 from coldstart.embed.spaces import spaces_of
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
@@ -34,12 +34,14 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.catalog import Catalog
 from coldstart.store.freshness import Assessment, PipelineState
+from coldstart.store.items_view import ItemsView
 from coldstart.store.published import Published
 
-VERSION = 2
+VERSION = 3
 _MEASURED_FROM = 100
 """Vectors from which on recall@10 says something: of a few dozen any index finds the 10 nearest."""
-_EVIDENCE = ("transcript", "screen_text", "language")
+_EVIDENCE = {"transcript": "transcript", "screen_text": "screen_text", "language": "spoken_language"}
+"""Column of the evidence -> that of the catalog."""
 _DESCRIBED = {
     "summary": pa.string(),
     "attributes": pa.list_(
@@ -105,6 +107,15 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
+class _Scope:
+    """Items that a run adds to what is published; `stages` and `blocked` as for `IndexStage.run_items`."""
+
+    items: frozenset[str]
+    stages: Mapping[str, MapStage | CatalogStage]
+    blocked: Mapping[str, Mapping[str, Reject]]
+
+
+@dataclass(frozen=True)
 class _Kept:
     """Spaces that stay in the catalog though the pipeline no longer makes them: the publication that has their vectors,
     and their passports."""
@@ -158,13 +169,40 @@ class IndexStage:
             raise ColdstartError(
                 f"no item of workspace {store.uri} has a vector: see `coldstart status --workspace {store.uri}`"
             )
+        found = self._publish(store, inputs, None)
+        assert found is not None, "all items are given"
+        return found
+
+    def run_items(
+        self,
+        store: Store,
+        items: Collection[str],
+        stages: Mapping[str, MapStage | CatalogStage],
+        blocked: Mapping[str, Mapping[str, Reject]],
+        progress: Progress,
+    ) -> tuple[int, list[str]]:
+        """Add some items to what is published, or take them out; see `coldstart.engine.arrivals.TakesItems`.
+
+        Copies and originals of theirs are written with them; the rows of all others stay. Where the catalog has other
+        columns or passports than the pipeline, all of it is written, as by `run`.
+        """
+        inputs = self._found = self._inputs(store, _Scope(frozenset(items), stages, blocked))
+        if not any(inputs.keys.values()) and Catalog(store.reader).published() is None:
+            return 0, []  # nothing to serve yet
+        found = self._publish(store, inputs, inputs.keys.keys() | inputs.verdicts.keys() | set(items))
+        return self.run(store, progress) if found is None else found
+
+    def _publish(self, store: Store, inputs: _Inputs, among: Collection[str] | None) -> tuple[int, list[str]] | None:
+        """Write, index and publish the items, or those `among` them; None where these alone cannot be written."""
         catalog = Catalog(store.db)
         kept = self._kept(catalog)
         passports = {space: stage.passport for space, stage in self._spaces.items()} | {
             space: Passport.from_json(text) for space, text in (kept.passports if kept else {}).items()
         }
         served = {item: key for item, key in inputs.keys.items() if key}
-        written = catalog.update(served, lambda ids: self._rows(store, inputs, ids, kept), passports)
+        written = catalog.update(served, lambda ids: self._rows(store, inputs, ids, kept), passports, among)
+        if written is None:
+            return None
         reports = catalog.build_indexes(
             IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall)
         )
@@ -191,17 +229,23 @@ class IndexStage:
         passports = {space: text for space, text in published.passports.items() if space not in made}
         return _Kept(published, passports) if passports else None
 
-    def _inputs(self, store: Store) -> _Inputs:
-        pipeline_state = PipelineState(store, self._pipeline, self._spaces)
+    def _inputs(self, store: Store, scope: _Scope | None = None) -> _Inputs:
+        pipeline_state, view = PipelineState(store, self._pipeline, self._spaces), store
+        all_originals: Mapping[str, str] | None = None
+        if scope is not None:
+            all_originals = self._all_originals(store, scope)
+            view = ItemsView(store, scope.items | _connected(scope.items, all_originals))
+            stages = {**scope.stages, **self._spaces}
+            pipeline_state = PipelineState(view, self._pipeline, stages, scope.blocked)
         names = [*self._spaces, *(name for name in (self._evidence, self._described) if name)]
         rows = {name: pipeline_state.of(name) for name in names}
         barred = pipeline_state.blocked(self.name, ignoring=("duplicate",))
         copies = {item: why for item, why in pipeline_state.blocked(self.name).items() if why.state == "duplicate"}
-        originals = self._originals(store, pipeline_state, copies)
-        labels = self._labels(store, pipeline_state)
+        originals = self._originals(store, pipeline_state, copies) if all_originals is None else all_originals
+        labels = self._labels(store, pipeline_state) if scope is None else self._kept_labels(view, scope)
         keys: dict[str, str] = {}
         verdicts: dict[str, LedgerRow] = {}
-        sources = store.keys(ITEMS, "source_key")
+        sources = view.keys(ITEMS, "source_key")
         for item, source_key in sources.items():
             if why := barred.get(item) or (copies.get(item) if item not in originals else None):
                 verdicts[item] = self._verdict(item, source_key, why)
@@ -221,6 +265,21 @@ class IndexStage:
                 why = Reject("original_not_served", f"a copy of {original!r}, which is not served", "filtered")
                 verdicts[item] = self._verdict(item, sources[item], why)
         return _Inputs({**keys, **linked}, verdicts, rows, originals, labels)
+
+    def _all_originals(self, store: Store, scope: _Scope) -> dict[str, str]:
+        """Find the copies of the whole catalogue that are to be served with their original -> that item."""
+        everything = PipelineState(store, self._pipeline, scope.stages, scope.blocked)
+        blocked = {} if self._duplicates is None else scope.blocked.get(self._duplicates, {})
+        return self._originals(store, everything, blocked)
+
+    def _kept_labels(self, view: Store, scope: _Scope) -> dict[str, tuple[str, float]]:
+        """Read the labels of items that did not come now: new ones are labelled by the next run of the stage."""
+        if self._label is None or not view.has(f"stage.{self._label}"):
+            return {}
+        rows = view.read(f"stage.{self._label}", ["item_id", "label", "score"], where="label IS NOT NULL").to_pylist()
+        return {
+            row["item_id"]: (row["label"], round(row["score"], 2)) for row in rows if row["item_id"] not in scope.items
+        }
 
     def _originals(self, store: Store, pipeline_state: PipelineState, copies: Mapping[str, Reject]) -> dict[str, str]:
         """Find copies that are to be served with their original -> that item."""
@@ -258,14 +317,14 @@ class IndexStage:
 
     def _rows(self, store: Store, inputs: _Inputs, chosen: Sequence[str], kept: _Kept | None) -> pa.Table:
         """Build the catalog rows of some of the items that are served."""
-        items = _of(store, ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"], chosen)
+        items = _of(store, ITEMS, ["item_id", *_CONTENT_NAMES, LANGUAGE.name, "row_key"], chosen)
         ids = items["item_id"].to_pylist()
         originals = [inputs.originals.get(item) for item in ids]
         owners = [original or item for item, original in zip(ids, originals, strict=True)]
         evidence = self._columns(store, inputs, self._evidence, dict.fromkeys(_EVIDENCE, pa.string()), owners)
         items = items.append_column("duplicate_of", pa.array(originals, pa.string()))
         for name, column in evidence.items():
-            items = items.append_column(name, column)
+            items = items.append_column(_EVIDENCE[name], column)
         labels = [inputs.labels.get(owner, (None, None)) for owner in owners]
         items = items.append_column("label", pa.array([label for label, _ in labels], pa.string()))
         items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
@@ -299,11 +358,23 @@ class IndexStage:
 
 
 def _of(store: Store, table: str, columns: Sequence[str], ids: Sequence[str]) -> pa.Table:
-    """Read columns of the rows of some items: looked up where those are few, else from the whole table."""
+    """Read columns of the rows of some items: looked up where those are few, else from the whole table.
+
+    The language of items is null where the table is of an earlier release and no run has added it.
+    """
+    if LANGUAGE.name in columns and LANGUAGE.name not in store.columns(table):
+        rows = _of(store, table, [name for name in columns if name != LANGUAGE.name], ids)
+        return rows.append_column(LANGUAGE, pa.nulls(rows.num_rows, LANGUAGE.type))
     if len(ids) < store.count(table) / 20:
         return store.read(table, columns, ids=ids).combine_chunks()
     rows = store.read(table, columns)
     return rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))).combine_chunks()
+
+
+def _connected(items: Collection[str], linked: Mapping[str, str]) -> set[str]:
+    """Find the originals of items, and the copies that are linked to them."""
+    originals = {linked[item] for item in items if item in linked}
+    return originals | {copy for copy, original in linked.items() if original in items}
 
 
 def _waits(stage: Any) -> bool:

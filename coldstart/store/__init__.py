@@ -158,6 +158,14 @@ class Store:
         with tables.reading(self.reader, table):
             return 0 if found is None else int(found.count_rows())
 
+    def parts(self, table: str) -> int:
+        """Count the fragments that a table is stored in; 0 where it does not exist or its files are a server's."""
+        found = self._find(table)
+        if found is None or self.uri.startswith("db://"):
+            return 0
+        with tables.reading(self.reader, table):
+            return len(found.to_lance().get_fragments())
+
     def metadata(self, table: str) -> dict[str, str]:
         """Read the string pairs stored when the table was created; none where it does not exist."""
         found = self._find(table)

@@ -6,7 +6,7 @@ written or indexed is never seen. One writer at a time; the caller holds the loc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -40,13 +40,14 @@ SCALAR_INDEXES = {
     "created_at": "BTree",
     "tags": "LabelList",
     "language": "Bitmap",
+    "spoken_language": "Bitmap",
     "duplicate_of": "BTree",
     "label": "Bitmap",
 }
 """Column -> kind of its index, a class of `lancedb.index`."""
 WORDS = ("transcript", "screen_text")
 """Columns of what is said and written in an item, in `text` as well."""
-_OPTIONAL = ("label", "label_score")
+_OPTIONAL = ("label", "label_score", "spoken_language")
 REQUIRED = (*(n for n in SCALAR_INDEXES if n not in _OPTIONAL), "title", "media", *WORDS, "text", "index_key")
 
 DELETE_BATCH = 10_000
@@ -131,7 +132,11 @@ class Catalog:
         """
         _check_once(rows)
         keys = dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
-        return self.update(keys, lambda ids: rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))), spaces)
+        written = self.update(
+            keys, lambda ids: rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))), spaces
+        )
+        assert written is not None, "all rows are given"
+        return written
 
     @_reading_catalog
     def update(
@@ -139,12 +144,17 @@ class Catalog:
         keys: Mapping[str, str],
         rows_of: Callable[[Sequence[str]], pa.Table],
         spaces: Mapping[str, SpacePassport],
-    ) -> WriteReport:
+        among: Collection[str] | None = None,
+    ) -> WriteReport | None:
         """Write rows that are made only where they are needed, else as `write`.
 
         Args:
-            keys: item -> the `index_key` that its row should have, of all items.
+            keys: item -> the `index_key` that its row should have, of all items or of those in `among`.
             rows_of: the rows of some of the items, as `write` takes them; also of none, for their columns.
+            among: the only items to write or delete; the rows of others stay.
+
+        Returns:
+            Numbers of rows; None where `among` is given and all rows have to be written anew, which was not done.
 
         Raises:
             ColdstartError: as `write`.
@@ -156,6 +166,8 @@ class Catalog:
         schema = empty.schema.with_metadata(metadata)
         table = tables.open_table(self._db, CATALOG)
         if table is None or not table.schema.equals(schema) or _passports(table.schema) != passports:
+            if among is not None:
+                return None
             rows = rows_of(list(keys)).replace_schema_metadata(metadata)
             _check(rows, spaces)
             # "null" lets missing vectors pass; `_check` has turned away the bad ones it would also swallow.
@@ -163,7 +175,8 @@ class Catalog:
             table = self._db.create_table(CATALOG, rows, mode=mode, on_bad_vectors="null")
             count = rows.num_rows
             return WriteReport(table.version, count, added=count, changed=0, deleted=0, unchanged=0, replaced=True)
-        present = table.search().select(["item_id", "index_key"]).limit(None).to_arrow()
+        query = table.search() if among is None else table.search().where(sql.one_of("item_id", sorted(among)))
+        present = query.select(["item_id", "index_key"]).limit(None).to_arrow()
         old = dict(zip(present["item_id"].to_pylist(), present["index_key"].to_pylist(), strict=True))
         stale = [item_id for item_id, key in keys.items() if old.get(item_id) != key]
         gone = [item_id for item_id in old if item_id not in keys]
@@ -179,7 +192,7 @@ class Catalog:
         added = sum(item_id not in old for item_id in stale)
         return WriteReport(
             version=table.version,
-            rows=len(keys),
+            rows=len(keys) if among is None else table.count_rows(),
             added=added,
             changed=len(stale) - added,
             deleted=len(gone),
