@@ -23,7 +23,7 @@ from PIL import Image
 
 import coldstart
 from coldstart.core import keys
-from coldstart.store import Store
+from coldstart.store import ITEMS, Store
 from coldstart.store.item_keys import CARRIED
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
@@ -99,15 +99,18 @@ def test_a_workspace_of_0_1_opens_runs_and_redoes_nothing(
     assert not any(one.ran.done for one in workspace.run(pipeline).stages)
     now = keys_of(folder / name, monkeypatch)
     assert Store(folder / name).keys(CARRIED) == then["tables"]["items"]
+    assert workspace.languages()["en"] > 0 and "language" in Store(folder / name).columns(ITEMS)
     now["fits"].pop("search", None)  # how searches weigh spaces: later versions find it out, and redo nothing for it
     for part in ("tables", "ledger", "fits"):
         assert unchanged(now[part]) == unchanged(then[part]), part
 
 
-CHANGED = ("describe.grounds", "describe.check", "described", "index", "understand.duplicates")
+CHANGED = (
+    *("describe.grounds", "describe.check", "described", "index", "understand.fingerprint", "understand.duplicates"),
+)
 """Stages whose results are others since 0.1, and what stands on them: `describe.grounds` fits other models,
-`describe.check` checks sentence by sentence, and `understand.duplicates` finds brightened copies. Nothing is written
-again, and the fingerprints stay."""
+`describe.check` checks sentence by sentence, `understand.fingerprint` looks within borders, and `understand.duplicates`
+finds brightened and bordered copies. No description is written again."""
 
 
 def unchanged(found: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def test_a_change_in_a_workspace_of_0_1_redoes_what_reads_it(folder: Path) -> No
     Image.effect_noise((64, 64), 90).convert("RGB").save(folder / "media" / "p07.png")
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     done = {one.stage: one.ran.done for one in workspace.run(pipeline).stages if one.ran.done}
-    seen = ("fingerprint", "quality", "screen", "evidence")  # p07
+    seen = ("quality", "screen", "evidence")  # p07
     expected = {"ingest": 56, "index": 53, "image": 1, **{f"understand.{part}": 1 for part in seen}}
     expected |= {"understand.safety": 2, "text": 2}  # p06 by its title, p07 by what stands on its picture
     expected |= dict.fromkeys(("describe.write", "behaviour"), 7)

@@ -38,6 +38,7 @@ class FingerprintStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. A picture of one colour has a row, with a quality near 0."""
 
     kind = "understand.fingerprint"
+    version = 2  # 2: what a border encloses is a view of its own
     item_fields = PICTURES
     batch_cost = 5000.0
     isolated = True
