@@ -180,7 +180,7 @@ def describe(
         typer.Option(
             "--given",
             metavar="FIELD",
-            help="A field in the prompt, such as title or picture; repeatable; by default the fields of the fit.",
+            help="A field in the prompt, such as title or picture; repeatable; by default those of the fit.",
         ),
     ] = None,
     generator: Annotated[
@@ -277,6 +277,11 @@ def _print_describe(found: Mapping[str, Any]) -> None:
                 f"{own['true_cut']['value']:.1%} of {own['true_cut']['n']:,} true claims removed by the checks"
             )
         output.note(f"{writer}: {', '.join(states)}")
+        texts = found["texts"][writer]
+        output.note(
+            f"{writer}: {texts['stored']} texts as stored in the workspace, {texts['written']} written now; "
+            "all checked now, in this view"
+        )
     for question, title in QUESTIONS.items():
         asked = found["gain"][question]
         if asked is None:

@@ -192,6 +192,7 @@ COMMANDS: Mapping[str, Fields] = {
         "size_bytes": ("integer?", "size on disk"),
         "stages": ("[STAGE]", "balance of each stage"),
         "interactions": ("object?", "rows, users and items of the log"),
+        "languages": ("{integer}", "code of a language -> items; und: it does not show"),
     },
     "status --failed": {"workspace": ("string", "its URI"), "items": ("[SKIPPED]", "one an item and stage")},
     "status --trust": {"workspace": ("string", "its URI"), "settings": ("[object]", "setting and value")},
@@ -289,7 +290,8 @@ COMMANDS: Mapping[str, Fields] = {
     },
     "show": {
         "item_id": ("string", "id of the item"),
-        "item": ("object", "its fields"),
+        "item": ("object", "its fields, and the language of its texts"),
+        "spoken_language": ("string?", "of its speech"),
         "timeline": ("[object]", "shots, speech and text on screen by time"),
         "unread": ("[object]", "lines on screen in a script that the reader cannot write, with its name"),
         "dropped": ("[object]", "words left out as invented, with the reason"),
@@ -340,6 +342,7 @@ COMMANDS: Mapping[str, Fields] = {
         "split": ("string", "items evaluated"),
         "counts": ("object", "numbers of items"),
         "measures": ("object", "writer -> measures before and after the checks"),
+        "texts": ("object", "writer -> texts stored in the workspace, and texts written now"),
         "gain": ("object", "search by the descriptions"),
     },
     "evaluate all": {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coldstart.errors import ColdstartError
 from coldstart.evaluate.capability import Context
 from coldstart.evaluate.rows import Baseline, Row, exactly, interval_of, judged, not_fitted
 
@@ -160,18 +161,20 @@ def align_seconds(context: Context) -> float:
 
 def describe_rows(context: Context) -> list[Row]:
     """Measure descriptions of held-out items as `evaluate describe --limit` does."""
-    from coldstart.describe.evaluate.workspace import ADAPTER, evaluate_store
+    from coldstart.describe.evaluate.held_out import ADAPTER, find_held_out
+    from coldstart.describe.evaluate.workspace import evaluate_store
     from coldstart.describe.finetune.settings import FINETUNE
 
     question = "A description states attributes that the item's record has and the writer was not given"
     limit = DESCRIBED if context.limit is None else context.limit
     command = context.command(f"evaluate describe --limit {limit}")
-    stages = context.pipeline.of_kind(FINETUNE)
-    if not stages:
-        why = "the pipeline fine-tunes no writer, so that no items are held out; pipeline `product` does"
-        return [Row("describe", question, why=why, command=context.command("finetune describe"))]
-    if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
-        return [not_fitted("describe", question, context.command("finetune describe"))]
+    try:
+        find_held_out(context.store, context.pipeline)
+    except ColdstartError as none:
+        fit = context.command("finetune describe")
+        if context.pipeline.of_kind(FINETUNE):
+            return [not_fitted("describe", question, fit)]
+        return [Row("describe", question, why=str(none), command=fit)]
     if context.quick:
         why = "writing takes seconds an item, and --quick leaves it out"
         return [Row("describe", question, verdict="left_out", why=why, command=command)]
@@ -231,11 +234,13 @@ def describe_rows(context: Context) -> list[Row]:
 
 def describe_seconds(context: Context) -> float:
     """Estimate an evaluation of descriptions: two writers, and loading them."""
-    from coldstart.describe.finetune.settings import FINETUNE
+    from coldstart.describe.evaluate.held_out import find_held_out
 
-    fits = [context.store.artifacts.newest(spec.name) for spec in context.pipeline.of_kind(FINETUNE)]
-    made = next((fit for fit in fits if fit is not None), None)
-    if made is None or context.quick:
+    if context.quick:
         return 0.0
-    held = int((made.report.get("items") or {}).get("test", DESCRIBED))
+    try:
+        split = find_held_out(context.store, context.pipeline).split
+    except ColdstartError:
+        return 0.0
+    held = sum(part == "test" for part, _ in split.values())
     return 10.0 + 2 * _WRITING_S * min(held, DESCRIBED if context.limit is None else context.limit)

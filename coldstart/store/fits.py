@@ -175,3 +175,9 @@ def read_fit_items(artifact: Artifact) -> dict[str, tuple[str, str]]:
     rows = pq.read_table(artifact.folder / ITEMS_FILE, columns=["item_id", "key", "split"])
     items, keys, sides = (column.to_pylist() for column in rows.columns)
     return {item: (key, side) for item, key, side in zip(items, keys, sides, strict=True)}
+
+
+def read_held_out(artifact: Artifact) -> dict[str, int]:
+    """Read item -> its group, of the items that a fit held out for evaluation."""
+    rows = pq.read_table(artifact.folder / ITEMS_FILE).to_pylist()
+    return {row["item_id"]: int(row.get("group") or 0) for row in rows if row["split"] == "test"}

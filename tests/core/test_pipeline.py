@@ -70,7 +70,7 @@ def test_packaged_pipelines_are_found() -> None:
 
 
 DESCRIBE = ["describe.grounds", "describe.attributes", "describe.write", "describe.check"]
-WRITES = {"demo": DESCRIBE, "gpu": DESCRIBE, "video": DESCRIBE[2:], "product": ["finetune.describe", *DESCRIBE]}
+WRITES = {"demo": DESCRIBE, "gpu": DESCRIBE, "video": DESCRIBE[2:], "product": DESCRIBE}
 """Pipeline -> its stages that describe items."""
 
 

@@ -211,6 +211,24 @@ def test_sellers_fall_apart_where_none_has_too_much() -> None:
     assert Settings(sellers="together").by_seller(["a"]) == (False, "sellers together in the split, as set")
 
 
+def test_a_fit_for_predicted_attributes_is_of_facts_and_holds_out_the_same_items() -> None:
+    from coldstart.core import pipeline as pipelines
+    from coldstart.describe.finetune.settings import with_finetune
+
+    def added(given: dict[str, Any]) -> Any:
+        raw, overrides = with_finetune(pipelines.load("product"), given)
+        found = pipelines.load(raw, overrides)
+        names = [spec.name for spec in found.stages]
+        assert names.index("finetune.describe") < names.index("describe.grounds")
+        return found.stage("finetune.describe").settings
+
+    plain = added({"generator": None, "method": None})
+    assert (plain.generator, plain.input, plain.given) == ("starter", "facts", ("creator", "picture"))
+    assert (plain.test_share, plain.sellers) == (0.1, "together")
+    seeing = added({"generator": "starter-vlm"})
+    assert (seeing.input, seeing.sellers) == ("fields", "together") and "title" in seeing.given
+
+
 def test_few_examples_make_small_steps() -> None:
     from coldstart.describe.finetune.training import batch_tokens
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from coldstart.core import pipeline as pipelines
 from coldstart.describe.attribute_model import AttributeModel, load_attribute_model
 from coldstart.describe.attribute_values import read_predicted
 from coldstart.describe.check_context import read_check_context
+from coldstart.describe.finetune.settings import Settings as FinetuneSettings
+from coldstart.describe.held_out import held_out_groups
+from coldstart.describe.stages.grounds import Settings
 from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError, NotFitted
+from coldstart.metrics.splits import split
 from coldstart.store import Store
-from coldstart.store.fits import read_fit_items, with_fits
+from coldstart.store.fits import read_fit_items, read_held_out, with_fits
 from coldstart.store.freshness import build
 
 KIND = "describe.grounds"
@@ -168,8 +173,33 @@ def test_items_that_a_writer_holds_out_since_are_not_learnt_from(shop: Shop) -> 
     made = shop.store.artifacts.newest(KIND)
     assert made is not None
     sides = {item: side for item, (_, side) in read_fit_items(made).items()}
-    assert [sides[item] for item in held] == ["counted", "counted"] and sides["red-red-1"] == "judged"
+    assert [sides[item] for item in held] == ["test", "test"] and sides["red-red-1"] == "judged"
     assert run().ran.done == 0
+
+
+@pytest.mark.slow
+def test_a_part_is_held_out_as_a_writer_would_hold_it_out(shop: Shop) -> None:
+    shop.entries["red-red-1"]["title"] = shop.entries["blue-red-4"]["title"] = "of one title"
+    shop.run(test_share=0.2, sellers="together")
+    made = shop.store.artifacts.newest(KIND)
+    assert made is not None and made.report["held_out"] > 10
+    sides = {item: side for item, (_, side) in read_fit_items(made).items()}
+    held = read_held_out(made)
+    assert Counter(sides.values()) == {"test": len(held), "judged": 128 - len(held)}
+    assert sides["red-red-1"] == sides["blue-red-4"]
+    weights = shop.grounds().predictors["left"].with_pictures
+    assert weights is not None and weights.scores.items == 128 - len(held)
+    pipeline, items = with_fits(pipelines.load(shop.raw()), shop.store), sorted(sides)
+    writer = FinetuneSettings(test_share=0.2, sellers="together")
+    groups, _ = held_out_groups(writer, shop.store, pipeline, KIND, items, [None] * 128, "image")
+    places = split(groups, items, {"test": 0.2, "valid": 0.1, "train": 0.7}, writer.seed)["test"]
+    assert {items[place] for place in places} == set(held)
+
+
+def test_settings_of_an_earlier_version_keep_their_fit() -> None:
+    assert list(Settings().counted()) == ["judge", "template", "precision", "min_items", "seed"]
+    assert Settings(test_share=0.1).counted()["sellers"] == "auto"
+    assert Settings(given=("picture",)).counted() == Settings().counted()
 
 
 @pytest.mark.slow

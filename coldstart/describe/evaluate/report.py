@@ -44,7 +44,8 @@ class DescribeReport:
         caveat: reason why the figures are too good, in words, or empty.
         given: shown fields, None for all; query: of `QUERIES`, empty where nothing is hidden.
         counts: evaluated `items`, `groups` among them, hidden `attributes` in all, `distractors`.
-        writers: name -> its generator, for people.
+        writers: name -> its generator, for people; texts: name -> how many were `stored` in the workspace, and how
+            many were `written` for the evaluation.
         measures: writer -> see `coldstart.describe.evaluate.truth.measure_writer`.
         differences: a list of `before`, `after` (writers) and `measures`, see `compare_writers`.
         gain: see `coldstart.describe.evaluate.retrieval_gain.retrieval_gain`.
@@ -65,6 +66,7 @@ class DescribeReport:
     examples: Sequence[Mapping[str, Any]] = field(default_factory=list)
     items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     caveat: str = ""
+    texts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def example_ids(self) -> list[str]:
         """Return the ids of the items in the examples."""
@@ -86,6 +88,7 @@ def evaluate_writers(
     encode_queries: Encode,
     *,
     writers: Mapping[str, str],
+    texts: Mapping[str, Mapping[str, int]] | None = None,
     split: str = "test",
     note: str = "",
     caveat: str = "",
@@ -100,7 +103,7 @@ def evaluate_writers(
         evaluated: writer -> its records, of the same items in the same order.
         targets: description of each item by its record.
         encode, encode_queries: documents and queries to unit vectors.
-        given: shown fields.
+        texts: see `DescribeReport`; given: shown fields.
         distractors: further items of the index.
         min_seen: least probability of a picture that supports a claim.
     """
@@ -129,6 +132,7 @@ def evaluate_writers(
             "distractors": len(distractors),
         },
         writers=dict(writers),
+        texts=dict(texts or {}),
         measures={name: measure_writer(own, min_seen=min_seen, seed=seed) for name, own in evaluated.items()},
         differences=[
             {

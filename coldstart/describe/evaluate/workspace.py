@@ -12,8 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from coldstart import generators
 from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.core.pipeline import Pipeline
@@ -28,6 +26,7 @@ from coldstart.describe.check_context import (
     stated_values,
 )
 from coldstart.describe.checks import Rules
+from coldstart.describe.evaluate.held_out import ATTRIBUTES, HeldOutItems, find_held_out, stored_texts
 from coldstart.describe.evaluate.report import (
     DescribeReport,
     Distractor,
@@ -40,27 +39,22 @@ from coldstart.describe.evaluate.retrieval_gain import evaluation_encoder, given
 from coldstart.describe.evaluate.truth import EvaluatedItem
 from coldstart.describe.finetune.dataset import item_rows
 from coldstart.describe.finetune.fit import requires_fit
-from coldstart.describe.finetune.settings import FINETUNE, WRITE
+from coldstart.describe.finetune.settings import WRITE
 from coldstart.describe.prompt_input import target_description
 from coldstart.describe.writing import (
-    DEFAULT_PROMPTS,
     SeenValues,
     Writer,
     given_fields,
     load_prompt_builder,
-    load_prompts,
     sources_of,
 )
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError
+from coldstart.generators import Generation
 from coldstart.media.limits import Limits
 from coldstart.store import Store
-from coldstart.store.fits import ITEMS_FILE, SPLITS, WriterConfig, read_fit_items, read_writer_config
+from coldstart.store.fits import SPLITS, read_fit_items
 from coldstart.store.freshness import PipelineState
-
-BASE, ADAPTER, SENTENCES = "base", "adapter", "sentences"
-"""Names of the generator before the fit, with the fit, and of plain sentences by fixed rules."""
-
 
 GALLERIES = ("held-out", "all")
 
@@ -93,44 +87,49 @@ def evaluate_store(
     gallery: str = "held-out",
     seed: int = 0,
 ) -> DescribeReport:
-    """Evaluate writers on one part of the split of the last `finetune.describe`.
+    """Evaluate writers on one part of the split of the last fit of a writer, or of the models of attributes.
+
+    A text that the workspace stores is evaluated where it was written by the same writer in the same view; the checks
+    of the view are computed, since those of stored rows may take hidden fields as grounds.
 
     Args:
         progress: see `coldstart.core.progress`.
         split: `test`, `valid` or `train`; limit: at most so many of its items, drawn at random.
         given: shown fields; by default those of the fit.
-        writers: `base`, `adapter` and names of generators, at least one; by default the first two, where the base can
-            write before it is fitted, or `sentences` and `adapter` where the fit is one of sentences with slots.
+        writers: `base`, `adapter` and names of generators, at least one; by default see `find_held_out`.
         gallery: `held-out`, or `all` to search among all other items of the workspace as well, indexed with all of
             their own texts.
         seed: of the draw and the bootstrap.
 
     Raises:
-        ColdstartError: nothing is fitted, there is no such split, gallery, field or generator, no item of the split is
-            in the workspace any more, or nothing of them is hidden.
+        ColdstartError: nothing is held out, there is no such split, gallery, field or generator, no item of the split
+            is in the workspace any more, or nothing of them is hidden.
     """
     for name, value, known in (("split", split, SPLITS), ("gallery", gallery, GALLERIES)):
         if value not in known:
             raise ColdstartError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
-    fit = _fit(store, pipeline)
-    shown = given_fields("evaluate", fit.given if given is None else given)
-    every = item_rows(store, pipeline, fit.stage, PipelineState(store, pipeline))
-    items = sorted(item for item, (part, _) in fit.split.items() if part == split and item in every)
+    held = find_held_out(store, pipeline)
+    shown = given_fields("evaluate", held.given if given is None else given)
+    pipeline_state = PipelineState(store, pipeline)
+    every = item_rows(store, pipeline, held.stage, pipeline_state)
+    items = sorted(item for item, (part, _) in held.split.items() if part == split and item in every)
     if not items:
-        raise ColdstartError(f"no item of split {split} of {fit.stage} is in workspace {store.uri}: fit anew")
+        raise ColdstartError(f"no item of split {split} of {held.stage} is in workspace {store.uri}: fit anew")
     if limit is not None and limit < len(items):
         items = sorted(random.Random(seed).sample(items, limit))
     rows = [every[item] for item in items]
     against = load_item_evidence(store, pipeline, rows, shown)
     seen = against.seen
-    rows = [{**row, PREDICTED: predicted_row(against.predicted.get(row["item_id"], {}))} for row in rows]
-    evaluated, about = {}, {}
-    for name in writers or fit.writers():
-        writer = fit.writer(name, pipeline, against.rules)
-        evaluated[name], about[name] = (
-            _evaluate_writer(writer, rows, fit, shown, seen, progress, name),
-            writer.generator.name,
-        )
+    if pipeline.of_kind(ATTRIBUTES):  # predicted from the fields of the view, not from all as those of the stage
+        rows = [{**row, PREDICTED: predicted_row(against.predicted.get(row["item_id"], {}))} for row in rows]
+    known = held.known_attributes(every)
+    evaluated, about, texts = {}, {}, {}
+    for name in writers or held.writers:
+        writer = held.writer(name, pipeline, against.rules)
+        stored = stored_texts(store, pipeline, pipeline_state, writer, rows, shown)
+        evaluated[name] = _evaluate_writer(writer, rows, held, known, shown, seen, stored, progress, name)
+        about[name] = writer.generator.name
+        texts[name] = {"stored": len(stored), "written": len(rows) - len(stored)}
     first = next(iter(evaluated.values()))
     if not any(one.truth or one.hidden for one in first):
         raise ColdstartError(
@@ -149,11 +148,12 @@ def evaluate_store(
         encoder.encode_documents,
         encoder.encode_queries,
         writers=about,
+        texts=texts,
         split=split,
         note=_NOTES[split],
         caveat=_FITTED_ON.format(against.fitted) if any(seen.values()) and against.fitted else "",
         given=None if shown is None else sorted(shown),
-        distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
+        distractors=[_distractor(row, known, shown, query) for row in others],
         min_seen=against.rules.min_seen,
         seed=seed,
     )
@@ -163,87 +163,27 @@ def evaluate_store(
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Last fit of a writer.
-
-    Attributes:
-        stage: its name; options: of the generator; split: item -> its part of the split, and its group.
-    """
-
-    stage: str
-    settings: Any
-    writing: WriterConfig
-    split: Mapping[str, tuple[str, int]]
-
-    def writers(self) -> list[str]:
-        if self._facts:
-            return [SENTENCES, ADAPTER]
-        return [ADAPTER] if requires_fit(self.writing.generator) else [BASE, ADAPTER]
-
-    @property
-    def _facts(self) -> bool:
-        """True where sentences with slots were fitted, which need no model to write."""
-        return bool(self.settings.input == "facts")
-
-    @property
-    def given(self) -> Collection[str] | None:
-        """Fields of a new item: those that the prompts of the fit had, or where those were facts, its setting."""
-        known: Collection[str] | None = self.settings.given if self._facts else self.writing.given
-        return known
-
-    def writer(self, name: str, pipeline: Pipeline, rules: Rules) -> Writer:
-        own = name in (BASE, ADAPTER)
-        generator = generators.load(
-            self.writing.generator if own else name,
-            device=pipeline.engine.device,
-            dtype=pipeline.engine.dtype,
-            adapter=self.writing.adapter if name == ADAPTER and not self._facts else None,
-            **(self.settings.options if own and not self._facts else {}),
-        )
-        prompts = load_prompts(self.stage, self.writing.prompt or DEFAULT_PROMPTS)
-        limits = Limits(**pipeline.media.limits())
-        return Writer(
-            generator,
-            prompts,
-            self.writing.attributes,
-            rules,
-            limits,
-            self.settings.frames,
-            self.settings.pictures,
-            self.writing.templates if name == ADAPTER else {},
-        )
-
-
-def _fit(store: Store, pipeline: Pipeline) -> _Fit:
-    for spec in pipeline.of_kind(FINETUNE):
-        made = store.artifacts.newest(spec.name)
-        if made is not None:
-            table = pq.read_table(made.folder / ITEMS_FILE, columns=["item_id", "split", "group"]).to_pylist()
-            split = {row["item_id"]: (row["split"], int(row["group"])) for row in table}
-            return _Fit(spec.name, spec.settings, read_writer_config(made.folder, pipeline.attributes), split)
-    raise ColdstartError(
-        f"no writer is fitted in workspace {store.uri}: run `coldstart finetune describe --workspace {store.uri}` first"
-    )
-
-
 def _evaluate_writer(
     writer: Writer,
     rows: Sequence[Row],
-    fit: _Fit,
+    held: HeldOutItems,
+    known: Attributes,
     given: Collection[str] | None,
     seen: Mapping[str, SeenValues],
+    stored: Mapping[str, Generation],
     progress: Progress,
     name: str,
 ) -> list[EvaluatedItem]:
     found = []
-    with progress.meter(f"{fit.stage}: {name} writes", len(rows)) as meter:
+    with progress.meter(f"{held.stage}: {name} writes", len(rows)) as meter:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
-            written = writer.write(chunk, given)
+            new = [row for row in chunk if row["item_id"] not in stored]
+            anew = dict(zip((row["item_id"] for row in new), writer.write(new, given), strict=True))
+            written = [stored.get(row["item_id"]) or anew[row["item_id"]] for row in chunk]
             checked = writer.check(chunk, written, given, seen)
             for row, text, verdict in zip(chunk, written, checked, strict=True):
-                sources, stated = sources_of(row, writer.attributes, given, seen.get(row["item_id"]))
+                sources, stated = sources_of(row, known, given, seen.get(row["item_id"]))
                 found.append(
                     EvaluatedItem(
                         row["item_id"],
@@ -253,7 +193,7 @@ def _evaluate_writer(
                         sources,
                         None if isinstance(text, Reject) else text.text,
                         verdict,
-                        fit.split[row["item_id"]][1],
+                        held.split[row["item_id"]][1],
                         writer.prompts[row["kind"]].output,
                     )
                 )

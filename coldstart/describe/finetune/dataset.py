@@ -1,4 +1,4 @@
-"""Collect items for the fit of a writer, group them for the split, and build prompt/completion pairs.
+"""Collect items for the fit of a writer, and build prompt/completion pairs.
 
 A prompt shows fields that a cold item would have; the completion states what the record holds besides them.
 """
@@ -10,23 +10,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from coldstart.core.attributes import Attributes, attribute_fields, recorded_values
 from coldstart.core.item_fields import MEDIA
 from coldstart.core.keys import chain
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import LedgerRow, Reject, Row
-from coldstart.core.vectors import unit
 from coldstart.describe.finetune.training import Example
 from coldstart.describe.prompt_input import RECORD_FIELDS, TEXT_FIELDS, PromptBuilder, target_description
 from coldstart.describe.writing import build_requests
-from coldstart.embed.item_texts import PairTexts
-from coldstart.embed.spaces import vectors_of
 from coldstart.generators import Generator
-from coldstart.metrics.splits import group_items, near_pairs
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 
@@ -95,30 +88,6 @@ def item_rows(store: Store, pipeline: Pipeline, stage: str, pipeline_state: Pipe
         found = store.read(f"stage.{evidence}", ["item_id", "transcript", "screen_text"]).to_pylist()
         heard = {row["item_id"]: row for row in found if row["item_id"] in fresh}
     return {row["item_id"]: {**row, "evidence": heard.get(row["item_id"])} for row in store.read(ITEMS).to_pylist()}
-
-
-def split_groups(
-    store: Store,
-    pipeline: Pipeline,
-    stage: str,
-    items: Sequence[str],
-    *,
-    group_by: Sequence[str],
-    space: str | None,
-    threshold: float | None,
-) -> NDArray[np.int64]:
-    """Group items for the split, int64 `[I]`: those that share a field of `group_by` or a medium, and near copies.
-
-    Args:
-        space: an embed stage of pictures, whose vectors of cosine `threshold` or more join items.
-    """
-    words = PairTexts(stage, {"title": 1.0}, group_by, pipeline)
-    keys = words.group_keys(store, items)
-    if space is None or threshold is None:
-        return group_items(keys)
-    vectors = vectors_of(store, PipelineState(store, pipeline).stage(space), items)
-    seen = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)
-    return group_items(keys, seen[near_pairs(unit(vectors[seen]), threshold)] if len(seen) else ())
 
 
 def observed_values(rows: Sequence[Row], attributes: Attributes) -> dict[str, dict[str, list[str]]]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.pipeline import Pipeline
 from coldstart.core.settings import as_mapping, kind_of
 from coldstart.describe.finetune.training import DpoSettings, LoraSettings, VlmSettings
+from coldstart.describe.held_out import HeldOut, Share
 from coldstart.describe.writing import DEFAULT_PROMPTS
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 
-
-class Settings(Section):
+class Settings(HeldOut):
     """Settings of the fit of a writer: generator, items, split and training."""
 
     generator: str = "starter"
@@ -39,17 +37,8 @@ class Settings(Section):
     input: Literal["fields", "facts"] = "fields"
     """Input of prompts: the shown fields of an item, or, as `facts`, only which facts are known of it. Then the model
     learns sentences with slots for values, chosen once for each pattern of facts, and writing takes no model."""
-    group_by: tuple[str, ...] = ("title",)
-    """Fields whose equal values put items on one side of the split."""
-    sellers: Literal["auto", "apart", "together"] = "auto"
-    """`apart` puts all items of a seller (`creator`) on one side of the split; `auto` does so where no seller has more
-    than a tenth of them."""
-    near_duplicates: float | None = Field(default=0.98, gt=0, le=1)
-    """Cosine of pictures from which two items fall on one side of the split; null compares none."""
     space: str | None = None
     """Space of pictures for `near_duplicates`; by default the pipeline's first."""
-    test_share: Share = 0.1
-    """Share held out for `coldstart evaluate describe`."""
     valid_share: Share = 0.1
     """Share held out for early stopping."""
     min_items: int = Field(default=50, ge=4)
@@ -79,18 +68,6 @@ class Settings(Section):
         later = {"input"} if self.input == "fields" else set()  # fits of versions without it stay in use
         return self.model_dump(mode="json", exclude={"options", "judged", *later, *trainings}) | trainings
 
-    def by_seller(self, creators: Sequence[str | None]) -> tuple[bool, str]:
-        """Decide whether each seller's items fall on one side of the split; return that and a line about it."""
-        if self.sellers != "auto":
-            return self.sellers == "apart", f"sellers {self.sellers} in the split, as set"
-        named = Counter(creator for creator in creators if creator)
-        if not named:
-            return False, "no sellers to keep apart in the split"
-        name, most = named.most_common(1)[0]
-        if most > 0.1 * len(creators):
-            return False, f"sellers are not kept apart in the split: {name!r} alone has {most} of {len(creators)} items"
-        return True, "each seller's items fall on one side of the split"
-
 
 FINETUNE = "finetune.describe"
 
@@ -101,19 +78,23 @@ WRITE = "describe.write"
 def with_finetune(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return settings as plain data, and overrides, of the pipeline with a fit of its writer before stages that write.
 
+    Where the pipeline predicts attributes, a new fit of a text model is one of sentences with slots (`input: facts`),
+    and holds out the items that the models of attributes hold out.
+
     Args:
         given: settings of `finetune.describe`, such as `generator`; None leaves one unchanged.
     """
-    return _with_stage(pipeline, "finetune", FINETUNE, given, before=("describe", "index"))
-
-
-def with_describe(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return settings as plain data, and overrides, of the pipeline with a stage that describes items.
-
-    Args:
-        given: settings of `describe.write`, such as `generator`; None leaves one unchanged.
-    """
-    return _with_stage(pipeline, "describe", WRITE, given, before=("index",))
+    if pipeline.of_kind(FINETUNE):
+        return _with_stage(pipeline, "finetune", FINETUNE, given, before=("describe", "index"))
+    stated = {key: value for key, value in given.items() if value is not None}
+    alike = set(HeldOut.model_fields) | {"seed"}
+    if pipeline.of_kind("describe.attributes") and stated.items() <= {"generator": "starter", "method": "sft"}.items():
+        stated["input"] = "facts"
+        alike.add("given")
+    for spec in pipeline.of_kind("describe.grounds"):
+        if spec.settings.test_share:
+            stated = spec.settings.model_dump(mode="json", include=alike) | stated
+    return _with_stage(pipeline, "finetune", FINETUNE, stated, before=("describe", "index"))
 
 
 def _with_stage(

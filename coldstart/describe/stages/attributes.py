@@ -1,7 +1,8 @@
 """Run `describe.attributes`: predict the attributes of each item, with calibrated probabilities.
 
 By the models of `describe.grounds`: from pictures, brand, title and texts, never from what the record states of the
-attribute. `describe.write` puts stated values into words, and `describe.check` takes them as evidence.
+attribute. `describe.write` puts stated values into words, and `describe.check` takes them as evidence. Fields that a
+writer after it may not read (`given`) are hidden from the models, too: they would reach its texts as facts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.describe.attribute_values import predicted_row
 from coldstart.describe.check_context import SPACE_FIELD, CheckContext, evidence_spaces, load_check_context
+from coldstart.describe.writing import given_fields
 from coldstart.store import Store
 
 _VALUE = pa.struct(
@@ -64,16 +66,26 @@ class AttributesStage(MapStageDefaults):
     @property
     def item_fields(self) -> Collection[str]:  # type: ignore[override]
         """Fields that the models read, and the category, which has attributes of its own."""
-        return {"kind", "category", "creator", "title", "description"}
+        fields = {"category", "creator", "title", "description"}
+        return {"kind", *(fields if self._given is None else fields & self._given)}
+
+    @cached_property
+    def _given(self) -> frozenset[str] | None:
+        """Fields of the view: those that the next `describe.write` is set to read, else all."""
+        later = self._pipeline.stages[len(self._pipeline.earlier(self.name)) :]
+        writing = next((spec for spec in later if spec.kind == "describe.write"), None)
+        return None if writing is None else given_fields(writing.name, writing.settings.given)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"models": self._context.digest, "attributes": self._pipeline.attributes.plain()}
+        shown = {} if self._given is None else {"given": sorted(self._given)}
+        return {"models": self._context.digest, "attributes": self._pipeline.attributes.plain(), **shown}
 
     def preparer(self) -> Prepare:
         return load_item
 
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
-        return [predicted_row(predicted) for predicted in self._context.predict(batch, self._pipeline.attributes)]
+        found = self._context.predict(batch, self._pipeline.attributes, self._given)
+        return [predicted_row(predicted) for predicted in found]
 
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):

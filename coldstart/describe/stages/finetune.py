@@ -17,8 +17,9 @@ from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow
-from coldstart.describe.finetune.dataset import FitItems, fit_items, split_groups
+from coldstart.describe.finetune.dataset import FitItems, fit_items
 from coldstart.describe.finetune.settings import Settings
+from coldstart.describe.held_out import held_out_groups
 from coldstart.describe.writing import given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
@@ -142,16 +143,8 @@ class FinetuneStage:
                 f"with generator: {self.settings.generator}"
             )
         rows = [found.rows[item] for item in items]
-        sellers, why = self.settings.by_seller([row["creator"] for row in rows])
-        groups = split_groups(
-            store,
-            self._pipeline,
-            self.name,
-            items,
-            group_by=(*self.settings.group_by, *(["creator"] if sellers else [])),
-            space=self._space,
-            threshold=self.settings.near_duplicates,
-        )
+        creators = [row["creator"] for row in rows]
+        groups, why = held_out_groups(self.settings, store, self._pipeline, self.name, items, creators, self._space)
         fit = DescribeFit(
             name=self.name,
             settings=self.settings,

@@ -1,8 +1,9 @@
 """Run `describe.grounds`: fit the models that predict attributes such as "blue", on items whose records state them.
 
 Pictures of the spaces before this stage, brand, title and texts become probabilities of an attribute's values, with the
-lowest threshold that reaches `precision` (`coldstart.describe.attribute_model`). Items that writers are evaluated on
-are left out, and so are, of a space, the items that its encoder was fitted on: their scores would be too good.
+lowest threshold that reaches `precision` (`coldstart.describe.attribute_model`). A part is held out for
+`coldstart evaluate describe`: that of the writer's fit where the pipeline has one, else `test_share` of the items. Of a
+space, the items that its encoder was fitted on are left out: their scores would be too good.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from coldstart.core.keys import chain, digest, stage_key
-from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import LedgerRow, Reject, Row
@@ -32,14 +33,17 @@ from coldstart.describe.attribute_fit import (
 )
 from coldstart.describe.attribute_model import AttributeModel, load_attribute_model, weights_json
 from coldstart.describe.check_context import NAMES_FILE, names_file
-from coldstart.describe.finetune.dataset import item_rows, split_groups
+from coldstart.describe.finetune.dataset import item_rows
+from coldstart.describe.held_out import HeldOut, Share, held_out_groups, split_groups
+from coldstart.describe.writing import given_fields
 from coldstart.embed.class_scores import embeds_text, hash_order
 from coldstart.embed.spaces import encoders_of, vectors_of
 from coldstart.errors import ColdstartError, NotFitted
+from coldstart.metrics.splits import split
 from coldstart.store import ITEMS, Store
 from coldstart.store.artifacts import Artifact
 from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting
-from coldstart.store.fits import ITEMS_FILE, read_fit_items
+from coldstart.store.fits import ITEMS_FILE, read_fit_items, read_held_out
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 
@@ -55,8 +59,8 @@ GROWN = 2
 """Growth of the items, as a factor, from which a run fits again."""
 
 
-class Settings(Section):
-    """Settings of the models of attributes: spaces, witnesses and precision."""
+class Settings(HeldOut):
+    """Settings of the models of attributes: spaces, witnesses, precision, and the items held out."""
 
     spaces: tuple[str, ...] | None = None
     """Spaces of pictures before this stage; by default all."""
@@ -69,8 +73,17 @@ class Settings(Section):
     """Share of stated values that should be right, of each attribute. A higher one states fewer."""
     min_items: int = Field(default=50, ge=10)
     """Least items that state an attribute; with fewer it is not predicted."""
+    test_share: Share = 0.0
+    """Share held out for `coldstart evaluate describe`, 0 for none; the part of a writer's fit goes before it."""
+    given: tuple[str, ...] = ("creator", "transcript", "screen_text", "picture")
+    """Fields of a new item, of which `coldstart evaluate describe` writes; it changes no fit."""
     seed: int = 0
-    """Seed of folds and halves."""
+    """Seed of the split, folds and halves."""
+
+    def counted(self) -> dict[str, Any]:
+        """Return the settings that change a fit, as JSON values; without a part held out, those of earlier versions."""
+        split = set() if self.test_share else set(HeldOut.model_fields)
+        return self.model_dump(mode="json", exclude={"spaces", "given", *split})
 
     @field_validator("template")
     @classmethod
@@ -119,6 +132,7 @@ class GroundsStage:
         self._settings = settings
         self._pipeline = pipeline
         self._names = spaces
+        given_fields(name, settings.given)
         self._fits = SavedFits(name, lambda: self._key)
 
     @cached_property
@@ -136,8 +150,7 @@ class GroundsStage:
     @cached_property
     def _key(self) -> str:
         passports = {space: asdict(stage.passport) for space, stage in self._spaces.items()}
-        chosen = self._settings.model_dump(exclude={"spaces"})
-        made_of = {**chosen, "passports": passports, "attributes": self._pipeline.attributes.plain()}
+        made_of = {**self._settings.counted(), "passports": passports, "attributes": self._pipeline.attributes.plain()}
         return stage_key(self.kind, self.version, made_of)
 
     def resolve(self) -> None:
@@ -197,13 +210,13 @@ class GroundsStage:
         except NotFitted as waiting:
             return 0, [str(waiting)]
         keys = inputs.items.ready
-        if made is not None and self._held_out(store).isdisjoint(_fitted(made)):
+        if made is not None and self._held_by_writers(store).keys().isdisjoint(_fitted(made)):
             present = self.present(store)
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
                 news = sum(present.get(item) != key for item, key in keys.items())
                 since = [f"{news} items came or changed since: the next fit includes them"] if news else []
                 return 0, [*self._notes(load_attribute_model(made.folder)), *since]
-        chosen = self._chosen(store, inputs)
+        chosen, held = self._parts(store, inputs)
         spaces = [self._space(store, inputs, name, chosen) for name in self._spaces]
         with progress.meter(self.name, len(inputs.attributes)) as meter:
             model = fit_attribute_model(
@@ -220,20 +233,28 @@ class GroundsStage:
             name: {case: weights_json(getattr(one, case)) for case in ("with_pictures", "new_brand", "without")}
             for name, one in model.predictors.items()
         }
-        report = {"items": len(keys), "attributes": fitted, "reasons": dict(model.reasons)}
+        report = {"items": len(keys), "held_out": len(held), "attributes": fitted, "reasons": dict(model.reasons)}
         names = names_file(store.read(ITEMS, ["creator", "category"]).to_pylist())
-        files = {ITEMS_FILE: _items_file(keys, chosen), NAMES_FILE: names, **model.files()}
+        files = {ITEMS_FILE: _items_file(keys, chosen, held), NAMES_FILE: names, **model.files()}
         self._fits.save(store, [sorted(keys.items())], files, report)
         return len(keys), self._notes(model)
 
-    def _chosen(self, store: Store, inputs: _Inputs) -> list[str]:
-        """Choose the items of the fit: not those that a writer is evaluated on, and `MOST` at most."""
-        held = self._held_out(store)
-        return sorted((item for item in inputs.items.ready if item not in held), key=hash_order)[:MOST]
+    def _parts(self, store: Store, inputs: _Inputs) -> tuple[list[str], dict[str, int]]:
+        """Choose the items of the fit, `MOST` at most, and those held out: item -> group."""
+        ready = sorted(inputs.items.ready, key=hash_order)
+        share = self._settings.test_share
+        held = {item: group for item, group in self._held_by_writers(store).items() if item in inputs.items.ready}
+        if not held and share:
+            ready = ready[: round(MOST / (1 - share))]
+            creators = [inputs.rows[item].get("creator") for item in ready]
+            groups, _ = held_out_groups(
+                self._settings, store, self._pipeline, self.name, ready, creators, next(iter(self._spaces), None)
+            )
+            places = split(groups, ready, {"test": share, "rest": 1 - share}, self._settings.seed)["test"]
+            held = {ready[place]: int(groups[place]) for place in places}
+        return [item for item in ready if item not in held][:MOST], held
 
     def _fit_items(self, store: Store, inputs: _Inputs, items: Sequence[str]) -> FitItems:
-        from coldstart.metrics.splits import split
-
         space = next(iter(self._spaces), None)
         seed = _APART + 2 * self._settings.seed
 
@@ -269,11 +290,10 @@ class GroundsStage:
                 return frozenset(item for item, (_, side) in read_fit_items(made).items() if side == "train")
         return frozenset()
 
-    def _held_out(self, store: Store) -> frozenset[str]:
-        """Return the items that writers are evaluated on; fitting on them would bias their evaluation."""
+    def _held_by_writers(self, store: Store) -> dict[str, int]:
+        """Return the items that writers are evaluated on, with their groups: a fit on them would bias that."""
         fits = [store.artifacts.newest(spec.name) for spec in self._pipeline.of_kind("finetune.describe")]
-        sides = [read_fit_items(made) for made in fits if made is not None]
-        return frozenset(item for own in sides for item, (_, side) in own.items() if side == "test")
+        return {item: group for made in fits if made is not None for item, group in read_held_out(made).items()}
 
     def _notes(self, model: AttributeModel) -> list[str]:
         if not self._pipeline.attributes.root:
@@ -314,10 +334,16 @@ def _numbers(parts: Mapping[str, NDArray[np.int64]], items: int) -> NDArray[np.i
     return found
 
 
-def _items_file(keys: Mapping[str, str], chosen: Sequence[str]) -> bytes:
-    """Write `items.parquet`: side `judged` for items that the models were fitted on, else `counted`."""
-    fitted = frozenset(chosen)
-    sides = ["judged" if item in fitted else "counted" for item in keys]
+def _items_file(keys: Mapping[str, str], chosen: Sequence[str], held: Mapping[str, int]) -> bytes:
+    """Write `items.parquet`: side `judged` for items that the models were fitted on, `test` for those held out, with
+    their groups, else `counted`."""
+    sides = dict.fromkeys(keys, "counted") | dict.fromkeys(chosen, "judged") | dict.fromkeys(held, "test")
+    columns = {
+        "item_id": list(keys),
+        "key": list(keys.values()),
+        "split": [sides[item] for item in keys],
+        "group": pa.array([held.get(item, -1) for item in keys], pa.int64()),
+    }
     out = BytesIO()
-    pq.write_table(pa.table({"item_id": list(keys), "key": list(keys.values()), "split": sides}), out)
+    pq.write_table(pa.table(columns), out)
     return out.getvalue()
