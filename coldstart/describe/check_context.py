@@ -123,6 +123,17 @@ def read_check_context(folder: Path, spaces: tuple[str, ...] = ()) -> CheckConte
     return CheckContext(spaces, folder.name, model, brands, categories)
 
 
+def with_known_values(attributes: Attributes, stage: str, pipeline: Pipeline) -> Attributes:
+    """List the values that models of attributes before a stage know, where an attribute lists none.
+
+    Raises:
+        NotFitted: as `load_check_context`.
+    """
+    model = load_check_context(stage, pipeline).evidence
+    known = {} if model is None else {name: one.values for name, one in model.predictors.items()}
+    return attributes.with_values(dict.fromkeys(attributes.root, known))
+
+
 def names_file(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the content of `NAMES_FILE`: sellers and categories of all items."""
     found = {

@@ -18,6 +18,7 @@ from coldstart.core.prompts import Prompt
 from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.attribute_values import RECORD
+from coldstart.describe.check_context import with_known_values
 from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules, Sources
 from coldstart.describe.prompt_input import (
@@ -247,10 +248,12 @@ def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | 
 def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConfig, PromptBuilder]:
     """Load writer and prompt builder of a `describe.write` stage, by its settings or as its generator was fitted.
 
-    The writer's `prompt` is the one that is used.
+    The writer's `prompt` is the one that is used. An endpoint's answers are bound to the values that the models of
+    attributes know.
 
     Raises:
-        NotFitted: the generator is a `finetune:NAME` of a stage that has fitted nothing yet.
+        NotFitted: the generator is a `finetune:NAME` of a stage that has fitted nothing yet, or it is an endpoint and
+            `describe.grounds` before it has fitted nothing.
         ColdstartError: as `load_prompts` and `given_fields`.
     """
     settings = spec.settings
@@ -259,7 +262,8 @@ def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConf
     names = settings.prompt or writing.prompt or (PROSE_PROMPTS if free else DEFAULT_PROMPTS)
     given = settings.given if settings.given is not None else writing.given
     view = given_fields(spec.name, given)
-    builder = PromptBuilder(load_prompts(spec.name, names), writing.attributes, view, writing.templates)
+    attributes = with_known_values(writing.attributes, spec.name, pipeline) if free else writing.attributes
+    builder = PromptBuilder(load_prompts(spec.name, names), attributes, view, writing.templates)
     return replace(writing, prompt=names), builder
 
 

@@ -81,7 +81,7 @@ class TextClaims:
             Ungrounded: the first claim that has none.
         """
         words = tokens(text)
-        meant = self.values.all.find(words)
+        meant = [*self.values.all.find(words), *self.evidence.unlisted.find(words)]
         found: dict[str, Support] = {}
         known = set(self._kept_words)
         makers = self.evidence.maker_places(words)
@@ -108,7 +108,8 @@ class TextClaims:
 
     def lists_values(self, words: Tokens) -> bool:
         """Tell whether words are nothing but values, such as "Men Casual"."""
-        values = {place for start, end, _ in self.values.all.find(words) for place in range(start, end)}
+        meant = [*self.values.all.find(words), *self.evidence.unlisted.find(words)]
+        values = {place for start, end, _ in meant for place in range(start, end)}
         known = self._kept_words | self.removed
         return len(words) < _BARE_WORDS and all(
             place in values or word in known or word == "and" for place, word in enumerate(words)

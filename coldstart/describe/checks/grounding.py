@@ -162,6 +162,20 @@ class EvidenceIndex:
         """Return the listed values of an attribute that the title states."""
         return [value for (stated, value), (field, _) in self._in_texts.items() if stated == name and field == "title"]
 
+    @cached_property
+    def unlisted(self) -> Lexicon[tuple[str, str]]:
+        """Lexicon of what is known of attributes without a list of values, in the record or by prediction: phrase ->
+        (attribute, value)."""
+        known = [(name, str(self._facts[name])) for name in self._values.attributes if name in self._facts]
+        known += [(name, value) for name, likely in self._seen.items() for value in likely]
+        open_ = {name: one for name, one in self._values.attributes.items() if not one.values}
+        return Lexicon(
+            (phrase, (name, value))
+            for name, value in known
+            if name in open_
+            for phrase in value_phrases(name, value, open_[name])
+        )
+
     def find_part(self, words: Tokens) -> Support | None:
         """Find a supported value that some words are part of: shoes, where casual shoes are meant."""
         return next((place for place in self._in_texts.values() if set(words) <= set(place[1].split())), None)
