@@ -23,7 +23,7 @@ from coldstart.describe.checks.claims import check_attributes as attribute_claim
 from coldstart.describe.checks.contract import Checked, Cut, Ground, Rules, Sources, Status
 from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, refusal_fault
 from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
-from coldstart.describe.checks.plain import sentences_of_texts
+from coldstart.describe.checks.plain import plain_ground, sentences_of_texts
 from coldstart.describe.checks.words import Tokens, numbers, tokens
 
 
@@ -54,7 +54,12 @@ def check_description(
     lost = frozenset(word for one in gone for word in tokens(one.value))
     denied = frozenset((one.claim, one.value) for one in gone)
     claims = TextClaims(values, evidence, applied, tuple(stay), lost, denied)
-    plain = [one for one in fact_sentences(stated, attributes, sources) if not _plain_fault(one, evidence, rules)]
+    known = known_facts(stated, attributes, sources)
+    plain = {
+        one: plain_ground(one, known, attributes, sources)
+        for one in fact_sentences(known, attributes, sources)
+        if not _plain_fault(one, evidence, rules)
+    }
     summary = ""
     if "summary" in rules.output:
         summary, found, faults = _summary(written.summary, plain, claims)
@@ -64,8 +69,10 @@ def check_description(
     queries = _listed("query", written.queries, claims, stay, cut)
     status: Status = "cut" if cut else "written"
     if not summary and ("summary" in rules.output or not (stated or keywords or queries)):
-        if summary := _joined_sentences(plain[_PRONOUN.match(plain[0]) is not None :] if plain else ()):
-            stay.append(Ground("summary", summary, "facts", "plain sentences of the facts"))
+        told = list(plain)[_PRONOUN.match(next(iter(plain))) is not None :] if plain else []
+        if told := _that_fit(told):
+            summary = " ".join(told)
+            stay += [plain[one] for one in told]
         elif own := fallback_text(sources, evidence, rules):
             summary, status = own[0], "fallback"
             stay.append(Ground("summary", summary, own[1], "the item's own text"))
@@ -85,15 +92,20 @@ def _plain_fault(sentence: str, evidence: EvidenceIndex, rules: Rules) -> Fault 
     )
 
 
-def fact_sentences(stated: Mapping[str, str], attributes: Mapping[str, Attribute], sources: Sources) -> list[str]:
-    """Return the plain sentences of the facts of an item: its record, claims that stay, and likely values."""
+def known_facts(stated: Mapping[str, str], attributes: Mapping[str, Attribute], sources: Sources) -> dict[str, str]:
+    """Return the facts of an item: its record, claims that stay, and likely values."""
     facts = {name: str(sources.facts[name]) for name in attributes if name in sources.facts}
     for name, likely in sources.seen.items():
         if likely and name in attributes:
             facts.setdefault(name, stated.get(name) or max(likely, key=lambda value: likely[value]))
     known = {**stated, **facts}
+    return {name: known[name] for name in attributes if name in known}
+
+
+def fact_sentences(known: Mapping[str, str], attributes: Mapping[str, Attribute], sources: Sources) -> list[str]:
+    """Return the plain sentences of the facts of an item."""
     found = sentences_of_texts(
-        {name: known[name] for name in attributes if name in known},
+        known,
         attributes,
         sources.texts,
         evidence=sources.evidence,
@@ -107,14 +119,13 @@ _PRONOUN = re.compile(r"(?:It|They|He|She|Its|Their)\b|(?:This|That|These|Those)
 """Beginning of a sentence that says nothing without the one before it."""
 
 
-def _joined_sentences(sentences: Iterable[str]) -> str:
-    """Join the first sentences that fit into a summary."""
-    joined = ""
+def _that_fit(sentences: Iterable[str]) -> list[str]:
+    """Return the sentences that fit into a summary, in their order."""
+    found: list[str] = []
     for one in sentences:
-        longer = f"{joined} {one}".strip()
-        if len(longer) <= MAX_SUMMARY:
-            joined = longer
-    return joined
+        if len(" ".join([*found, one])) <= MAX_SUMMARY:
+            found.append(one)
+    return found
 
 
 _SEPARATOR = " item item item item "  # more words than may part a sign from what excuses it
@@ -125,7 +136,7 @@ def _joined(written: Description) -> str:
     return _SEPARATOR.join((written.summary, *written.attributes.values(), *written.keywords, *written.queries))
 
 
-def _summary(summary: str, plain: Sequence[str], claims: TextClaims) -> tuple[str, list[Ground], list[Cut]]:
+def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> tuple[str, list[Ground], list[Cut]]:
     """Return the sentences of a summary that stay, their grounds, and what was cut of it."""
     rules = claims.rules
     fault = form_fault(summary, MAX_SUMMARY)
@@ -154,11 +165,11 @@ def _summary(summary: str, plain: Sequence[str], claims: TextClaims) -> tuple[st
     return " ".join(kept), grounds, cut
 
 
-def _sentence(sentence: str, plain: Sequence[str], claims: TextClaims) -> tuple[list[Ground], Fault | None]:
+def _sentence(sentence: str, plain: Mapping[str, Ground], claims: TextClaims) -> tuple[list[Ground], Fault | None]:
     if fault := policy_fault(sentence, claims.rules):
         return [], fault
     if sentence in plain:
-        return [Ground("summary", sentence, "facts", "a plain sentence of the facts")], None
+        return [plain[sentence]], None
     words = tokens(sentence)
     if words and words == claims.evidence.texts.get("title"):
         return [], ("title_again", "it is the item's title, which is shown anyway")

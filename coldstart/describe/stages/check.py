@@ -19,7 +19,7 @@ from coldstart.core.attributes import attribute_fields
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.reasons import counted
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
-from coldstart.describe.attribute_values import PREDICTED
+from coldstart.describe.attribute_values import PREDICTED, read_predicted
 from coldstart.describe.check_context import SPACE_FIELD, CheckContext, build_rules, evidence_spaces, load_check_context
 from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules
@@ -138,7 +138,7 @@ class CheckStage(MapStageDefaults):
             checked = check_description(written["text"], written["finish"], stated, sources, rules)
         except Reject as why:
             return why
-        return _row(checked)
+        return _row(_with_witnesses(checked, row))
 
     @cached_property
     def _rules(self) -> Rules:
@@ -163,6 +163,18 @@ def load_written(row: Row) -> tuple[Row, float]:
     if row["written"] is None:
         raise Reject("nothing_written", "no text was made of it", state="filtered")
     return row, 1.0
+
+
+def _with_witnesses(checked: Checked, row: Row) -> Checked:
+    """Name the witnesses of predicted values beside their probability: `0.97 by image, brand`."""
+    by = {(one.name, one.value): ", ".join(one.witnesses) for own in read_predicted(row).values() for one in own}
+    grounds = [
+        replace(one, detail=f"{one.detail} by {by[one.claim, one.value]}")
+        if one.ground == "predicted" and by.get((one.claim, one.value))
+        else one
+        for one in checked.grounds
+    ]
+    return replace(checked, grounds=tuple(grounds))
 
 
 def _row(checked: Checked) -> Row:
