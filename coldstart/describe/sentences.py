@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coldstart.core.attributes import Attribute, Role
@@ -125,6 +125,8 @@ def plain_sentences(
             return " ".join([*own, *rest])
     if own and found:
         own[0] = _with_pronoun(own[0], title)
+        if parts.noun is None or not parts.noun.plural:
+            own = [_with_subject(one) for one in own]
     return " ".join(sentence for sentence in (*found[:2], *own, *found[2:]) if sentence)
 
 
@@ -403,6 +405,9 @@ def _video(
     plan: int,
 ) -> list[str]:
     """Write what is seen, said and written in a video, and its subject."""
+    heard = mentions(evidence.get("transcript") or "", attributes)
+    if parts.noun is not None and parts.noun.text in heard:  # said of it is not shown by it
+        parts = replace(parts, noun=None, colour="", material="")
     shown = " ".join(part for part in (parts.colour, parts.material, parts.noun.text if parts.noun else "") if part)
     if parts.noun is not None and parts.noun.counted:
         shown = f"{article(shown)} {shown}"
@@ -410,7 +415,7 @@ def _video(
     words = [small_letters(tag.replace("_", " ")) for tag in tags if is_fact(tag)]
     topics = [one for one in dict.fromkeys(words) if singular(one) not in (singular(subject), shown)][:3]
     said, lines = quotable(evidence)
-    mentioned = [] if said else [one for one in mentions(evidence.get("transcript") or "", attributes) if one != shown]
+    mentioned = [] if said else [one for one in heard if one != shown]
     first = f"{article(subject)} {subject} video" if subject else "a video"
     if shown:
         first += f" of {shown}" if parts.noun else f" in {shown}"
@@ -466,6 +471,14 @@ def _with_pronoun(text: str, title: str | None) -> str:
     if verb is None:
         return text
     return f"{'They' if verb.group() in ('are', 'have') else 'It'} {rest}"
+
+
+_WITHOUT_SUBJECT = re.compile(r"(?:Has|Is|Can be|Contains|Comes|Fits|Tastes|Suits)\b")
+
+
+def _with_subject(text: str) -> str:
+    """Give a sentence of a seller that begins with its verb a subject: `Fits well in the salad.`"""
+    return f"It {text[0].lower()}{text[1:]}" if _WITHOUT_SUBJECT.match(text) and text[-1] != "?" else text
 
 
 def _bare(facts: Mapping[str, str], attributes: Mapping[str, Attribute], by: str) -> str:

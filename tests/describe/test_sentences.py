@@ -195,6 +195,20 @@ def test_speech_that_was_hardly_understood_is_mentioned_by_listed_kinds_alone() 
     assert mentions("pears!", kinds) == ["pear"]
 
 
+def test_what_is_said_in_a_video_is_mentioned_and_not_shown() -> None:
+    kinds = {"sort": Attribute(values=("milk", "pear"))}
+    facts, evidence = {"sort": "milk"}, {"transcript": "No more milk for me"}
+    told = plain_sentences(facts, kinds, kind="video", category="haul", evidence=evidence)
+    assert told == "A haul video. It mentions milk."
+    assert plain_sentences(facts, kinds, kind="video", category="haul", evidence={}) == "A haul video of milk."
+
+
+def test_a_sellers_sentence_without_a_subject_gets_one() -> None:
+    own = "Fits well in the salad or on the sandwich. Has a long shelf life in cold rooms."
+    told = plain_sentences({"section": "Vegetables"}, {}, title="Cucumber", description=own)
+    assert told.endswith("It fits well in the salad or on the sandwich. It has a long shelf life in cold rooms.")
+
+
 def test_quotations_leave_out_prices_prints_and_noise() -> None:
     lines = "1. Pink Lady\nPINK\npink lady\n13.90 kr\n2 for 50 kr this weekend\nMILD YOGHURT MILDY\nfopicana\nArla\n"
     lines += "Pull a leaf!"

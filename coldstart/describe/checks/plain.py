@@ -75,7 +75,7 @@ def plain_ground(
                 quoted = ", ".join(_QUOTED.findall(sentence)) or sentence[found.end() :].rstrip(".")
                 return Ground("summary", sentence, field, quoted)
     own = evidence_text(sources.texts.get("description") or "")
-    if sentence.partition(" ")[2] in own and len(sentence.split()) > 1:  # its first word may be a pronoun in their place
+    if len(sentence.split()) > 1 and sentence.partition(" ")[2].casefold() in own.casefold():  # but for a pronoun
         return Ground("summary", sentence, "description", "a sentence of its own")
     folded, recorded, predicted = sentence.casefold(), [], []
     for name, value in facts.items():
