@@ -45,6 +45,9 @@ LIKED = ("grocery-product-69", "grocery-product-77")
 CARD = "clip-19"
 """Id of a video that has both speech and captions."""
 
+DESCRIBED = (CARD, "clip-01", "clip-07", "grocery-product-01", "grocery-product-45", "grocery-product-37")
+"""Items whose descriptions are shown, chosen for their kinds of evidence and not for being right."""
+
 
 @dataclass(frozen=True)
 class VideoSearch:
@@ -126,7 +129,7 @@ def run_demo(out: Path, progress: Progress | None = None, commands: Sequence[str
     item_page(workspace.dossier(CARD).to_dict(), files["card"], limits=limits)
     rows = [SheetRow(found.views[item].tile(), _tiles(found.hits[item], shown)) for item, shown in found.shown.items()]
     neighbours_html(rows, files["neighbours"], "Videos and the products found by their frames", limits=limits)
-    kept, removed = _descriptions(workspace, found.views, found.truth)
+    described = _descriptions(workspace, found.views)
     seconds = time.monotonic() - began
     result = Result(
         items=len(found.views),
@@ -142,7 +145,7 @@ def run_demo(out: Path, progress: Progress | None = None, commands: Sequence[str
         workspace=out / "workspace",
         **files,
     )
-    page = _page_data(workspace, found, result) | {"right": kept, "wrong": removed, "commands": commands}
+    page = _page_data(workspace, found, result) | {"described": described, "commands": commands}
     demo_page(page, files["page"], limits=limits)
     return result
 
@@ -363,48 +366,30 @@ def _copy_row(copy: ItemView, original: ItemView, link: Link, change: str) -> di
 
 
 EVIDENCE = {
-    "transcript": "it is spoken",
-    "screen_text": "it is on screen",
-    "picture": "its frames show it",
-    "record": "its record says so",
-    "classified": "models of its pictures and words say so",
+    "transcript": "heard",
+    "screen_text": "on screen",
+    "description": "of the seller",
+    "record": "record",
+    "predicted": "predicted",
+    "title": "title",
 }
-"""Source of the evidence of a claim -> words for it; others by their name."""
+"""Source of the evidence of a statement -> words for it; others by their name."""
 
 
-def _descriptions(
-    workspace: api.Workspace, views: Mapping[str, ItemView], truth: Mapping[str, Any]
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Choose a video whose claims are all right by the truth (else `CARD`), and one with wrong claims removed.
-
-    Videos state no attributes of goods in their records, so that neither a model nor a check has seen the answer.
-    """
-    kept: list[tuple[tuple[int, ...], dict[str, Any]]] = []
-    removed: list[tuple[int, dict[str, Any]]] = []
-    for row in workspace.table("stage.describe.check").to_pylist():
-        item = row["item_id"]
-        if not truth.get(item, {}).get("product_ids"):
-            continue
-        products = [views[product] for product in truth[item]["product_ids"]]
-        right = {
-            "section": {product.category for product in products},
-            "sort": {tag for product in products for tag in product.tags},
+def _descriptions(workspace: api.Workspace, views: Mapping[str, ItemView]) -> list[dict[str, Any]]:
+    """List the descriptions of `DESCRIBED`, each statement with its evidence, whether right or not."""
+    rows = {row["item_id"]: row for row in workspace.table("stage.describe.check").to_pylist()}
+    return [
+        {
+            **_item(views[item]),
+            "statements": [
+                {"text": one["value"], "why": _why(one)} for one in rows[item]["grounds"] if one["claim"] == "summary"
+            ],
+            "claims": [{**one, "why": _why(one)} for one in rows[item]["attributes"]],
         }
-        shot = truth[item]["shots"][0]
-        about = {**_item(views[item], [(shot["start_s"] + shot["end_s"]) / 2]), "text": row["summary"]}
-        claims, wrong = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
-        if item == CARD and row["summary"] and not claims:
-            kept.append(((0, 0), {**about, "claims": []}))  # words that are quoted: nothing for the truth to judge
-        if claims and all(one["value"] in right.get(one["name"], ()) for one in claims):
-            shown = [{**one, "why": _why(one)} for one in claims]
-            in_words = sum(one["ground"] in ("transcript", "screen_text") for one in claims)
-            kept.append(((len(claims), in_words), {**about, "claims": shown}))
-        if wrong and not any(one["value"] in right[one["claim"]] for one in wrong):
-            shown = [{"name": one["claim"], "value": one["value"], "why": one["detail"]} for one in wrong]
-            removed.append((len(wrong), {**about, "claims": shown}))
-    best = max(kept, key=lambda one: one[0], default=(None, None))[1]
-    worst = max(removed, key=lambda one: one[0], default=(None, None))[1]
-    return best, worst
+        for item in DESCRIBED
+        if item in rows and rows[item]["summary"]
+    ]
 
 
 def _reason(recommended: Mapping[str, Any], views: Mapping[str, ItemView]) -> str:
@@ -417,8 +402,11 @@ def _reason(recommended: Mapping[str, Any], views: Mapping[str, ItemView]) -> st
 
 
 def _why(claim: Mapping[str, Any]) -> str:
+    """Name the evidence of a claim: where its words stand, or the facts it was made of."""
+    if claim["ground"] == "facts":
+        return str(claim["detail"])
     evidence = EVIDENCE.get(claim["ground"], claim["ground"].replace("_", " "))
-    return f"{evidence}: {claim['detail']}" if claim["detail"] else evidence
+    return evidence if claim["ground"] in ("description", "record") else f"{evidence}: {claim['detail']}"
 
 
 def _duration(seconds: float) -> str:

@@ -56,16 +56,11 @@ def demo_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
             copies=[
                 {**row, "here": pictures.of(row["copy"]), "there": pictures.of(row["of"])} for row in known["copies"]
             ],
-            right=_with_frame(known["right"], pictures),
-            wrong=_with_frame(known["wrong"], pictures),
+            described=[{**row, "picture": pictures.one(row)} for row in known["described"]],
             liked=[{**row, "picture": pictures.one(row)} for row in known["liked"]],
             recommended=[{**row, "picture": pictures.one(row)} for row in known["recommended"]],
         )
     )
-
-
-def _with_frame(row: Mapping[str, Any] | None, pictures: _Pictures) -> dict[str, Any] | None:
-    return None if row is None else {**row, "frame": pictures.one(row)}
 
 
 class _Pictures:

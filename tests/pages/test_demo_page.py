@@ -38,7 +38,7 @@ def known(text: str = "A title") -> dict[str, Any]:
                   for source in ("speech", "screen")],
         "copies": [{"title": text, "original": text, "change": text, "score": 0.97,
                     "copy": {**film, "seconds": [1.0, 2.0, 3.0]}, "of": {**film, "seconds": [1.0, 2.0, 3.0]}}],
-        "right": {**film, "text": text, "claims": claims}, "wrong": {**film, "text": text, "claims": claims},
+        "described": [{**film, "statements": [{"text": text, "why": text}], "claims": claims}],
         "liked": [photo], "recommended": [{**photo, "why": text}, {**film, "why": text}],
     }  # fmt: skip
 
@@ -51,16 +51,16 @@ def test_every_part_is_on_the_page_and_has_its_pictures() -> None:
     assert "1 of 28 videos are shown here" in text
     assert "98 items, 2 of them copies of others 2 min 31 s from files to this page 0.66" in text
     assert "place 1 of 65 for “A title”" in text and "heard 0:01.0–0:02.0" in text and "on screen 0:01.0" in text
-    assert "right, and kept" in text and "wrong, and removed" in text and "liked (made up)" in text
-    assert page.tags.count("img") == 2 * 2 + 2 + 6 + 2 + 3 == sum(bool(alt) for alt in page.values("alt"))
+    assert "These 1 were chosen beforehand" in text and "liked (made up)" in text
+    assert page.tags.count("img") == 2 * 2 + 2 + 6 + 1 + 3 == sum(bool(alt) for alt in page.values("alt"))
     assert page.values("href") == ["neighbours.html", "clip-19.html", "neighbours.html"]
     assert unknown_classes(source) == set()
 
 
 def test_a_part_without_rows_is_left_out() -> None:
-    rows = {"found": [], "words": [], "copies": [], "right": None, "wrong": None, "liked": [], "recommended": []}
+    rows = {"found": [], "words": [], "copies": [], "described": [], "liked": [], "recommended": []}
     text = " ".join(Page(demo_html({**known(), **rows})).text)
-    for part in ("found in videos", "only spoken or on screen", "Copies", "with evidence", "made-up user"):
+    for part in ("found in videos", "only spoken or on screen", "Copies", "Descriptions", "made-up user"):
         assert part not in text
     assert "Go on" in text
 
@@ -72,51 +72,27 @@ def test_no_text_becomes_markup() -> None:
     assert [name for name, _ in hostile.attributes] == [name for name, _ in expected.attributes]
 
 
-TRUTH = {
-    name: {"product_ids": ["p"], "shots": [{"product_id": "p", "start_s": 0.0, "end_s": 2.0}]} for name in ("a", "b")
-} | {"office": {"product_ids": [], "shots": []}}
-
-
-def described(rows: list[dict[str, Any]]) -> Any:
-    views = {name: ItemView({"title": name, "kind": "video", "media": []}) for name in TRUTH}
-    views["p"] = ItemView(
-        {"title": "Vine Tomato", "kind": "product", "category": "Vegetables", "tags": ["tomato"], "media": []}
-    )
-    full = [{"summary": "A video of a tomato.", **row} for row in rows]
-    table: Any = SimpleNamespace(to_pylist=lambda: deepcopy(full))
+def test_descriptions_stand_with_the_evidence_of_each_statement() -> None:
+    grounds = [
+        {"claim": "sort", "value": "tomato", "ground": "predicted", "detail": "0.97 by image"},
+        {"claim": "summary", "value": "A dinner video.", "ground": "facts", "detail": "record: category"},
+        {"claim": "summary", "value": "It mentions tomato.", "ground": "transcript", "detail": "tomato"},
+        {"claim": "summary", "value": "It is ripe.", "ground": "description", "detail": "a sentence of its own"},
+    ]
+    rows = [
+        {
+            "item_id": item,
+            "summary": "A dinner video.",
+            "grounds": grounds,
+            "attributes": [{"name": "sort", "value": "tomato", "ground": "predicted", "detail": "0.97 by image"}],
+        }
+        for item in (demo.CARD, "office")
+    ]
+    table: Any = SimpleNamespace(to_pylist=lambda: deepcopy(rows))
     workspace: Any = SimpleNamespace(table=lambda name: table)
-    return demo._descriptions(workspace, views, TRUTH)
-
-
-def claim(name: str, value: str, ground: str = "transcript") -> dict[str, Any]:
-    return {"name": name, "value": value, "ground": ground, "detail": value}
-
-
-def cut(claim: str, value: str) -> dict[str, Any]:
-    return {"claim": claim, "value": value, "reason": "ungrounded", "detail": "no text says it"}
-
-
-def test_a_description_is_shown_if_all_of_it_is_right_and_a_cut_one_if_it_was_wrong() -> None:
-    half = {"item_id": "a", "attributes": [claim("sort", "tomato"), claim("section", "Fruit")], "cut": []}
-    right = {"item_id": "b", "attributes": [claim("sort", "tomato")], "cut": [cut("section", "Packages")]}
-    kept, removed = described([half, right])
-    assert (kept["title"], kept["claims"][0]["why"]) == ("b", "it is spoken: tomato")
-    assert [(one["value"], one["why"]) for one in removed["claims"]] == [("Packages", "no text says it")]
-    assert (kept["seconds"], kept["text"]) == ([1.0], "A video of a tomato.")
-
-
-def test_only_videos_are_chosen_since_records_of_products_hold_the_answer() -> None:
-    product = {"item_id": "p", "attributes": [claim("sort", "tomato", "record")], "cut": []}
-    wrong = {"item_id": "a", "attributes": [claim("sort", "milk")], "cut": []}
-    assert described([wrong, product])[0] is None
-    assert described([product, {**wrong, "attributes": [claim("sort", "tomato")]}])[0]["title"] == "a"
-
-
-def test_neither_a_wrong_description_nor_a_right_claim_that_was_cut_is_shown() -> None:
-    wrong = {"item_id": "a", "attributes": [claim("sort", "milk")], "cut": [cut("section", "Vegetables")]}
-    office = {"item_id": "office", "attributes": [], "cut": [cut("section", "Packages")]}
-    copy = {"item_id": "copy-1", "attributes": [claim("sort", "tomato")], "cut": []}
-    assert described([wrong, office, copy]) == (None, None)
+    (shown,) = demo._descriptions(workspace, {demo.CARD: ItemView({"title": "t", "kind": "video", "media": []})})
+    assert [one["why"] for one in shown["statements"]] == ["record: category", "heard: tomato", "of the seller"]
+    assert [one["why"] for one in shown["claims"]] == ["predicted: 0.97 by image"]
 
 
 def test_the_shortest_part_with_all_words_is_quoted() -> None:
