@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from coldstart.api.opened import OpenedStore, PipelineSource
 from coldstart.core import trust
 from coldstart.core.interactions import Interactions
-from coldstart.core.language import count_languages, languages_text, mostly_english
+from coldstart.core.items import LANGUAGE
+from coldstart.core.language import UNKNOWN, count_languages, languages_text, mostly_english
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport, StageReport
@@ -135,11 +136,15 @@ class WorkMethods(OpenedStore):
         return status(self._store, pipeline or self._reading_pipeline())
 
     def languages(self) -> Counter[str]:
-        """Count the languages of the first items, at most `LANGUAGES_READ`, by title and description: code -> items.
+        """Count the languages of items: code -> items; `und` counts those whose language does not show.
 
-        `und` counts those whose language does not show.
+        In a workspace of an earlier version, which no run has added them to, those of the first `LANGUAGES_READ` items.
         """
         found: Counter[str] = Counter()
+        if LANGUAGE.name in self._store.columns(ITEMS):
+            for batch in self._store.batches(ITEMS, [LANGUAGE.name]):
+                found.update(code or UNKNOWN for code in batch.column(0).to_pylist())
+            return found
         for batch in self._store.batches(ITEMS, ["title", "description"]):
             texts = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             found += count_languages(islice(texts, LANGUAGES_READ - found.total()))

@@ -96,6 +96,9 @@ def _report(opened: Workspace, json: bool) -> None:
 
     never_ran = interactions is not None and PIPELINES not in opened.tables()
     reports = [] if never_ran else opened.status()
+    from coldstart.core.language import UNKNOWN, languages_text
+
+    languages = opened.languages()
     if json:
         output.as_json(
             {
@@ -104,6 +107,7 @@ def _report(opened: Workspace, json: bool) -> None:
                 "stages": [report.to_dict() for report in reports],
                 "interactions": None if interactions is None else summary_json(interactions),
                 "removals": opened.removal_notes(),
+                "languages": dict(languages.most_common()),
             },
             opened.setting_notes(),
         )
@@ -112,6 +116,9 @@ def _report(opened: Workspace, json: bool) -> None:
         output.print_balance(reports)
     if interactions is not None:
         output.note(summary_line(interactions))
+    shares, shown = languages_text(languages), languages.total() - languages[UNKNOWN]
+    if "," in shares:
+        output.note(f"languages: {shares} of the {shown:,} items whose language shows")
     for note in (*opened.setting_notes(), *opened.removal_notes()):
         output.note(note)
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from coldstart.core.language import item_language
 from coldstart.core.prices import parse_price
 from coldstart.core.settings import nearest_or
 from coldstart.core.values import (
@@ -67,6 +68,9 @@ CONTENT_FIELDS = [
     pa.field("media", pa.list_(MEDIA_TYPE)),
 ]
 """Columns of an item besides its id and keys; `attributes` is a JSON object in text."""
+
+LANGUAGE = pa.field("language", pa.string())
+"""Column of the language of an item's texts, ISO 639-1; it follows from the others, so that no key rests on it."""
 
 SHORT_FORMS = ("image", "images", "video", "videos", "audio")
 """Manifest fields that stand for entries of `media`."""
@@ -242,6 +246,11 @@ class Item(BaseModel):
         """Return the item without its media as JSON-serialisable values, which the row key digests."""
         created_at = None if self.created_at is None else to_jsonable_python(self.created_at)
         return {**self._plain(), "tags": list(self.tags), "created_at": created_at, "attributes": self.attributes}
+
+    @property
+    def language(self) -> str | None:
+        """Language of its title and description by ISO 639-1: as an attribute states it, else detected, or None."""
+        return item_language(self.title, self.description, self.attributes)
 
     def row(self) -> dict[str, Any]:
         """Return the item without its media as values of the Arrow columns of `CONTENT_FIELDS`."""

@@ -3,8 +3,8 @@
 Statistical detectors (py3langid, lingua, langdetect) are made for prose; a product text such as "Men Brown Casual
 Shoes." is names and adjectives, which they assign to any language. A wrong verdict would discard a right description,
 so `detect_language` needs two function words or the script. Titles have few function words: `detect_title_language`
-takes words of shops and letters of one language too. It serves to count a catalogue's languages, where a few wrong
-titles do no harm. Languages of one script without such words are not told apart.
+takes words of shops and letters of one language too. By it `item_language` finds the language of an item whose record
+states none; a few wrong titles do no harm there. Languages of one script without such words are not told apart.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 UNKNOWN = "und"
 
@@ -127,6 +128,32 @@ NAMES = {
 }  # fmt: skip
 """Code of each language that is detected -> its name. A script of several languages counts as the likeliest."""
 
+STATED = ("content_language", "locale", "lang", "language")
+"""Attributes that state the language of an item's texts, in the order in which they count."""
+_ISO_639_1 = frozenset(
+    """aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
+    eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv
+    ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne
+    ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st
+    su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu""".split()
+)
+_OTHER_NAMES = {
+    "en": "eng", "de": "deu ger deutsch", "fr": "fra fre français francais", "es": "spa español espanol castellano",
+    "it": "ita italiano", "pt": "por português portugues", "nl": "nld dut nederlands flemish", "sv": "swe svenska",
+    "da": "dan dansk", "fi": "fin suomi", "pl": "pol polski", "tr": "tur türkçe", "id": "ind", "ru": "rus русский",
+    "el": "ell gre ελληνικά", "ar": "ara العربية", "he": "heb עברית", "hi": "hin हिन्दी", "bn": "ben", "ta": "tam",
+    "te": "tel", "th": "tha ไทย", "ko": "kor 한국어", "ja": "jpn 日本語", "zh": "zho chi mandarin 中文", "hy": "hye arm",
+    "ka": "kat geo", "cs": "ces cze czech čeština", "hu": "hun hungarian magyar", "ro": "ron rum romanian română",
+    "nb": "nob", "no": "nor norwegian norsk", "uk": "ukr ukrainian українська", "vi": "vie vietnamese",
+    "fa": "fas per persian farsi", "ur": "urd urdu", "bg": "bul bulgarian", "hr": "hrv croatian hrvatski",
+    "sk": "slk slo slovak", "sl": "slv slovenian", "sr": "srp serbian", "ca": "cat catalan català",
+}  # fmt: skip
+_CODES_OF_NAMES = {
+    **{name.casefold(): code for code, name in NAMES.items()},
+    **{name.casefold(): code for code, names in _OTHER_NAMES.items() for name in names.split()},
+}
+"""Name of a language, in English or its own, or its code by ISO 639-2 or -3 -> its code by ISO 639-1."""
+
 
 def detect_language(text: str) -> str:
     """Return the code of a text's language, such as `en`; `und` where it does not show."""
@@ -163,6 +190,33 @@ def detect_title_language(text: str) -> str:
     return best if most > second and (best in clear or most >= second + _MIN_WORDS) else UNKNOWN
 
 
+def item_language(title: str | None, description: str | None, attributes: Mapping[str, Any]) -> str | None:
+    """Return the code of an item's language: as its record states it, else detected; None where neither shows it.
+
+    Args:
+        attributes: of the record; one that `STATED` names states the language, of texts before that of the item.
+    """
+    if attributes:
+        given = {name.casefold().replace("-", "_"): value for name, value in attributes.items()}
+        for name in STATED:
+            if (code := parse_language(given.get(name))) is not None:
+                return code
+    text = " ".join(one for one in (title, description) if one)[:_READ_CHARACTERS]
+    found = detect_title_language(text) if text else UNKNOWN
+    return None if found == UNKNOWN else found
+
+
+def parse_language(value: object) -> str | None:
+    """Parse a stated language, such as `de`, `de-AT`, `deu`, `German` or `Deutsch`; None for any other text."""
+    if not isinstance(value, str):
+        return None
+    name = value.strip().casefold()
+    if name in _CODES_OF_NAMES:
+        return _CODES_OF_NAMES[name]
+    code = name.replace("_", "-").partition("-")[0]
+    return code if code in _ISO_639_1 else _CODES_OF_NAMES.get(code)
+
+
 def count_languages(texts: Iterable[tuple[object, object]]) -> Counter[str]:
     """Count the languages of items by title and description, `und` among them; items without either do not count."""
     found: Counter[str] = Counter()
@@ -173,10 +227,14 @@ def count_languages(texts: Iterable[tuple[object, object]]) -> Counter[str]:
 
 
 def languages_text(counts: Mapping[str, int]) -> str:
-    """List languages with their share of the texts whose language shows: `English 60 %, German 38 %`."""
+    """List languages with their share of the texts whose language shows: `English 60 %, German 38 %`.
+
+    Shares below half a percent, of which many are wrong verdicts, are left out.
+    """
     shown = {code: count for code, count in counts.items() if code != UNKNOWN and count}
     total = sum(shown.values())
     order = sorted(shown.items(), key=lambda one: (-one[1], one[0]))[:_LISTED]
+    order = [(code, count) for code, count in order if 200 * count >= total]
     return ", ".join(f"{NAMES.get(code, code)} {100 * count / total:.0f} %" for code, count in order)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from coldstart.core.items import CONTENT_FIELDS, FIELD_NAMES, Item
+from coldstart.core.items import CONTENT_FIELDS, FIELD_NAMES, LANGUAGE, Item
 from coldstart.core.keys import digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.settings import suggestion
@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         pa.field("row_key", pa.string()),
         pa.field("source_key", pa.string()),
         pa.field("ingested_at", pa.timestamp("us", "UTC")),
+        LANGUAGE,
     ]
 )
 _STAT_THREADS = 16
@@ -286,7 +287,8 @@ class IngestStage(MapStageDefaults):
             hidden = [entry.uri for entry in item.media if redact_urls(entry.uri) != entry.uri]
             return Work(item_id, digest([key, record, reject.reason, reject.detail, *hidden]), reject)
         source_key = digest([key, record, media, signatures, *([gone] if gone else [])])
-        return Work(item_id, source_key, {**item.row(), "record": record, "media": media, "bad_media": bad})
+        row = {**item.row(), "language": item.language, "record": record, "media": media, "bad_media": bad}
+        return Work(item_id, source_key, row)
 
     def _resolve(self, item_id: str, uri: str, known: dict[str, str]) -> str:
         """Resolve a media reference of an item; see `coldstart.media.guard.resolve_uri`."""

@@ -85,10 +85,11 @@ def _share(value: float | None) -> str:
 def facts_of(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List facts from the manifest, the media and the coverage, as names and texts; absent ones are left out."""
     item = known["item"]
-    language, certain = known["language"], known["language_confidence"]
-    facts = [(name.replace("_", " "), item.get(name)) for name in ("category", "price", "creator", "created_at")]
+    spoken, certain = known["spoken_language"], known["spoken_language_confidence"]
+    names = ("category", "price", "creator", "created_at", "language")
+    facts = [(name.replace("_", " "), item.get(name)) for name in names]
     facts.append(("tags", ", ".join(item.get("tags") or ())))
-    facts.append(("language", f"{language} ({_share(certain)})" if language and certain is not None else language))
+    facts.append(("spoken language", f"{spoken} ({_share(certain)})" if spoken and certain is not None else spoken))
     facts += [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in (item.get("attributes") or {}).items()

@@ -77,7 +77,7 @@ class Dossier:
         item: all fields of its row, `attributes` as an object; of an item that ingest turned away the id alone.
         duration_s: length of its first video, else of its first sound.
         timeline: shots, speech and text on screen in order of time; what has no time comes first.
-        transcript, screen_text, language: as the evidence has them, else joined from the parts.
+        transcript, screen_text, spoken_language: as the evidence has them, else joined from the parts.
         shots, frame_times_s: the shots, and the seconds of the frames that stand for them.
         lines: text on screen with its place; unread: lines in a script that the reader cannot write, with its name.
         dropped: speech that was discarded, and why.
@@ -96,8 +96,8 @@ class Dossier:
     timeline: Sequence[Evidence]
     transcript: str
     screen_text: str
-    language: str | None
-    language_confidence: float | None
+    spoken_language: str | None
+    spoken_language_confidence: float | None
     shots: Sequence[Mapping[str, Any]]
     frame_times_s: Sequence[float]
     lines: Sequence[Mapping[str, Any]]
@@ -151,8 +151,8 @@ def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier |
         timeline=with_unread(timeline, screen.get("unread") or ()),
         transcript=evidence.get("transcript") or transcript(timeline),
         screen_text=evidence.get("screen_text") or screen_text(timeline),
-        language=evidence.get("language") or speech.get("language"),
-        language_confidence=speech.get("language_confidence"),
+        spoken_language=evidence.get("language") or speech.get("language"),
+        spoken_language_confidence=speech.get("language_confidence"),
         shots=shots.get("shots") or [],
         frame_times_s=shots.get("frame_times_s") or [],
         lines=screen.get("lines") or [],

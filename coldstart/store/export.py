@@ -44,7 +44,7 @@ _BLOCK = 4096
 _SHARD_ROWS = 100_000
 _HNSW_LINKS, _HNSW_EFFORT = 32, 200
 _MEDIA = pa.list_(pa.struct([("role", pa.string()), ("uri", pa.string())]))
-_DESCRIBED = ("summary", "claims", "label", "label_score", "language", "transcript", "screen_text")
+_DESCRIBED = ("summary", "claims", "label", "label_score", "spoken_language", "transcript", "screen_text")
 _LEDGER_COLUMNS = ("stage", "item_id", "state", "reason", "detail", "at")
 
 

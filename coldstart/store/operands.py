@@ -28,6 +28,7 @@ MAX_LITERAL = 1_000
 TOO_DEEP = f"more than {MAX_DEPTH} brackets and functions stand inside one another"
 
 ATTRIBUTES = "attributes"
+_LANGUAGE = "language"
 
 Type = Literal["text", "number", "time", "truth", "list of texts", "attribute", "null"]
 
@@ -84,6 +85,8 @@ class OperandReader:
     def __post_init__(self) -> None:
         found = {entry.name: _type_of(entry.type) for entry in self.schema}
         self.fields: dict[str, Type] = {name: kind for name, kind in found.items() if kind is not None}
+        if ATTRIBUTES in found:  # an item: a table of an earlier release lacks its language until the next run
+            self.fields.setdefault(_LANGUAGE, "text")
 
     def attribute_number(self, node: exp.Expr, name: str, *others: Operand) -> Operand:
         if any(other.type != "number" for other in others):
@@ -205,6 +208,8 @@ class OperandReader:
             return self._attribute(names[1])
         folded = {name.lower(): name for name in self.fields}
         if len(names) == 1 and (name := names[0] if names[0] in self.fields else folded.get(names[0].lower())):
+            if name not in self.schema.names:
+                return Operand("CAST(NULL AS STRING)", "text")
             is_integer = pa.types.is_integer(self.schema.field(name).type)  # the store compares it with integers alone
             return Operand(f"CAST(`{name}` AS DOUBLE)" if is_integer else f"`{name}`", self.fields[name])
         given = ".".join(names)

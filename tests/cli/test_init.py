@@ -111,7 +111,11 @@ def test_import_and_doctor_advise_the_encoder_of_other_languages(
     assert f"languages: {expected}" in done.stdout and command in done.stdout
     opened = coldstart.open("w")
     assert opened.languages() == {"de": 12}
+    assert json.loads(cli("status", "-w", "w", "--json").stdout)["languages"] == {"de": 12}
+    assert "languages:" not in cli("status", "-w", "w").stdout  # one alone says nothing
+    Path("shop.csv").write_text(GERMAN + "90;Black shoes for men\n91;Avocado\n", "utf-8")
     opened.run("starter", manifest="shop.csv", only=["ingest"], overrides=["text.encoder=starter:multilingual"])
+    assert "languages: German 92 %, English 8 % of the 13 items whose language shows" in cli("status", "-w", "w").stdout
     assert opened.encoder_advice() is None  # it is chosen
 
 

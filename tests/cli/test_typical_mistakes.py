@@ -94,8 +94,8 @@ MISTAKES = [
         (
             "error: where 'pric < 5': no field 'pric': did you mean price? (character 1); write a "
             "condition over item_id, kind, title, description, category, tags, creator, created_at, "
-            "price, attributes, row_key, duplicate_of, transcript, screen_text, language, label, "
-            "label_score, text, index_key and attributes.NAME"
+            "price, attributes, language, row_key, duplicate_of, transcript, screen_text, spoken_language, "
+            "label, label_score, text, index_key and attributes.NAME"
         ),
     ),
     (
@@ -104,8 +104,8 @@ MISTAKES = [
         (
             "error: where 'price < ': this is no condition (character 7); write a condition over "
             "item_id, kind, title, description, category, tags, creator, created_at, price, attributes, "
-            "row_key, duplicate_of, transcript, screen_text, language, label, label_score, text, "
-            "index_key and attributes.NAME"
+            "language, row_key, duplicate_of, transcript, screen_text, spoken_language, label, label_score, "
+            "text, index_key and attributes.NAME"
         ),
     ),
     (

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from coldstart.core.language import count_languages, detect_title_language, languages_text, mostly_english
+from coldstart.core.language import (
+    count_languages,
+    detect_title_language,
+    item_language,
+    languages_text,
+    mostly_english,
+    parse_language,
+)
 
 QUERIES = Path(__file__).resolve().parents[2] / "benchmarks" / "data" / "languages.jsonl"
 
@@ -55,3 +62,41 @@ def test_shares_of_a_catalogue() -> None:
     assert mostly_english({"en": 95, "fr": 5}) is True
     assert mostly_english({"und": 900, "en": 60, "zh": 40}) is False
     assert count_languages([(None, None)]) == {}
+
+
+def test_shares_that_few_wrong_verdicts_make_are_left_out() -> None:
+    assert languages_text({"en": 3945, "pl": 2, "und": 236}) == "English 100 %"
+    assert languages_text({"en": 99, "pl": 1}) == "English 99 %, Polish 1 %"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [
+        ({}, "de"),
+        ({"language": "en"}, "en"),
+        ({"Language": "English"}, "en"),
+        ({"LANG": "fr-CA"}, "fr"),
+        ({"locale": "pt_BR"}, "pt"),
+        ({"content-language": "spa", "language": "en"}, "es"),  # of the texts before that of a book, say
+        ({"language": "Klingon"}, "de"),
+        ({"language": ["en"]}, "de"),
+        ({"language": None}, "de"),
+    ],
+)
+def test_a_stated_language_wins_over_the_detected_one(attributes: dict[str, object], code: str) -> None:
+    assert item_language("Rote Schuhe für Damen", None, attributes) == code
+
+
+def test_an_item_without_a_language_that_shows_has_none() -> None:
+    assert item_language("Avocado", None, {}) is None
+    assert item_language("Avocado", "Eine reife Frucht mit Kern", {}) == "de"
+    assert item_language(None, None, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("Deutsch", "de"), ("ger", "de"), ("zh-Hant-TW", "zh"), ("svenska", "sv"), ("hindi", "hi"), ("cs_CZ", "cs"),
+     ("qq", None), ("", None), (7, None), ("de luxe", None)],
+)  # fmt: skip
+def test_spellings_of_a_language(text: object, code: str | None) -> None:
+    assert parse_language(text) == code

@@ -66,6 +66,19 @@ def test_a_product_feed_is_read(photos: Path) -> None:
     assert [uris(row) for row in found.values()] == [["1.jpg"], ["1.jpg"]]
 
 
+def test_the_language_of_an_item_is_stated_or_detected_and_in_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    rows = [
+        {"item_id": "shown", "title": "Rote Schuhe für Damen"},
+        {"item_id": "stated", "title": "Red shoes for women", "attributes": {"language": "fr-FR"}},
+        {"item_id": "unsure", "title": "Avocado"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    found = items(path)
+    assert {item: row["language"] for item, row in found.items()} == {"shown": "de", "stated": "fr", "unsure": None}
+    assert not any("language" in row["record"] for row in found.values())
+
+
 def test_a_cell_may_hold_several_pictures(photos: Path) -> None:
     path = photos / "items.csv"
     path.write_text(

@@ -87,8 +87,8 @@ def test_every_part_is_in_it(world: World) -> None:
         (3.5, 5.0, "screen", "18.90 kr", 0.5),
         (3.6, 10.8, "shot", "", None),
     ]
-    assert (found.transcript, found.screen_text, found.language) == ("Red, yellow and green.", "18.90 kr", "en")
-    assert found.language_confidence == pytest.approx(0.9)
+    assert (found.transcript, found.screen_text, found.spoken_language) == ("Red, yellow and green.", "18.90 kr", "en")
+    assert found.spoken_language_confidence == pytest.approx(0.9)
     assert (found.shots, found.frame_times_s) == (SHOTS["shots"], [1.8, 7.2])
     assert found.lines[0]["text"] == "18.90 kr"
     assert found.dropped == SPEECH["dropped"]
@@ -108,7 +108,7 @@ def test_without_evidence_the_parts_are_joined(world: World) -> None:
     fill(world.store, screen, {"clip-02": SCREEN})
     found = world.of("clip-02")
     assert [entry.text for entry in found.timeline] == ["Red, yellow and green.", "18.90 kr"]
-    assert (found.transcript, found.screen_text, found.language) == ("Red, yellow and green.", "18.90 kr", "en")
+    assert (found.transcript, found.screen_text, found.spoken_language) == ("Red, yellow and green.", "18.90 kr", "en")
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_an_item_of_which_nothing_is_known(world: World) -> None:
     world.put(part("shots"), part("evidence"))
     found = world.of("words")
     assert found.item["attributes"] == {"size": [1, 2]}
-    assert (found.duration_s, found.duplicate_of, found.language, found.transcript) == (None, None, None, "")
+    assert (found.duration_s, found.duplicate_of, found.spoken_language, found.transcript) == (None, None, None, "")
     for empty in (found.timeline, found.shots, found.lines, found.dropped, found.quality, found.safety, found.copies):
         assert not empty
     assert found.stages == [
@@ -223,7 +223,7 @@ def test_as_json_it_is_the_same_and_has_no_numbers_that_json_lacks(world: World)
     known = json.loads(json.dumps(world.of("clip-02").to_dict(), allow_nan=False))
     assert known["item_id"] == known["item"]["item_id"] == "clip-02"
     assert known["quality"] == {"black_share": 0.3, "has_audio": False}
-    assert known["language_confidence"] is None
+    assert known["spoken_language_confidence"] is None
     assert known["item"]["created_at"] == "2026-09-01T07:25:00+00:00"
     assert known["item"]["media"][0]["width"] == 320
     assert known["stages"][1]["state"] == "fresh"
