@@ -27,6 +27,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, build
 from coldstart.store.item_keys import carry_over
+from coldstart.store.layout import add_language
 from coldstart.store.items_view import ItemsView
 
 State: TypeAlias = Literal["searchable", "failed", "filtered", "duplicate", "pending"]
@@ -151,6 +152,7 @@ def run_arrivals(
     local = pipeline.engine.model_copy(update={"name": "local"})
     pipeline = with_fits(devices.with_first_device(replace(pipeline, engine=local)), workspace)
     carry_over(workspace)
+    add_language(workspace, ITEMS)
     with reuse_workers(warm.workers):
         return _Batch(workspace, pipeline, warm, progress).run(source, wanted)
 

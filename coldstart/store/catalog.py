@@ -40,14 +40,13 @@ SCALAR_INDEXES = {
     "created_at": "BTree",
     "tags": "LabelList",
     "language": "Bitmap",
-    "spoken_language": "Bitmap",
     "duplicate_of": "BTree",
     "label": "Bitmap",
 }
 """Column -> kind of its index, a class of `lancedb.index`."""
 WORDS = ("transcript", "screen_text")
 """Columns of what is said and written in an item, in `text` as well."""
-_OPTIONAL = ("label", "label_score", "spoken_language")
+_OPTIONAL = ("label", "label_score")
 REQUIRED = (*(n for n in SCALAR_INDEXES if n not in _OPTIONAL), "title", "media", *WORDS, "text", "index_key")
 
 DELETE_BATCH = 10_000
