@@ -247,7 +247,7 @@ def _product(parts: Parts, title: str | None, plan: int, templates: Mapping[str,
         not (parts.colour or parts.material or parts.audience or parts.by or parts.use or parts.season)
         and parts.section
     ):
-        first = _first(parts, plan).rstrip(".") + f" from {_section(parts.section)}."
+        first = _first(parts, plan).rstrip(".") + f" from {section_phrase(parts.section)}."
         return [first, *_rest(Parts(parts.noun, remarks=parts.remarks), parts.noun or PRODUCT, plan)]
     return [_first(parts, plan), *_rest(parts, parts.noun or PRODUCT, plan)]
 
@@ -264,7 +264,7 @@ def _shelf(title: str | None, category: str | None, by: str) -> list[str]:
     if len(name) > _LONGEST_TITLE or _CLAUSES.search(name):  # sentences, or words that are no name
         return []
     by = f" by {by}" if by and not _holds(name, by) else ""
-    return [_ended(f"{name}{by} from {_section(spoken(str(category), 'section'))}")]
+    return [_ended(f"{name}{by} from {section_phrase(spoken(str(category), 'section'))}")]
 
 
 def _first(parts: Parts, plan: int) -> str:
@@ -298,7 +298,7 @@ def _rest(parts: Parts, own: Noun, plan: int) -> list[str]:
     if parts.season and re.search(r"(?<![\w\[])(?:collection|season|year)", parts.season):
         origin = [f"the {parts.season}"]
     if parts.section:
-        origin.append(_section(parts.section))
+        origin.append(section_phrase(parts.section))
     found = []
     if made and origin:
         found.append(f"{it} {be} made {made} and {come} from {listed(origin)}.")
@@ -342,7 +342,7 @@ def _named(parts: Parts, name: str) -> list[str]:
     """Write sentences of an item with a name of its own: `Golden Delicious is an apple from the fruit section.`"""
     own = parts.noun
     tail = (f" for {parts.audience}" if parts.audience else "") + (f" by {parts.by}" if parts.by else "")
-    section = f" from {_section(parts.section)}" if parts.section else ""
+    section = f" from {section_phrase(parts.section)}" if parts.section else ""
     phrase = " ".join(part for part in (parts.colour, parts.material, own.text if own else "") if part)
     rest = Parts(own, use=parts.use, season=parts.season, remarks=parts.remarks)
     if own is None or _holds(name, own.text):
@@ -364,7 +364,8 @@ def _name(title: str | None, parts: Parts) -> str | None:
     return None if any(word and _holds(name, word) for word in words) else name
 
 
-def _section(value: str) -> str:
+def section_phrase(value: str) -> str:
+    """Name a section of a shop: `the fruit section`, `the home department`."""
     if value.casefold() in ("packages", "packaged"):
         return "the packaged goods section"  # nobody sells packages
     return (
@@ -420,7 +421,7 @@ def _video(
     if shown:
         first += f" of {shown}" if parts.noun else f" in {shown}"
     if parts.section:
-        first += f" from {_section(parts.section)}"
+        first += f" from {section_phrase(parts.section)}"
     if parts.by:
         first += f" by {parts.by}"
     if topics:

@@ -237,17 +237,22 @@ def test_a_summary_at_fault_is_replaced_by_plain_sentences(summary: str, reason:
     [
         ("Casual shoes for men. They are blue. They come in a box of three.", [0, 2], ["ungrounded_value"]),
         ("Casual shoes for men. Forged from titanium alloy.", [0], ["unsupported"]),
-        ("Casual shoes by Puma. They have leather, without any fur.", [], ["other_brand", "no_antecedent"]),
+        ("Casual shoes by Puma. They have leather, without any fur.", ["lead", 1], ["other_brand"]),
         ("These casual shoes are for men. They are white.", [0, 1], []),
-        ("Casual shoes by Puma. Leather, without any fur.", [1], ["other_brand"]),
+        ("Casual shoes by Puma. Leather, without any fur.", ["lead", 1], ["other_brand"]),
+        ("Is it blue? They have leather, without any fur.", ["lead", 1], ["ungrounded_value"]),
+        ("Casual shoes for men. Leather for the summer? They are blue.", [0], ["ungrounded_value", "no_antecedent"]),
+        ("Casual shoes for men. Leather without any fur", [0], ["no_end"]),
+        ("Casual shoes for gentlemen. They suit any outfit.", [0, 1], []),
+        ("Casual shoes for ladies. They have leather.", ["lead", 1], ["other_value"]),
         ("Shoes for walking. Now for $20!", [0], ["other_price"]),
         ("Leather shoes for the summer. Stride Men's Casual Shoes, 500 ml.", [0], ["title_again"]),
         ("Men casual shoes. Casual shoes without fur.", [1], ["lists_values"]),
         ("Men, white. White.", [], ["lists_values", "lists_values"]),
     ],
 )
-def test_a_sentence_at_fault_is_cut_and_the_others_stay(summary: str, kept: list[int], reasons: list[str]) -> None:
-    sentences = re.split(r"(?<=[.!])\s", summary)
+def test_a_sentence_at_fault_is_cut_and_the_others_stay(summary: str, kept: list[Any], reasons: list[str]) -> None:
+    sentences = dict(enumerate(re.split(r"(?<=[.!?])\s", summary))) | {"lead": "White casual shoes for men."}
     checked = check_fields(summary=summary)
     assert checked.description.summary == (" ".join(sentences[place] for place in kept) or PLAIN)
     assert [one.reason for one in checked.cut] == reasons
@@ -477,14 +482,17 @@ def test_an_order_that_a_model_repeats_is_no_description() -> None:
     ("sentence", "ground", "detail"),
     [
         ("A dinner video of a pear by ana, tagged soup.", "facts", "record: kind, category, creator, tags"),
-        ("The video mentions onion and garlic.", "transcript", "onion and garlic"),
+        ("The video mentions onion and garlic.", "transcript", "onion at 3 s, garlic"),
         ("It says: “We wash it.”", "transcript", "We wash it."),
-        ("On screen: “Pull a leaf!” and “Two”.", "screen_text", "Pull a leaf!, Two"),
+        ("On screen: “Pull a leaf!” and “Two”.", "screen_text", "Pull a leaf! at 0 s, Two"),
         ("A dinner video with a plum.", "facts", "record: category; predicted: other 0.61"),
     ],
 )
 def test_a_plain_sentence_names_what_it_was_made_of(sentence: str, ground: str, detail: str) -> None:
     texts = {"category": "Dinner", "creator": "ana", "tags": "soup, quick", "description": "Made in May."}
-    sources = Sources(texts, {"kind": "Pears"}, {"other": {"plum": 0.61}}, kind="video")
+    parts = [("speech", 3.2, "An onion"), ("screen", 0.4, "Pull a leaf! 9 kr")]
+    timeline = [{"source": source, "start_s": start, "text": text} for source, start, text in parts]
+    predicted = {"other": {"plum": 0.61}}
+    sources = Sources(texts, {"kind": "Pears"}, predicted, kind="video", evidence={"timeline": timeline})
     facts, attributes = {"kind": "Pears", "other": "plum"}, {"kind": Attribute(), "other": Attribute()}
     assert plain_ground(sentence, facts, attributes, sources) == Ground("summary", sentence, ground, detail)

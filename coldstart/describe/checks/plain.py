@@ -14,7 +14,7 @@ from coldstart.core.language import detect_language
 from coldstart.describe.checks.contract import Ground, Sources
 from coldstart.describe.checks.form import evidence_lines, evidence_text
 from coldstart.describe.english import small_letters
-from coldstart.describe.sentences import plain_sentences, spoken
+from coldstart.describe.sentences import plain_sentences, section_phrase, spoken
 
 
 def sentences_of_texts(
@@ -72,21 +72,36 @@ def plain_ground(
     if sources.kind == "video":
         for begins, field in _FROM_MEDIA:
             if found := begins.match(sentence):
-                quoted = ", ".join(_QUOTED.findall(sentence)) or sentence[found.end() :].rstrip(".")
-                return Ground("summary", sentence, field, quoted)
+                quoted = _QUOTED.findall(sentence) or re.split(r", | and ", sentence[found.end() :].rstrip("."))
+                placed = [_placed(one, field, sources.evidence) for one in quoted]
+                return Ground("summary", sentence, field, ", ".join(placed))
     own = evidence_text(sources.texts.get("description") or "")
     if len(sentence.split()) > 1 and sentence.partition(" ")[2].casefold() in own.casefold():  # but for a pronoun
         return Ground("summary", sentence, "description", "a sentence of its own")
     folded, recorded, predicted = sentence.casefold(), [], []
     for name, value in facts.items():
-        if spoken(value, attributes[name].role_as(name)).casefold() in folded or value.casefold() in folded:
+        role = attributes[name].role_as(name)
+        said = section_phrase(value) if role == "section" else spoken(value, role)
+        if said.casefold() in folded or value.casefold() in folded:
             if name in sources.facts or value not in (likely := sources.seen.get(name) or {}):
                 recorded.append(name)
             else:
                 predicted.append(f"{name} {likely[value]:.2f}")
-    for name in ("title", "category", "creator", "tags"):
+    fields = ("title", "category", "creator", *(("tags",) if sources.kind == "video" else ()))
+    for name in fields:
         parts = sources.texts.get(name, "").split(", ") if name == "tags" else [sources.texts.get(name, "")]
         if name not in recorded and any(part and small_letters(part).casefold() in folded for part in parts):
             recorded.append(name)
     lists = [f"{word}: {', '.join(names)}" for word, names in (("record", recorded), ("predicted", predicted)) if names]
     return Ground("summary", sentence, "facts", "; ".join(lists))
+
+
+def _placed(words: str, field: str, evidence: Mapping[str, Any]) -> str:
+    """Return quoted words with the second at which they are first heard or read, where that is known."""
+    source = "speech" if field == "transcript" else "screen"
+    for part in evidence.get("timeline") or ():
+        text = " ".join((part.get("text") or "").split()).casefold()
+        if part["source"] == source and part.get("start_s") is not None and text:
+            if words.casefold() in text or text in words.casefold():
+                return f"{words} at {part['start_s']:.0f} s"
+    return words
