@@ -157,6 +157,7 @@ CLAIMS: Mapping[str, Reason] = {
     "lists_values": Reason("that only list values"),
     "title_again": Reason("that repeat the title"),
     "too_short": Reason("too short for a sentence"),
+    "no_end": Reason("that do not end"),
     "no_antecedent": Reason("that mean a sentence that was removed"),
     "other_value": Reason("that contradict the record"),
     "other_price": Reason("with another price than the record"),

@@ -156,6 +156,7 @@ def build_rules(settings: Any, context: CheckContext) -> Rules:
     return Rules(
         languages=settings.languages,
         min_seen=0.0,  # values below the threshold of their attribute are left out already
+        min_claimed=settings.min_claimed,
         max_copy=settings.max_copy,
         max_unsupported=settings.max_unsupported,
         brands=context.brands,

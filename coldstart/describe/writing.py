@@ -17,7 +17,7 @@ from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.prompts import Prompt
 from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject, Row
-from coldstart.describe.attribute_values import RECORD
+from coldstart.describe.attribute_values import RECORD, read_predicted
 from coldstart.describe.check_context import with_known_values
 from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules, Sources
@@ -53,7 +53,10 @@ def sources_of(
     facts = {name: values[name] for name in ("price", "creator", "category") if values[name] is not None}
     recorded = {name: one.value for name, one in item_facts(row, stated, given).items() if one.source == RECORD}
     spoken = spoken_evidence(row, values)
-    return Sources(text_fields(values), {**facts, **recorded}, seen or {}, row["kind"], spoken, templates or {}), stated
+    predicted = {name: values for name, values in read_predicted(row).items() if name in stated}
+    likely = {name: {one.value: one.probability for one in values} for name, values in predicted.items()}
+    known = {**facts, **recorded}
+    return Sources(text_fields(values), known, seen or {}, likely, row["kind"], spoken, templates or {}), stated
 
 
 @dataclass(frozen=True)

@@ -147,14 +147,23 @@ def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> t
         return "", [], [Cut("summary", summary, *fault)]
     kept: dict[str, list[Ground]] = {}
     cut: list[Cut] = []
-    for sentence in _SENTENCE.split(summary.strip()):
+    lead = next((one for one in plain if not _PRONOUN.match(one)), None)
+    for sentence in (sentences := _SENTENCE.split(summary.strip())):
         found, fault = _sentence(sentence, plain, claims)
-        if fault is None and not kept and _PRONOUN.match(sentence):
+        if fault is None and not (kept or (lead and cut)) and _PRONOUN.match(sentence):
             fault = "no_antecedent", "the sentence before it is not there"
         if fault:
             cut.append(Cut("summary", sentence, *fault))
         else:
             kept[sentence] = found
+    for question, answer in zip(sentences, [*sentences[1:], ""], strict=True):
+        if question.endswith("?") and question in kept and answer not in kept:
+            cut.append(Cut("summary", question, "no_antecedent", "the sentence after it is not there"))
+            del kept[question]
+    first = next(iter(kept.values()), [])
+    if kept and lead and sentences[0] not in kept and lead not in kept and not claims.names_kind(first):
+        kept = {lead: [plain[lead]], **kept}
+        kept = {one: kept[one] for one in _that_fit(kept)}
     grounds = [one for found in kept.values() for one in found]
     own = [one for one in kept if one not in plain]
     words = tokens(" ".join(own))
@@ -179,6 +188,8 @@ def _sentence(sentence: str, plain: Mapping[str, Ground], claims: TextClaims) ->
         return [], ungrounded.fault
     if claims.lists_values(words):
         return [], ("lists_values", "it lists values and says nothing of them")
+    if sentence[-1] not in _ENDS:
+        return [], ("no_end", "no mark ends it")
     if len(words) < LEAST_WORDS:
         return [], ("too_short", f"{len(words)} words, and {LEAST_WORDS} are the least of a sentence")
     return found, None
@@ -207,6 +218,7 @@ def _listed(
     return tuple(listed.values())
 
 
+_ENDS = ".!?…。！？।\"”’»)]"
 LEAST_WORDS = 3
 """Least words of a sentence that a model writes: "Missing office." is none."""
 COPIED_RUN = 8

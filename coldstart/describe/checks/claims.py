@@ -115,6 +115,12 @@ class TextClaims:
             place in values or word in known or word == "and" for place, word in enumerate(words)
         )
 
+    def names_kind(self, grounds: Sequence[Ground]) -> bool:
+        """Tell whether the grounds of a sentence say that it names what the item is."""
+        kinds = (one for name, one in self.values.attributes.items() if one.role_as(name) == "kind")
+        listed = {value for one in kinds for value in one.values}
+        return any(one.value in listed for one in grounds)
+
     def _value(self, phrase: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
         """Return the value of some words and its support; None where they are words of a value that stays."""
         for name, value in values:
@@ -212,11 +218,10 @@ def missing_ground(name: str, value: str, evidence: EvidenceIndex, rules: Rules)
     """Explain why a value has no ground."""
     seen, titled = evidence.probability(name, value), evidence.title_values(name)
     reason = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
-    return (
-        reason
-        if seen is None or titled
-        else f"{reason}, and its probability is {seen:.2f} of the {rules.min_seen:g} it takes"
-    )
+    if seen is None or titled:
+        return reason
+    least = rules.min_claimed if evidence.is_likely(name, value) else rules.min_seen
+    return f"{reason}, and its probability is {seen:.2f} of the {least:g} it takes"
 
 
 _CACHED_CATALOGS = 8  # lexicons of brands and categories that stay in memory
@@ -283,6 +288,11 @@ _STOP_WORDS = frozenset(
         which while who will with you your clip footage film scene scenes picture photo look looks looking
         good nice classic simple designed comfortable color colour size brand category name people person
         appear appears see seen several near while offers offer add easy wear worn buy
+        mean means meant suit suits suited fit belong belongs go goes come came keep keeps give gives given create
+        created creation choose choice chosen pick picked find found call called stay stays stand stands fill bring
+        brings turn need needs want work works complete completes round rounds ready right mind line range collection
+        season day days time occasion occasions outing outings outfit outfits wardrobe detail details item option
+        addition essential staple alike ever
         """
     )
 )

@@ -23,7 +23,8 @@ class Sources:
     Attributes:
         texts: field of `TEXTS` -> its text; lists joined with commas.
         facts: of the record: `price` as a number, `brand` or `creator`, `category`, attributes by name.
-        seen: attribute -> value -> calibrated probability that it is true.
+        seen: attribute -> value -> calibrated probability that it is true, of values that may be stated as facts.
+        likely: the same of all values that were predicted.
         kind: `product` or `video`; evidence: transcript, screen text and timeline of its media, for quotations.
         templates: see `coldstart.describe.sentences.plain_sentences`.
     """
@@ -31,6 +32,7 @@ class Sources:
     texts: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     seen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    likely: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     kind: str = "product"
     evidence: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +78,8 @@ class Rules:
     Attributes:
         output: fields of the description, in the prompt's order.
         languages: allowed codes such as `en`; empty: any.
-        min_seen: least probability of a predicted value that supports a claim.
+        min_seen: least probability of a predicted fact (`Sources.seen`) that supports a claim.
+        min_claimed: least probability of any other predicted value (`Sources.likely`) that supports one.
         max_copy: share of a summary's words that may stand in runs of eight or more words of one source.
         max_unsupported: share of a sentence's content words that may stand in no source.
         brands, categories: those of the whole catalogue: naming one that no source of the item names is a fault.
@@ -86,6 +89,7 @@ class Rules:
     output: tuple[str, ...] = FIELDS
     languages: tuple[str, ...] = ("en",)
     min_seen: float = 0.5
+    min_claimed: float = 0.5
     max_copy: float = 0.9
     max_unsupported: float = 0.25
     brands: frozenset[str] = frozenset()

@@ -56,7 +56,18 @@ def value_phrases(name: str, value: str, attribute: Attribute) -> list[str]:
     """List the phrases that state a value: itself, its aliases, and its words in a sentence, in number one and more."""
     role = attribute.role_as(name)
     said = spoken(value, role)
-    return list(dict.fromkeys([*attribute.words_of(value), said, *([plural(said)] if role == "kind" else [])]))
+    others = [plural(said)] if role == "kind" else _BUYERS.get(said, ()) if role == "audience" else ()
+    return list(dict.fromkeys([*attribute.words_of(value), said, *others]))
+
+
+_BUYERS = {
+    "men": ("man", "gents", "gentleman", "gentlemen"),
+    "women": ("woman", "ladies", "lady"),
+    "unisex": ("men and women", "women and men", "ladies and gentlemen"),
+    "children": ("kids",),
+    "kids": ("children",),
+}
+"""Buyers as `spoken` -> other words for them in prose."""
 
 
 _cached_values: dict[int, ListedValues] = {}
@@ -78,7 +89,7 @@ class EvidenceIndex:
 
     def __init__(self, sources: Sources, values: ListedValues, rules: Rules) -> None:
         self._facts = {name: value for name, value in sources.facts.items() if value not in (None, "")}
-        self._seen = sources.seen
+        self._seen, self._likely = sources.seen, sources.likely
         self._values = values
         self._rules = rules
         self.texts: dict[str, Tokens] = {}
@@ -96,9 +107,9 @@ class EvidenceIndex:
             return self._in_texts[name, value]
         if not self._values.attributes[name].values and (found := self.find_phrase(value)):
             return found
-        seen = self.probability(name, value)
-        if seen is not None and seen >= self._rules.min_seen and not self.title_values(name):
-            return "predicted", f"{seen:.2f}"
+        seen, likely = self._seen.get(name, {}).get(value, -1.0), self._likely.get(name, {}).get(value, -1.0)
+        if (seen >= self._rules.min_seen or likely >= self._rules.min_claimed) and not self.title_values(name):
+            return "predicted", f"{max(seen, likely):.2f}"
         return None
 
     def states(self, name: str, value: str) -> bool:
@@ -111,7 +122,11 @@ class EvidenceIndex:
 
     def probability(self, name: str, value: str) -> float | None:
         """Return the predicted probability of a value; None where it was not predicted."""
-        return self._seen.get(name, {}).get(value)
+        return self._seen.get(name, {}).get(value, self._likely.get(name, {}).get(value))
+
+    def is_likely(self, name: str, value: str) -> bool:
+        """Tell whether a value was predicted, and is no fact."""
+        return value in self._likely.get(name, {}) and value not in self._seen.get(name, {})
 
     def find_brand(self, name: str) -> Support | None:
         """Find where a brand is named: in title or record, and in other texts where the record states none."""
@@ -167,7 +182,7 @@ class EvidenceIndex:
         """Lexicon of what is known of attributes without a list of values, in the record or by prediction: phrase ->
         (attribute, value)."""
         known = [(name, str(self._facts[name])) for name in self._values.attributes if name in self._facts]
-        known += [(name, value) for name, likely in self._seen.items() for value in likely]
+        known += [(name, value) for own in (self._seen, self._likely) for name in own for value in own[name]]
         open_ = {name: one for name, one in self._values.attributes.items() if not one.values}
         return Lexicon(
             (phrase, (name, value))

@@ -41,6 +41,9 @@ class Settings(Section):
     """Codes of the allowed languages; empty: any."""
     max_copy: float = Field(default=Rules.max_copy, gt=0, le=1)
     """Share of a summary that may be copied from one source."""
+    min_claimed: float = Field(default=Rules.min_claimed, ge=0, le=1)
+    """Least probability of a predicted value that prose may state, though it is not likely enough for plain sentences
+    to state it (`describe.grounds.precision`)."""
     max_unsupported: float = Field(default=Rules.max_unsupported, ge=0, le=1)
     """Share of a summary's content words that may stand in no source."""
     policy: str | None = "safety"
