@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from coldstart.core.attributes import Attributes, recorded_values
+from coldstart.describe.attribute_features import JointFeatures, SpaceFeatures
 from coldstart.describe.attribute_model import (
     BRAND,
     TEXTS,
@@ -23,7 +24,6 @@ from coldstart.describe.attribute_model import (
     AttributePredictor,
     HeldOutScores,
     Probe,
-    SpaceFeatures,
     Weights,
     brand_name,
     brand_shares,
@@ -151,25 +151,29 @@ def fit_attribute_model(
     ids = [row["item_id"] for row in items.rows]
     features = {one.name: SpaceFeatures.of(one.vectors[one.vectors.any(axis=1)]) for one in spaces if one.vectors.any()}
     mapped = {one.name: features[one.name](one.vectors) for one in spaces if one.name in features}
-    solvers = {name: RidgeSolver(rows, items.folds) for name, rows in mapped.items()}
-    brand_solvers = {name: RidgeSolver(rows, items.brand_folds) for name, rows in mapped.items()}
+    joint = JointFeatures.of(features, {one.name: one.vectors for one in spaces if one.name in features})
+    if joint is not None:
+        mapped[joint.name] = joint(features, {name: one.vectors for one in spaces if (name := one.name) in features})
+        spaces = [*spaces, SpacePictures(joint.name, "", mapped[joint.name])]
+    solvers = {name: RidgeSolver(rows, items.folds, items.brand_folds) for name, rows in mapped.items()}
     predictors, reasons = {}, {}
     for attribute in attributes:
         places = np.array([place for place, item in enumerate(ids) if item in attribute.truth], np.int64)
         if len(places) < min_items or len(attribute.values) < 2 or len(np.unique(items.folds[places])) < 2:
             reasons[attribute.name] = _why(attribute, len(places), min_items)
         else:
-            predictor = _fit_attribute(
-                attribute, items, places, spaces, solvers, brand_solvers, judge, template, precision
-            )
+            predictor = _fit_attribute(attribute, items, places, spaces, solvers, judge, template, precision)
             predictors[attribute.name] = predictor
             weighed = (predictor.with_pictures, predictor.new_brand, predictor.without)
             if all(one is None or one.threshold is None for one in weighed):
                 reasons[attribute.name] = f"no probability reaches a precision of {precision:g} on {len(places)} items"
         meter()
     read = {space for one in predictors.values() for space in one.probes}
-    passports = {one.name: one.passport for one in spaces if one.name in read}
-    return AttributeModel(predictors, {name: own for name, own in features.items() if name in read}, passports, reasons)
+    joint = joint if joint is not None and joint.name in read else None
+    read.update(joint.spaces if joint else ())
+    passports = {one.name: one.passport for one in spaces if one.name in read and one.name in features}
+    kept = {name: own for name, own in features.items() if name in read}
+    return AttributeModel(predictors, kept, passports, reasons, joint)
 
 
 def _why(attribute: AttributeTruth, items: int, min_items: int) -> str:
@@ -186,7 +190,6 @@ def _fit_attribute(
     places: Numbers,
     spaces: Sequence[SpacePictures],
     solvers: Mapping[str, RidgeSolver],
-    brand_solvers: Mapping[str, RidgeSolver],
     judge: str,
     template: str,
     precision: float,
@@ -216,7 +219,7 @@ def _fit_attribute(
     probes: dict[str, Probe] = {}
     unbranded = {name: own for name, own in scores.items() if name != BRAND}
     unbranded[BRAND] = np.zeros_like(scores[BRAND])
-    brand_folds, brand_halves = items.brand_folds[places], items.brand_halves[places]
+    brand_halves = items.brand_halves[places]
     pictured = np.zeros(len(rows), np.bool_)
     of_kind = np.array([row.get("kind", "product") in usual for row in rows])
     for space in spaces if attribute.visual else ():
@@ -239,12 +242,11 @@ def _fit_attribute(
             width = solvers[space.name].features.shape[1]
             probe = Probe(np.zeros((values, width), np.float32), np.zeros(values, np.float32), words)
         else:
-            own_scores, weights, offsets = solvers[space.name].solve(places[has], truth[has], values)
-            scores[space.name] = np.zeros((len(rows), values), np.float32)
-            scores[space.name][has] = own_scores
-            unbranded[space.name] = scores[space.name].copy()
-            if len(np.unique(brand_folds[has])) > 1:
-                unbranded[space.name][has] = brand_solvers[space.name].solve(places[has], truth[has], values)[0]
+            (by_title, by_brand), weights, offsets = solvers[space.name].solve(places[has], truth[has], values)
+            apart = len(np.unique(items.brand_folds[places[has]])) > 1
+            for into, own_scores in ((scores, by_title), (unbranded, by_brand if apart else by_title)):
+                into[space.name] = np.zeros((len(rows), values), np.float32)
+                into[space.name][has] = own_scores
             probe = Probe(weights, offsets, words)
         probes[space.name] = probe
         pictured |= has
@@ -258,51 +260,68 @@ def _fit_attribute(
 
 
 class RidgeSolver:
-    """Solver of ridge regressions onto values over the features of one space, out of fold and over all items.
+    """Solver of ridge regressions onto values over the features of one space, out of folds and over all items.
 
-    Solved by the normal equations, whose matrix is made once for attributes that the same items state.
+    Residuals out of a fold follow from those of all items and the fold's block of the hat matrix (as PRESS does with
+    single items, Allen 1974), so that one matrix is factored for any number of foldings, and once for all attributes
+    that the same items state.
     """
 
-    def __init__(self, features: Vectors, folds: Numbers) -> None:
+    def __init__(self, features: Vectors, *foldings: Numbers) -> None:
         self.features = features
-        self._folds = folds
-        self._made: tuple[bytes, dict[int, tuple[Vectors, Any]], Any] | None = None
+        self._foldings = foldings
+        self._made: tuple[bytes, Any, list[dict[int, Any]]] | None = None
 
-    def solve(self, places: Numbers, truth: Numbers, values: int) -> tuple[Vectors, Vectors, Vectors]:
+    def solve(self, places: Numbers, truth: Numbers, values: int) -> tuple[list[Vectors], Vectors, Vectors]:
         """Solve for some items; those of another value (-1) are negatives of all.
 
         Args:
-            places: of N items with a vector, of two folds at least; truth: int64 [N].
+            places: of N items with a vector; truth: int64 [N].
 
         Returns:
-            Out-of-fold scores float32 [N, values]; weights float32 [values, F] and offsets float32 [values].
+            Of each folding the out-of-fold scores float32 [N, values], as of all items where it has one fold; weights
+            float32 [values, F] and offsets float32 [values].
         """
         from scipy.linalg import cho_solve
 
-        rows, folds = self.features[places], self._folds[places]
-        parts, whole = self._factors(places, rows, folds)
+        rows = self.features[places]
+        whole, blocks = self._factors(places, rows)
         targets = (truth[:, None] == np.arange(values)).astype(np.float32)
-        scores = np.empty((len(places), values), np.float32)
-        for fold, factor in parts.items():
-            own, rest = folds == fold, folds != fold
-            centre = targets[rest].mean(axis=0)
-            scores[own] = rows[own] @ cho_solve(factor, rows[rest].T @ (targets[rest] - centre)) + centre
+        ones = np.ones((len(places), 1), np.float32)
+        toward, level = (cho_solve(whole, rows.T @ wanted) for wanted in (targets, ones))
+        fitted, shift = rows @ toward, rows @ level
         centre = targets.mean(axis=0)
-        weights = cho_solve(whole, rows.T @ (targets - centre)).T
+        scores = []
+        for folding, factors in zip(self._foldings, blocks, strict=True):
+            folds = folding[places]
+            found = np.empty((len(places), values), np.float32)
+            for fold, factor in factors.items():
+                own = folds == fold
+                rest = targets[~own].mean(axis=0) if not own.all() else centre
+                residuals = targets[own] - rest - (fitted[own] - shift[own] * rest)
+                found[own] = targets[own] - cho_solve(factor, residuals)
+            scores.append(found)
+        weights = (toward - level * centre).T
         return scores, np.ascontiguousarray(weights, np.float32), centre
 
-    def _factors(self, places: Numbers, rows: Vectors, folds: Numbers) -> tuple[dict[int, Any], Any]:
-        """Return Cholesky factors of the penalised products of features: without each fold, and of all items."""
-        from scipy.linalg import cho_factor
+    def _factors(self, places: Numbers, rows: Vectors) -> tuple[Any, list[dict[int, Any]]]:
+        """Return the Cholesky factor of the penalised product of features, and of each folding those of the blocks of
+        identity less hat matrix."""
+        from scipy.linalg import cho_factor, solve_triangular
 
         if self._made is None or self._made[0] != places.tobytes():
             penalty = np.float32(PENALTY) * np.eye(rows.shape[1], dtype=np.float32)
-            whole = rows.T @ rows + penalty
-            parts = {}
-            for fold in np.unique(folds).tolist():
-                own = rows[folds == fold]
-                parts[fold] = cho_factor(whole - own.T @ own, lower=True, overwrite_a=True, check_finite=False)
-            self._made = places.tobytes(), parts, cho_factor(whole, lower=True, overwrite_a=True, check_finite=False)
+            whole = cho_factor(rows.T @ rows + penalty, lower=True, overwrite_a=True, check_finite=False)
+            half = solve_triangular(whole[0], rows.T, lower=True, check_finite=False)
+            blocks = []
+            for folding in self._foldings:
+                folds, own = folding[places], {}
+                for fold in np.unique(folds).tolist():
+                    part = half[:, folds == fold]
+                    block = np.eye(part.shape[1], dtype=np.float32) - part.T @ part
+                    own[fold] = cho_factor(block, lower=True, overwrite_a=True, check_finite=False)
+                blocks.append(own)
+            self._made = places.tobytes(), whole, blocks
         return self._made[1], self._made[2]
 
 

@@ -1,7 +1,7 @@
 """Predict attribute values of items from their pictures, brand and texts, as calibrated probabilities.
 
 Each witness scores every value of an attribute: ridge regression on the vectors of a space of pictures (Hoerl & Kennard
-1970; narrow spaces by random Fourier features of a Gaussian kernel, Rahimi & Recht 2007), cosines with texts of the
+1970, by the features of `coldstart.describe.attribute_features`) and of all spaces together, cosines with texts of the
 values, the shares of the values among a brand's items, and words of title and texts that name a value. A conditional
 logit (McFadden 1974) over scores of items out of their fold weighs the witnesses, so that its softmax is a probability.
 The lowest probability at which the likeliest values reach the set precision is the threshold from which one is stated.
@@ -21,15 +21,12 @@ from typing import Any
 import numpy as np
 
 from coldstart.core.attributes import Attributes
+from coldstart.describe.attribute_features import JointFeatures, SpaceFeatures
 from coldstart.describe.attribute_values import PredictedValue
 from coldstart.describe.checks.form import evidence_text
 from coldstart.describe.checks.words import Lexicon, is_negated, tokens
 from coldstart.embed.zero_shot import Flags, Vectors
 
-NARROW = 512
-"""Widest space that gets random Fourier features; wider ones are linear enough, and their weights stay small."""
-FOURIER = 1024
-"""Random frequencies, each a cosine and a sine."""
 BRAND_ITEMS = 5.0
 """Items of the whole catalogue that stand beside those of a brand (additive smoothing)."""
 LIKELIEST = 3
@@ -94,42 +91,6 @@ class Probe:
     weights: Vectors
     offsets: Vectors
     words: Vectors | None = None
-
-
-@dataclass(frozen=True)
-class SpaceFeatures:
-    """Map of a space's vectors float32 [N, D] to features of mean squared length one, float32 [N, F].
-
-    Attributes:
-        mean, deviation: float32 [D]; frequencies: float32 [D, FOURIER] or None for a wide space.
-    """
-
-    mean: Vectors
-    deviation: Vectors
-    frequencies: Vectors | None
-
-    @classmethod
-    def of(cls, vectors: Vectors) -> SpaceFeatures:
-        """Fit the map to vectors float32 [N, D], none of them zero."""
-        if vectors.shape[1] > NARROW:
-            mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
-            deviation[deviation < 1e-9] = 1.0
-            return cls(mean.astype(np.float32), deviation.astype(np.float32), None)
-        draws = np.random.default_rng(0)
-        pairs = draws.integers(0, len(vectors), (2, 4096))
-        apart = np.square(vectors[pairs[0]] - vectors[pairs[1]]).sum(axis=1)
-        width = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
-        frequencies = draws.normal(0, np.sqrt(2 / width), (vectors.shape[1], FOURIER)).astype(np.float32)
-        none = np.zeros(vectors.shape[1], np.float32)
-        return cls(none, none + 1, frequencies)
-
-    def __call__(self, vectors: Vectors) -> Vectors:
-        rows: Vectors = ((vectors - self.mean) / self.deviation).astype(np.float32)
-        if self.frequencies is None:
-            return rows / np.float32(np.sqrt(rows.shape[1]))
-        phases = rows @ self.frequencies
-        waves = np.concatenate([np.cos(phases), np.sin(phases)], axis=1) / np.float32(np.sqrt(FOURIER))
-        return np.asarray(waves, np.float32)
 
 
 @dataclass(frozen=True)
@@ -268,12 +229,14 @@ class AttributeModel:
         predictors: attribute -> predictor; features: space -> map of its vectors.
         passports: space -> digest of the passport of its vectors.
         reasons: attribute that cannot be predicted -> reason in words.
+        joint: map of the vectors of all spaces; None for one space, and in fits of earlier versions.
     """
 
     predictors: Mapping[str, AttributePredictor]
     features: Mapping[str, SpaceFeatures]
     passports: Mapping[str, str]
     reasons: Mapping[str, str]
+    joint: JointFeatures | None = None
 
     @property
     def spaces(self) -> list[str]:
@@ -302,6 +265,9 @@ class AttributeModel:
             vectors = {}
         vectors = {space: own for space, own in vectors.items() if space in self.features and own.shape[1]}
         features = {space: self.features[space](own) for space, own in vectors.items()}
+        if self.joint is not None and set(self.joint.spaces) <= set(vectors):
+            features[self.joint.name] = self.joint(self.features, vectors)
+            vectors = {**vectors, self.joint.name: features[self.joint.name]}
         found: list[dict[str, list[PredictedValue]]] = [{} for _ in rows]
         allowed: list[Collection[str] | None] = [None] * len(rows)
         if attributes is not None:
@@ -327,6 +293,9 @@ class AttributeModel:
             arrays |= {f"{space}|mean": own.mean, f"{space}|deviation": own.deviation}
             if own.frequencies is not None:
                 arrays[f"{space}|frequencies"] = own.frequencies
+        if self.joint is not None:
+            arrays[f"{self.joint.name}|frequencies"] = self.joint.frequencies
+            arrays |= {f"{space}|directions": own for space, own in self.joint.directions.items()}
         plain: dict[str, Any] = {}
         for name, one in self.predictors.items():
             arrays[f"{name}|shares"] = one.shares
@@ -347,6 +316,7 @@ class AttributeModel:
         about = {
             "attributes": plain,
             "spaces": self.spaces,
+            "joint": list(self.joint.spaces) if self.joint else [],
             "passports": dict(self.passports),
             "reasons": dict(self.reasons),
         }
@@ -389,7 +359,11 @@ def load_attribute_model(folder: Path) -> AttributeModel:
             _read_weights(one["new_brand"]),
             _read_weights(one["without"]),
         )
-    return AttributeModel(predictors, features, about["passports"], about["reasons"])
+    joint = None
+    if names := tuple(about.get("joint", ())):
+        directions = {name: own[f"{name}|directions"] for name in names if f"{name}|directions" in own}
+        joint = JointFeatures(names, directions, own[f"{'+'.join(names)}|frequencies"])
+    return AttributeModel(predictors, features, about["passports"], about["reasons"], joint)
 
 
 def _read_weights(plain: Mapping[str, Any] | None) -> Weights | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from coldstart.core.attributes import Attributes
 from coldstart.describe.attribute_fit import (
+    PENALTY,
     FitItems,
+    RidgeSolver,
     SpacePictures,
     attribute_truths,
     fit_attribute_model,
@@ -219,3 +222,72 @@ def test_the_record_wins_and_only_stated_values_are_facts() -> None:
     assert facts_of({"colour": "blue"}, predicted) == {"colour": Fact("blue", 1.0, "record")}
     assert read_predicted({"predicted": predicted_row(predicted)}) == {"colour": [red], "use": [blue]}
     assert read_predicted({}) == read_predicted({"predicted": None}) == {}
+
+
+def test_scores_out_of_any_fold_are_those_of_a_regression_without_it() -> None:
+    draws = np.random.default_rng(0)
+    features = draws.normal(size=(60, 20)).astype(np.float32) / 4
+    places = np.arange(1, 57)
+    truth, foldings = draws.integers(-1, 3, 56), (np.arange(60) % 5, np.arange(60) // 20, np.zeros(60, np.int64))
+    scores, weights, offsets = RidgeSolver(features, *foldings).solve(places, truth, 3)
+    rows, targets = features[places].astype(np.float64), np.equal.outer(truth, np.arange(3)).astype(np.float64)
+
+    def solve(chosen: Any) -> tuple[Any, Any]:
+        """Normal equations of `numpy.linalg.solve` in float64."""
+        centre = targets[chosen].mean(axis=0)
+        product = rows[chosen].T @ rows[chosen] + PENALTY * np.eye(20)
+        return np.linalg.solve(product, rows[chosen].T @ (targets[chosen] - centre)), centre
+
+    slopes, centre = solve(np.ones(56, np.bool_))
+    np.testing.assert_allclose(weights.T, slopes, atol=1e-4)
+    np.testing.assert_allclose(offsets, centre, atol=1e-6)
+    for own, folds in zip(scores[:2], foldings, strict=False):
+        for fold in np.unique(folds[places]):
+            left = folds[places] == fold
+            slopes, centre = solve(~left)
+            np.testing.assert_allclose(own[left], rows[left] @ slopes + centre, atol=1e-4)
+
+
+def paired(count: int, seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Items whose colour is told by two spaces together alone: one says which half, the other which way round."""
+    draws = np.random.default_rng(seed)
+    left, right = draws.integers(0, 2, count), draws.integers(0, 2, count)
+    rows = [
+        {"item_id": f"i{n}", "kind": "product", "category": None, "attributes": {"colour": COLOURS[one ^ other]}}
+        for n, (one, other) in enumerate(zip(left.tolist(), right.tolist(), strict=True))
+    ]
+    spaces = {
+        name: np.stack([np.cos(side), np.sin(side), *draws.normal(0, 0.1, (2, count))], 1).astype(np.float32)
+        for name, side in (("forms", 2.0 * left), ("shades", 2.0 * right))
+    }
+    return rows, spaces
+
+
+@pytest.mark.slow
+def test_spaces_together_tell_what_neither_tells_alone(tmp_path: Path) -> None:
+    rows, vectors = paired(300, 0)
+    items = parts(rows, np.arange(300) % 5, np.arange(300) % 2 == 1)
+    truths = list(attribute_truths(ATTRIBUTES, rows))
+    model = fit_attribute_model(truths, items, [SpacePictures(name, name, own) for name, own in vectors.items()])
+    assert list(model.predictors["colour"].probes) == ["forms", "shades", "forms+shades"]
+    assert model.passports == {"forms": "forms", "shades": "shades"} and model.spaces == ["forms", "shades"]
+    for path, data in model.files().items():
+        (tmp_path / path).write_bytes(data)
+    new, seen = paired(200, 1)
+    found = load_attribute_model(tmp_path).predict(new, seen)
+    assert found == model.predict(new, seen)
+    right = [one["colour"][0].value == row["attributes"]["colour"] for row, one in zip(new, found, strict=True)]
+    assert sum(right) / 200 > 0.95
+    assert found[0]["colour"][0].witnesses == ("forms+shades",)
+    half = model.predict(new, {**seen, "shades": np.zeros_like(seen["shades"])})
+    assert max(one["colour"][0].probability for one in half) < 0.9
+
+
+def test_a_fit_of_an_earlier_version_has_no_joint_witness(tmp_path: Path) -> None:
+    for path, data in fitted().files().items():
+        if path.endswith(".json"):
+            about = json.loads(data)
+            assert about.pop("joint") == []
+            data = json.dumps(about).encode()
+        (tmp_path / path).write_bytes(data)
+    assert load_attribute_model(tmp_path).joint is None

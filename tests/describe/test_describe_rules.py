@@ -14,12 +14,12 @@ import pytest
 from test_evaluate_describe_workspace import TYPES, fitted, settings
 
 import coldstart
+from coldstart.describe.attribute_features import SpaceFeatures
 from coldstart.describe.attribute_model import (
     AttributeModel,
     AttributePredictor,
     HeldOutScores,
     Probe,
-    SpaceFeatures,
     Weights,
 )
 from coldstart.describe.checks import Rules

@@ -125,7 +125,7 @@ class GroundsStage:
     """Fit stage of attributes; see `coldstart.core.stage.FitStage`; `load_attribute_model` reads its artifact."""
 
     kind = "describe.grounds"
-    version = 3
+    version = 4  # all spaces of pictures together are one more witness
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, spaces: Sequence[str]) -> None:
         self.name = name
