@@ -96,6 +96,11 @@ def _print(known: Mapping[str, Any]) -> None:
     for entry in known["dropped"]:
         output.note(f"left out: {format_span(entry)} {_clean(entry['text'])}: {plain(entry['reason'])}")
     described = known["described"] or {}
+    _section("statements", ("statement", "evidence", "words"), [
+        (ground["value"], ground["ground"].replace("_", " "), ground["detail"])
+        for ground in described.get("grounds") or ()
+        if ground["claim"] == "summary"
+    ])  # fmt: skip
     _section("claims", ("claim", "value", "evidence", "words"), [
         (claim["name"], claim["value"], claim["ground"].replace("_", " "), claim["detail"])
         for claim in described.get("attributes") or ()

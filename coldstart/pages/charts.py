@@ -7,6 +7,7 @@ from typing import Any
 
 _LEFT, _RIGHT, _WIDTH = 150.0, 24.0, 760.0
 _ROW, _GROUP_GAP, _TOP = 34.0, 30.0, 26.0
+_LABEL_GAP, _LETTER = 14.0, 7.4  # letters of 13 px, the widest words
 _BAR_HEIGHT = 130.0
 
 Named = Sequence[tuple[str, Sequence[tuple[str, Mapping[str, Any]]]]]
@@ -17,9 +18,15 @@ def dots(groups: Named) -> dict[str, Any]:
     """Lay out intervals of values from 0 to 1 as points with whiskers, the series of a row one above the other.
 
     Returns:
-        `width`, `height`, `ticks`, `heads` (names of groups), `labels` (of rows), `marks` (series and places in px) and
-        `chances` (places).
+        `width`, `height`, `ticks`, `heads` (names of groups), `labels` (of rows) and where they end (`label_x`),
+        `marks` (series and places in px) and `chances` (places).
     """
+    longest = max((len(row) for _, rows in groups for row, _ in rows), default=0)
+    left = max(_LEFT, _LETTER * longest + _LABEL_GAP)
+
+    def x(share: float) -> float:
+        return round(left + (_WIDTH - left - _RIGHT) * min(max(share, 0.0), 1.0), 2)
+
     heads, labels, marks, chances = [], [], [], []
     y = _TOP
     for name, rows in groups:
@@ -34,17 +41,17 @@ def dots(groups: Named) -> dict[str, Any]:
                     {
                         "series": key,
                         "y": y + dy,
-                        "x": _x(found["value"]),
-                        "low": _x(found["low"]),
-                        "high": _x(found["high"]),
+                        "x": x(found["value"]),
+                        "low": x(found["low"]),
+                        "high": x(found["high"]),
                         "text": f"{row} {key}: {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})",
                     }
                 )
                 if key == "after" and found.get("chance") is not None:
-                    chances.append({"x": _x(found["chance"]), "y": y, "text": f"chance: {found['chance']:.4f}"})
+                    chances.append({"x": x(found["chance"]), "y": y, "text": f"chance: {found['chance']:.4f}"})
             y += _ROW
         y += _GROUP_GAP - 14
-    ticks = [{"x": _x(share / 4), "text": f"{share / 4:g}"} for share in range(5)]
+    ticks = [{"x": x(share / 4), "text": f"{share / 4:g}"} for share in range(5)]
     return {
         "width": _WIDTH,
         "height": y,
@@ -52,13 +59,10 @@ def dots(groups: Named) -> dict[str, Any]:
         "ticks": ticks,
         "heads": heads,
         "labels": labels,
+        "label_x": left - _LABEL_GAP,
         "marks": marks,
         "chances": chances,
     }
-
-
-def _x(share: float) -> float:
-    return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * min(max(share, 0.0), 1.0), 2)
 
 
 def bars(after: Sequence[Mapping[str, int]], before: Sequence[Mapping[str, int]] | None) -> list[dict[str, Any]]:

@@ -203,6 +203,9 @@ def test_dots_stand_where_their_values_are() -> None:
     assert one < chart["width"]
     lone = dots([("one way", [("R@1", {"after": found})])])
     assert lone["marks"][0]["y"] == lone["labels"][0]["y"]
+    long = dots([("one way", [("a name of forty letters for one of its rows", {"after": found})])])
+    assert long["label_x"] > 40 * 7 > lone["label_x"] > 0
+    assert long["label_x"] < long["ticks"][0]["x"]
 
 
 def test_bars_are_shares_to_one_scale() -> None:

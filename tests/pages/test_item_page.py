@@ -56,7 +56,7 @@ def record(item: Mapping[str, Any] | None = None, **known: Any) -> dict[str, Any
     item = {"item_id": "a", "kind": "video", "title": "A title", **(item or {})}
     empty: dict[str, Any] = {name: [] for name in ("timeline", "shots", "frame_times_s", "lines", "dropped", "copies")}
     empty |= {name: {} for name in ("quality", "safety", "described", "coverage")}
-    empty |= dict.fromkeys(("duration_s", "language", "language_confidence", "duplicate_of"))
+    empty |= dict.fromkeys(("duration_s", "spoken_language", "spoken_language_confidence", "duplicate_of"))
     empty |= {"transcript": "", "screen_text": "", "stages": [stage("ingest", "fresh")]}
     return {"item_id": item["item_id"], "item": item, **empty, **known}
 
@@ -183,8 +183,8 @@ def test_every_part_is_on_the_card() -> None:
         dropped=SPEECH["dropped"],
         transcript="Red, yellow",
         screen_text="18 kr",
-        language="en",
-        language_confidence=0.876,
+        spoken_language="en",
+        spoken_language_confidence=0.876,
         coverage={"heard_s": 10.8, "frames_read": 1},
         quality={"sharpness": 412.345, "black_share": 0.25, "has_audio": True},
         safety={
@@ -212,7 +212,7 @@ def test_every_part_is_on_the_card() -> None:
         "Copies of it (1) c c · score 0.97 this item",
         "scam 0.50 screen text send money 1:01.0 Scores: scam 0.50. Policy: safety 1",
         "sharpness 412.3 black share 0.25 has audio yes",
-        "One\ntwo price 2.5 tags x, y language en (0.88) size L analysed 10.8 s heard, frames read 1",
+        "One\ntwo price 2.5 tags x, y spoken language en (0.88) size L analysed 10.8 s heard, frames read 1",
         f"video 320 × 400, 0:10.8, 15 fps, sound, {VIDEO['uri']}",
         "text filtered not it why; its row of before is shown",
     ):
@@ -237,12 +237,14 @@ def test_claims_are_printed_with_their_evidence_and_the_removed_ones_with_the_re
         "status": "cut",
         "summary": "A shoe.",
         "attributes": [{"name": "colour", "value": "red", "ground": "screen_text", "detail": "Red shoes"}],
+        "grounds": [{"claim": "summary", "value": "A shoe.", "ground": "title", "detail": "shoe"}],
         "cut": [{"claim": "price", "value": "9", "reason": "other_value", "detail": "the record says '19'"}],
     }))  # fmt: skip
     printed = capsys.readouterr().out
     assert re.search(r"as written +A shoe\.", printed)
-    found = [row for row in screens.rows(printed) if row[0] in ("colour", "price")]
+    found = [row for row in screens.rows(printed) if row[0] in ("A shoe.", "colour", "price")]
     assert found == [
+        ["A shoe.", "title", "shoe"],
         ["colour", "red", "screen text", "Red shoes"],
         ["price", "9", "contradict the record", "the record says '19'"],
     ]
@@ -256,11 +258,13 @@ def test_what_was_written_has_its_grounds_and_its_cuts() -> None:
         "attributes": [{"name": "colour", "value": evil, "ground": "screen_text", "detail": evil}],
         "keywords": [evil],
         "queries": [evil],
+        "grounds": [{"claim": "summary", "value": f"A {evil} shoe.", "ground": "transcript", "detail": evil}],
         "cut": [{"claim": "price", "value": evil, "reason": "other_price", "detail": evil}],
     }
     page = item_html(record(described=described))
-    assert "without the claims that the checks removed" in page and "Removed (1)" in page
+    assert "without what the checks removed" in page and "Removed (1)" in page
     assert "screen text" in page and "other price" in page
+    assert page.count("A &lt;b&gt;red&lt;/b&gt; shoe.") == 2 and "transcript" in page
     assert "<s>&lt;b&gt;red&lt;/b&gt;</s>" in page and evil not in page
 
 
@@ -285,7 +289,7 @@ def _everything(text: str) -> dict[str, Any]:
         dropped=[{"start_s": 1.0, "end_s": 2.0, "text": text, "reason": text}],
         transcript=text,
         screen_text=text,
-        language=text,
+        spoken_language=text,
         quality={text: text},
         safety={
             "findings": [{"rule": text, "score": 0.5, "source": text, "quote": text, "at_s": None}],
@@ -370,7 +374,7 @@ def test_the_command_prints_what_is_known_and_writes_the_card(show: Any, tmp_pat
     ]
     facts = [re.split(" {2,}", line) for line in lines]
     for fact in (
-        ["language", "en (0.90)"],
+        ["spoken language", "en (0.90)"],
         ["analysed", "10.8 s watched, 10.8 s heard, 3.5 s voiced, frames read 4, frames skipped 2"],
         ["left out: 0:09.0–0:10.0 Thanks for watching!: no voice is heard there"],
         ["safety", "nothing found by policy safety 1"],
