@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,3 +111,11 @@ def parse(text: str, output: Sequence[str] = FIELDS) -> Description:
 def sentence(attributes: Mapping[str, str]) -> str:
     """Join attribute values in their order to a sentence, such as `Men Brown Casual Shoes.`."""
     return f"{' '.join(attributes.values())}." if attributes else ""
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+")
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split a text after the marks that end sentences, where a blank follows; an empty one gives one empty sentence."""
+    return _SENTENCE_END.split(text.strip())

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from coldstart.core.attributes import Attribute
-from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse
+from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse, split_sentences
 from coldstart.core.language import detect_language, may_be_written_in
 from coldstart.core.sanitize import strip_invisible
 from coldstart.core.stage import Reject
@@ -112,7 +112,7 @@ def fact_sentences(known: Mapping[str, str], attributes: Mapping[str, Attribute]
         kind=sources.kind,
         templates=sources.templates,
     )
-    return _SENTENCE.split(found) if found else []
+    return split_sentences(found) if found else []
 
 
 _PRONOUN = re.compile(r"(?:It|They|He|She|Its|Their)\b|(?:This|That|These|Those) (?:is|are|was|were|comes?|has|have)\b")
@@ -148,7 +148,7 @@ def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> t
     kept: dict[str, list[Ground]] = {}
     cut: list[Cut] = []
     lead = next((one for one in plain if not _PRONOUN.match(one)), None)
-    for sentence in (sentences := _SENTENCE.split(summary.strip())):
+    for sentence in (sentences := split_sentences(summary)):
         found, fault = _sentence(sentence, plain, claims)
         if fault is None and not (kept or (lead and cut)) and _PRONOUN.match(sentence):
             fault = "no_antecedent", "the sentence before it is not there"
@@ -218,7 +218,7 @@ def _listed(
     return tuple(listed.values())
 
 
-_ENDS = ".!?…。！？।\"”’»)]"
+_ENDS = '.!?…。！？।"”’»)]'
 LEAST_WORDS = 3
 """Least words of a sentence that a model writes: "Missing office." is none."""
 COPIED_RUN = 8
@@ -247,9 +247,6 @@ def copied_share(summary: Tokens, sources: Iterable[Tokens]) -> float:
 _FALLBACK_FIELDS = ("description",)
 
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-
-
 def fallback_text(sources: Sources, evidence: EvidenceIndex, rules: Rules) -> tuple[str, str] | None:
     """Return the first sentence of the first field that passes the checks, and the field; None where none does."""
     for field in _FALLBACK_FIELDS:
@@ -262,7 +259,7 @@ def fallback_text(sources: Sources, evidence: EvidenceIndex, rules: Rules) -> tu
 
 
 def _first_sentence(text: str) -> str:
-    first = _SENTENCE.split(text, maxsplit=1)[0]
+    first = split_sentences(text)[0]
     if len(first) <= MAX_SUMMARY:
         return first
     return first[: MAX_SUMMARY - 2].rsplit(" ", 1)[0].rstrip(",;:") + " …"

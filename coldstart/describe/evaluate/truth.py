@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.attributes import Attribute
-from coldstart.core.description import FIELDS, Description, parse
+from coldstart.core.description import FIELDS, Description, parse, split_sentences
 from coldstart.core.stage import Reject
 from coldstart.metrics.intervals import difference, share
 from coldstart.metrics.text import copied, distinct, words
@@ -207,7 +207,7 @@ def _columns(evaluated: Sequence[EvaluatedItem], stage: str, min_seen: float) ->
         add(("summary",), place, bool(description.summary), 1)
         if description.summary:
             add(("length",), place, len(words(description.summary)), 1)
-            parts = _sentences(description.summary)
+            parts = split_sentences(description.summary)
             add(("sentences",), place, len(parts), 1)
             add(("reads",), place, all(map(_reads, parts)), 1)
             add(("copied",), place, *copied(description.summary, one.sources.texts.values()))
@@ -222,10 +222,6 @@ _OF_ATTRIBUTES = ("precision", "recall", "stated", "f1", "accuracy")
 
 _LEAST_WORDS = 4
 """Words of a sentence; fewer are a label, such as "Men Casual."."""
-
-
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[.!?])\s+", text.strip())
 
 
 def _reads(sentence: str) -> bool:
