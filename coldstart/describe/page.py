@@ -248,6 +248,7 @@ def _writer(own: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **own,
         "title": STATUS[own["status"]],
+        "statements": [one for one in own["grounds"] if one["claim"] == "summary"],
         "kept": [
             {
                 "name": name,

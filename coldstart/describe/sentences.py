@@ -241,7 +241,7 @@ def _product(parts: Parts, title: str | None, plan: int, templates: Mapping[str,
         return _named(parts, name)
     if (template := templates.get(parts.pattern)) and (filled := fill(template, parts.slots)):
         return [filled, *_remarks(parts)]
-    if parts.noun is None and not (parts.colour or parts.material or parts.audience):
+    if parts.noun is None and not (parts.colour or parts.material or parts.audience or parts.by):
         return _rest(parts, PRODUCT, plan)
     if (
         not (parts.colour or parts.material or parts.audience or parts.by or parts.use or parts.season)

@@ -37,6 +37,7 @@ TABLE = [
     ({"type": "Dress", "colour": "Orange"}, {}, "An orange dress."),
     ({"type": "Dresses", "material": "Cotton", "season": "Summer"}, {}, "A cotton dress. It comes from the summer "),
     ({"type": "Watches", "colour": "Steel", "use": "Formal"}, {}, "A steel watch. It is made for formal use."),
+    ({"use": "Travel"}, {"creator": "Roadie"}, "A product by Roadie. It is made for travel use."),
     ({"audience": "Unisex", "use": "Travel"}, {}, "A unisex product. It is made for travel use."),
     ({"type": "Jeans", "use": "Casual"}, {}, "Jeans. They are made for casual wear."),
     ({"type": "Formal Shoes", "use": "Casual", "season": "Fall"}, {}, "Formal shoes. They come from the fall "),
