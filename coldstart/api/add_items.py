@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     from coldstart.core.pipeline import Pipeline
     from coldstart.engine.arrivals import ArrivalsReport, Outcome, WarmEngine
+    from coldstart.ingest.load_interactions import InteractionReport
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,21 @@ class AddReport:
         return asdict(self)
 
 
+INTERACTION_FIELDS = ("user_id", "item_id", "timestamp", "event", "weight")
+
+
+def _interaction(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the time of an interaction as ISO 8601, whatever its form; one that is none is left for the checks."""
+    from coldstart.core.values import parse_time
+
+    if not isinstance(row, Mapping):
+        return {}
+    try:
+        return {**row, "timestamp": parse_time(row["timestamp"]).isoformat()}
+    except (KeyError, TypeError, ValueError):
+        return dict(row)
+
+
 class AddMethods(WorkMethods):
     """Methods of a workspace that take items in one by one."""
 
@@ -98,6 +116,18 @@ class AddMethods(WorkMethods):
             ColdstartError: the workspace has no pipeline yet, another process writes to it, or a fault of the machine
                 or of the settings; what was finished before is stored.
         """
+        return self.add_item_batches([(list(rows), files or {})], progress=progress)[0]
+
+    def add_item_batches(
+        self,
+        batches: Iterable[tuple[Sequence[Mapping[str, Any]], Mapping[str, str | Path]]],
+        *,
+        progress: Progress | None = None,
+    ) -> list[AddReport]:
+        """Add several batches at once, each of rows and its own files, as `add_items`; a report each.
+
+        Ids that stand in two batches count once, as the first one has them.
+        """
         from coldstart.engine.arrivals import run_arrivals, warm_engine
         from coldstart.ingest.arrivals import ArrivalStage, UploadedFiles
         from coldstart.media.limits import Limits
@@ -106,15 +136,58 @@ class AddMethods(WorkMethods):
         pipeline = self._pipeline_of_arrivals()
         folder = self._uploads_folder()
         spec = pipeline.of_kind("ingest")[0]
-        given = {name: Path(path) for name, path in (files or {}).items()}
-        uploads = UploadedFiles(folder, given, Limits(**pipeline.media.limits()))
+        limits = Limits(**pipeline.media.limits())
+        rows: list[tuple[Mapping[str, Any], UploadedFiles]] = []
+        ends = [0]
+        for own, files in batches:
+            uploads = UploadedFiles(folder, {name: Path(path) for name, path in files.items()}, limits)
+            rows += [(row, uploads) for row in own]
+            ends.append(len(rows))
         with self._store.lock(), warm_engine(self._warm) as warm:
             self._published = None
-            source = ArrivalStage(spec.name, pipeline, list(rows), uploads, folder)
+            source = ArrivalStage(spec.name, pipeline, rows, folder)
             ids = [item for place, item in enumerate(source.ids) if item is not None and place not in source.faults]
             done = run_arrivals(self._store, pipeline, source, ids, warm, progress or SilentProgress())
             self._published = None
-        return self._add_report(source, done, time.monotonic() - began)
+        report = self._add_report(source, done, time.monotonic() - began)
+        return [
+            replace(report, items=[replace(one, row=one.row - start) for one in report.items[start:end]])
+            for start, end in itertools.pairwise(ends)
+        ]
+
+    def add_interactions(
+        self, rows: Iterable[Mapping[str, Any]], *, max_failed: float = 1.0, progress: Progress | None = None
+    ) -> InteractionReport:
+        """Add rows to the user-item interaction log; rows that it already has are not added again.
+
+        Args:
+            rows: `user_id`, `item_id`, `timestamp` (ISO 8601, or a number since 1970), and where there are such things
+                `event` and `weight`. Rows are the same where user, item, time and event are; the last weight counts.
+            max_failed: share of rows that may be rejected before the report is `over_budget`.
+
+        Raises:
+            ColdstartError: there are no rows, or another process writes to the workspace.
+        """
+        from coldstart.core.scratch import scratch_folder
+        from coldstart.ingest.load_interactions import import_interactions
+
+        plain = [_interaction(row) for row in rows]
+        names = [name for name in INTERACTION_FIELDS if any(row.get(name) is not None for row in plain)]
+        if not {"user_id", "item_id"} <= {*names}:
+            raise ColdstartError("no interactions: give rows with user_id and item_id", kind="input")
+        with scratch_folder("run") as folder:
+            path = folder / "interactions.jsonl"
+            lines = [json.dumps({name: row.get(name) for name in names}, default=str) for row in plain]
+            path.write_text("\n".join(lines) + "\n", "utf-8")
+            return import_interactions(
+                self._store,
+                path,
+                columns={name: name if name in names else "" for name in INTERACTION_FIELDS},
+                time_unit="iso",
+                max_failed=max_failed,
+                keep_rejected=False,
+                progress=progress,
+            )
 
     @contextmanager
     def keep_warm(self) -> Iterator[None]:

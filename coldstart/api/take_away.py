@@ -56,9 +56,13 @@ class TakeAwayMethods(OpenedStore):
         options: dict[str, Any] = {"interactions": interactions, "index": self._index_settings()}
         if dry_run:
             return self._checked_removal(removal.remove_items(self._store, named, dry_run=True, **options))
+        from coldstart.store.uploads import sweep_uploads
+
         with self._store.lock():
             self._published = None
-            return self._checked_removal(removal.remove_items(self._store, named, **options))
+            removed = self._checked_removal(removal.remove_items(self._store, named, **options))
+            sweep_uploads(self._store)
+            return removed
 
     def remove_users(self, users: Iterable[str] | Path, *, dry_run: bool = False) -> Removal:
         """Remove all interactions of users, in every version of every table, and refuse them from now on.

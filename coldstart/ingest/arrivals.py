@@ -148,8 +148,7 @@ class ArrivalStage(IngestStage):
     from the manifest's folder on, and without a manifest from the workspace's folder of uploads.
 
     Args:
-        rows: as a manifest has them, under our names of fields.
-        uploads: files that came with them.
+        rows: as a manifest has them, under our names of fields, each with the files that came with it.
         folder: the workspace's folder of uploads.
 
     Attributes:
@@ -158,7 +157,7 @@ class ArrivalStage(IngestStage):
     """
 
     def __init__(
-        self, name: str, pipeline: Pipeline, rows: Sequence[Mapping[str, Any]], uploads: UploadedFiles, folder: Path
+        self, name: str, pipeline: Pipeline, rows: Sequence[tuple[Mapping[str, Any], UploadedFiles]], folder: Path
     ) -> None:
         base = folder if pipeline.manifest is None else manifest.base_folder(pipeline.manifest)
         own = replace(pipeline, manifest=base / "rows")
@@ -170,7 +169,7 @@ class ArrivalStage(IngestStage):
         self.faults: dict[int, Reject] = {}
         self._parsed: list[tuple[str, Item | Reject]] = []
         seen = dict[str, int]()
-        for place, row in enumerate(rows):
+        for place, (row, uploads) in enumerate(rows):
             item_id, item, refused = self._checked(row, uploads)
             if item_id is None:
                 assert isinstance(item, Reject)

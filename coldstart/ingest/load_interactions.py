@@ -77,9 +77,13 @@ def import_interactions(
     event_weights: Mapping[str, float | None] | None = None,
     time_unit: str = "auto",
     max_failed: float = MAX_FAILED,
+    keep_rejected: bool = True,
     progress: Progress | None = None,
 ) -> InteractionReport:
     """Import a file into the workspace; arguments as for `InteractionFile`.
+
+    Args:
+        keep_rejected: store the rows that are rejected too, under the name of the file.
 
     Raises:
         ColdstartError: the file or its columns are at fault, or another process writes to the workspace; blocks that
@@ -105,7 +109,8 @@ def import_interactions(
                 rows += of_removed
                 rejected[REMOVED_USER] += of_removed
                 meter.advance(of_removed, {REMOVED_USER: of_removed}, 0.0)
-            table.reject(named, block.rejected)
+            if keep_rejected:
+                table.reject(named, block.rejected)
             refused = block.rejected.num_rows
             rows += block.rows.num_rows + refused
             for reason, place, detail in _first(block.rejected):
@@ -117,7 +122,8 @@ def import_interactions(
             meter.advance(block.rows.num_rows + refused, _counted(block.rejected["reason"]), 0.0)
 
     with store.lock(), (progress or SilentProgress()).meter("interactions", None) as meter:
-        table.forget_rejected(named)
+        if keep_rejected:
+            table.forget_rejected(named)
         done = table.append(good(iter(file)))
     known = table.in_catalogue(pa.array(list(met), pa.string())).to_pylist()
     unknown = [count for count, there in zip(met.values(), known, strict=True) if not there]

@@ -203,8 +203,10 @@ class IndexStage:
         written = catalog.update(served, lambda ids: self._rows(store, inputs, ids, kept), passports, among)
         if written is None:
             return None
+        changed = written.added + written.changed + written.deleted
         reports = catalog.build_indexes(
-            IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall)
+            IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall),
+            few_changed=None if among is None else changed,
         )
         publication = catalog.publish(reports)
         catalog.cleanup(self._settings.keep_publications, timedelta(hours=1))
@@ -215,7 +217,7 @@ class IndexStage:
         spaces = [_describe(report, self._settings.target_recall) for report in reports]
         left = passports.keys() - self._spaces.keys()
         notes = [_describe_kept(report, publication.rows, store.uri) for report in reports if report.space in left]
-        return written.added + written.changed + written.deleted, [first, *spaces, *calibrated, *notes]
+        return changed, [first, *spaces, *calibrated, *notes]
 
     def _kept(self, catalog: Catalog) -> _Kept | None:
         """Find the spaces that are served and that the pipeline no longer makes: they stay as they are.
@@ -415,6 +417,8 @@ def _describe(report: IndexReport, target: float) -> str:
             "s; too few for a recall to mean anything"
         )
     filtered = "" if report.recall_filtered is None else f", {report.recall_filtered:.3f} where {report.filter}"
+    if report.unmeasured:
+        filtered += f", measured {report.unmeasured:,} changes ago,"
     verdict = "" if report.ok else f": BELOW the target {target:g}"
     return (
         f"{report.space}: {report.rows} vectors of {report.dim}, {report.index_type} built in {report.build_s:.1f} s, "

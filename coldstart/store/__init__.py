@@ -433,7 +433,7 @@ class Store:
         except filelock.Timeout:
             who = holder.read_text("utf-8") if holder.exists() else "another process"
             raise ColdstartError(
-                f"workspace {self.uri} is being written by {who}: wait until it ends, or stop it"
+                f"workspace {self.uri} is being written by {who}: wait until it ends, or stop it", kind="busy"
             ) from None
         except OSError as error:
             raise ColdstartError(f"cannot write to workspace {self.uri}: {error.strerror or error}") from error

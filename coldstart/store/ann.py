@@ -85,6 +85,9 @@ EFFORTS = (
 )
 """In the order tried: more partitions first, more candidates after."""
 
+UNMEASURED = 0.01
+"""Share of the rows of an index that may change, a few at a time, before its recall is measured again."""
+
 DEPTH = 11
 """Results that `EFFORTS` are meant for, ten and the query itself: ten times as many are searched in twice the
 partitions, a hundred times as many in three times. Among a million, 20 partitions hold 0.99 of the nearest 10 and 0.98
@@ -108,6 +111,7 @@ class IndexReport:
         ok: both reach the target.
         effort_filtered: of searches with any filter, `NARROWER` times what `recall_filtered` was measured with; None
             for exact search, and in reports of earlier versions, where `effort` is for both.
+        unmeasured: rows that came, changed or went since recall was measured.
     """
 
     space: str
@@ -121,6 +125,7 @@ class IndexReport:
     filter: str | None
     ok: bool
     effort_filtered: Effort | None = None
+    unmeasured: int = 0
 
 
 def column_of(space: str) -> str:
@@ -183,7 +188,12 @@ def choose_effort(rows: int, dim: int, settings: IndexSettings) -> IndexType:
 
 
 def build_index(
-    table: lancedb.table.Table, space: str, settings: IndexSettings, samples: RecallSamples | None = None
+    table: lancedb.table.Table,
+    space: str,
+    settings: IndexSettings,
+    samples: RecallSamples | None = None,
+    former: IndexReport | None = None,
+    changed: int = 0,
 ) -> IndexReport:
     """Build or update the index of a space by the settings, and measure its recall.
 
@@ -192,9 +202,18 @@ def build_index(
 
     Args:
         samples: of the last measurement, with what changed since; by default a sample is drawn anew.
+        former: the last report, whose figures are kept while few rows changed since they were measured: to measure
+            takes seconds, to add a row does not. By default they are measured.
+        changed: rows that changed since `former`.
     """
     column = column_of(space)
     dim = table.schema.field(column).type.list_size
+    if former is not None and former.effort is not None and former.ok and former.dim == dim:
+        rows = table.count_rows(f"{column} IS NOT NULL")
+        unmeasured = former.unmeasured + changed
+        kept = index_type(table, column) == former.index_type == choose_effort(rows, dim, settings)
+        if kept and unmeasured <= UNMEASURED * rows and not needs_retraining(table, column):
+            return replace(former, rows=rows, build_s=0.0, unmeasured=unmeasured)
     labels = table.search().where(f"{column} IS NOT NULL").select(["kind", "category"]).limit(None).to_arrow()
     wanted = choose_effort(labels.num_rows, dim, settings)
     present = index_type(table, column)

@@ -200,12 +200,18 @@ class Catalog:
         )
 
     @_reading_catalog
-    def build_indexes(self, settings: IndexSettings | None = None) -> list[IndexReport]:
+    def build_indexes(
+        self, settings: IndexSettings | None = None, *, few_changed: int | None = None
+    ) -> list[IndexReport]:
         """Fold new rows into present indexes, build what is missing, and measure each space.
 
         Costs what came, not what is there: new rows become small indexes and fragments beside the large ones
         (`tiers`), and the true neighbours that recall is measured by are known from before but for them (`truth`).
         Where nothing changed since the last build, the table version stays as it is.
+
+        Args:
+            few_changed: number of the rows that were written or deleted since the current publication: while they are
+                few, its recall stands (`ann.build_index`). By default recall is measured.
 
         Raises:
             ColdstartError: nothing was written yet.
@@ -227,7 +233,12 @@ class Catalog:
                 table.create_index(column, config=getattr(index, kind)())
         word_search.build_word_indexes(table)
         settings = settings or IndexSettings()
-        reports = [ann.build_index(table, space, settings, samples) for space in _passports(table.schema)]
+        current = None if few_changed is None else self._current(table)
+        former = {report.space: report for report in current.indexes} if current else {}
+        reports = [
+            ann.build_index(table, space, settings, samples, former.get(space), few_changed or 0)
+            for space in _passports(table.schema)
+        ]
         samples.save(self._db, table.version)
         self._changes = None
         return reports

@@ -201,3 +201,32 @@ def test_removed_items_stay_removed(folder: Path) -> None:
     report = workspace.add_items([{"item_id": "p2", "title": "back"}])
     assert (report.items[0].state, report.items[0].reason) == ("filtered", "removed")
     assert json.dumps(report.to_dict())
+
+
+def test_files_of_removed_items_go_with_them(folder: Path) -> None:
+    workspace = coldstart.open(folder / "ws")
+    files = {"photo.jpg": photo(folder / "one.jpg", 9), "other.jpg": photo(folder / "two.jpg", 10)}
+    workspace.add_items([arrival("a"), {"item_id": "b", "image": "other.jpg"}], files=files)
+    assert len([path for path in (folder / "ws/uploads").rglob("*") if path.is_file()]) == 2
+    workspace.remove(["a"])
+    (left,) = [path for path in (folder / "ws/uploads").rglob("*") if path.is_file()]
+    assert left.read_bytes() == files["other.jpg"].read_bytes()
+
+
+def test_interactions_in_memory_are_added_once(tmp_path: Path) -> None:
+    workspace = coldstart.open(tmp_path / "ws", create=True)
+    rows = [
+        {"user_id": "u1", "item_id": "a", "timestamp": 1_700_000_000},
+        {"user_id": "u1", "item_id": "b", "timestamp": "2024-01-05T10:00:00+01:00", "event": "click", "weight": 2},
+        {"user_id": "u2", "item_id": 5, "timestamp": "nonsense"},
+    ]
+    first, again = workspace.add_interactions(rows), workspace.add_interactions(rows)
+    assert (first.added, first.rejected, again.added, again.repeated) == (2, {"bad_time": 1}, 0, 2)
+    found = workspace.table("interactions", ["item_id", "timestamp", "weight"]).sort_by("item_id").to_pylist()
+    assert [(row["item_id"], int(row["timestamp"].timestamp()), row["weight"]) for row in found] == [
+        ("a", 1_700_000_000, 1.0),
+        ("b", 1_704_445_200, 2.0),
+    ]
+    assert "interactions_rejected" not in workspace.tables()
+    with pytest.raises(ColdstartError, match="no interactions: give rows"):
+        workspace.add_interactions([])

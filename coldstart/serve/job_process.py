@@ -1,0 +1,276 @@
+"""Do the work of jobs in a process of its own: models, decoders and their memory stay away from who answers requests.
+
+The process is started once, keeps its models between jobs, and ends with its parent. A crash costs the jobs that it
+held one try; whoever answers requests never notices. It is no daemon of `multiprocessing`, since it has worker
+processes of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from coldstart.errors import ColdstartError, machine_fault
+
+_NICE = 5
+"""Added to the nice value: queries go first."""
+_STOP_S = 5.0
+_TICK_S = 0.2
+
+Batch = tuple[Sequence[Any], Mapping[str, str]]
+"""Rows of one job, and its files: name -> path."""
+
+
+class Worker(Protocol):
+    """Work of the jobs of one workspace; each method returns one result a batch, in their order."""
+
+    def items(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
+
+    def interactions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
+
+    def removal(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
+
+
+class WorkspaceWorker:
+    """Worker over a workspace, which keeps its models from one batch to the next."""
+
+    def __init__(self, uri: str) -> None:
+        import coldstart
+
+        self._workspace = coldstart.open(uri)
+        self._warm = self._workspace.keep_warm()
+        self._warm.__enter__()
+
+    def items(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        """Add the rows of all batches at once."""
+        reports = self._workspace.add_item_batches(batches, progress=progress)
+        return [
+            {
+                "items": [asdict(one) for one in report.items],
+                "states": report.states,
+                "publication": report.publication,
+                "seconds": round(report.seconds, 3),
+                "notes": list(report.notes),
+            }
+            for report in reports
+        ]
+
+    def interactions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        """Add the rows of all batches at once; batch by batch only where some are rejected, to tell whose they are."""
+        together = self._workspace.add_interactions([row for rows, _ in batches for row in rows], progress=progress)
+        if not together.rejected:
+            return [{"rows": len(rows), "accepted": len(rows), "rejected": {}, "examples": {}} for rows, _ in batches]
+        found = []
+        for rows, _ in batches:
+            own = self._workspace.add_interactions(rows) if len(batches) > 1 else together
+            examples = {
+                reason: [{"row": row - 1, "value": value} for row, value in some]
+                for reason, some in own.examples.items()
+            }
+            accepted = own.rows - sum(own.rejected.values())
+            found.append({"rows": own.rows, "accepted": accepted, "rejected": dict(own.rejected), "examples": examples})
+        return found
+
+    def removal(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        """Remove the items of all batches at once."""
+        named = list(dict.fromkeys(str(item) for rows, _ in batches for item in rows))
+        publication = None
+        unknown, already = set(named), set[str]()
+        try:
+            report = self._workspace.remove(named)
+        except ColdstartError as error:
+            if "nothing was removed" not in str(error):
+                raise
+        else:
+            publication, unknown, already = report.publication, {*report.unknown}, {*report.already}
+        return [
+            {
+                "items": [
+                    {
+                        "item_id": str(item),
+                        "state": "unknown" if item in unknown else "removed",
+                        "before": item in already,
+                    }
+                    for item in rows
+                ],
+                "publication": publication,
+            }
+            for rows, _ in batches
+        ]
+
+
+Open = Callable[[str], Worker]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Error of a batch: `kind` and message, and whether it may pass by itself."""
+
+    kind: str | None
+    message: str
+    passes: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain data for JSON."""
+        return {"kind": self.kind, "message": self.message}
+
+
+class ProcessDied(Exception):  # noqa: N818  (an event of the process, which the queue counts)
+    """The process ended while it held a batch."""
+
+
+class JobProcess:
+    """Process that does one batch at a time; it starts with the first one.
+
+    Args:
+        uri: the workspace.
+        open_worker: makes the `Worker` there; a function of a module, so that the process can import it.
+    """
+
+    def __init__(self, uri: str, open_worker: Open = WorkspaceWorker) -> None:
+        self._uri = uri
+        self._open = open_worker
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process number; None while it does not run."""
+        return None if self._process is None else self._process.pid
+
+    def run(
+        self,
+        kind: str,
+        batches: Sequence[Batch],
+        on_progress: Callable[[str, int, int | None], None],
+        stop: threading.Event,
+    ) -> list[dict[str, Any]] | Failure:
+        """Do a batch; returns one result a job, or why it failed as a whole.
+
+        Raises:
+            ProcessDied: the process ended, or `stop` was set and it was ended.
+        """
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._pipe is not None
+        try:
+            self._pipe.send((kind, batches))
+            while True:
+                while not self._pipe.poll(_TICK_S):
+                    if stop.is_set():
+                        raise EOFError
+                name, *values = self._pipe.recv()
+                if name == "progress":
+                    on_progress(*values)
+                else:
+                    found: list[dict[str, Any]] | Failure = values[0]
+                    return found
+        except (EOFError, OSError) as error:
+            code = self.stop()
+            raise ProcessDied(f"the process of the queue ended with exit code {code}") from error
+
+    def _start(self) -> None:
+        self.stop()
+        context = multiprocessing.get_context("spawn")  # a forked child would inherit the threads of the server
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._uri, self._open), name="coldstart-jobs")
+        self._process.start()
+        theirs.close()
+
+    def stop(self) -> int | None:
+        """End the process, and return its exit code."""
+        process, self._process = self._process, None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        if process is None:
+            return None
+        process.join(0 if process.is_alive() else _STOP_S)
+        if process.is_alive():
+            process.terminate()
+            process.join(_STOP_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        code: int | None = process.exitcode
+        return code
+
+
+class _PipeProgress:
+    """Progress that goes to the parent: a stage, how much is done, and of how much."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def meter(self, name: str, total: int | None) -> _PipeMeter:
+        """Open a meter of one stage."""
+        return _PipeMeter(self._pipe, name, total)
+
+
+class _PipeMeter:
+    def __init__(self, pipe: Connection, name: str, total: int | None) -> None:
+        self._pipe, self._name, self._total, self._done = pipe, name, total, 0
+        self._send()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def advance(self, done: int, skipped: Any, wait_share: float) -> None:
+        """Count items that ended."""
+        self._done += done
+        self._send()
+
+    def _send(self) -> None:
+        with suppress(OSError):  # the parent is gone; this process ends with it
+            self._pipe.send(("progress", self._name, self._done, self._total))
+
+
+def _serve(pipe: Connection, uri: str, open_worker: Open) -> None:
+    """Do batches until the pipe closes: the body of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
+    worker: Worker | None = None
+    while True:
+        try:
+            kind, batches = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # worker processes end with this one
+        found: list[dict[str, Any]] | Failure
+        try:
+            worker = worker or open_worker(uri)
+            found = getattr(worker, kind)(batches, _PipeProgress(pipe))
+        except Exception as error:
+            found = _failure(error)
+        with suppress(OSError):
+            pipe.send(("result", found))
+
+
+def _failure(error: Exception) -> Failure:
+    fault = machine_fault(error)
+    if fault is not None:
+        return Failure("machine", str(fault), passes=True)
+    if isinstance(error, ColdstartError):
+        return Failure(error.kind, str(error), passes=error.kind == "busy")
+    return Failure("internal", f"{type(error).__name__}: {error}"[:500], passes=False)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

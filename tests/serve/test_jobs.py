@@ -1,0 +1,171 @@
+"""The queue of jobs: what is accepted stays, is done once and in order, and one bad job costs itself alone."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coldstart.errors import ColdstartError
+from coldstart.serve.jobs import JobQueue
+from coldstart.serve.spool import Spool, SpoolLimits
+from tests.support.job_workers import Ledger, done
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[JobQueue]:
+    made = JobQueue(tmp_path / "queue", str(tmp_path), open_worker=Ledger)
+    yield made
+    made.close()
+
+
+def item(name: str, title: str = "t") -> dict[str, str]:
+    return {"item_id": name, "title": title}
+
+
+def test_a_submission_is_on_the_disk_with_its_files(tmp_path: Path, queue: JobQueue) -> None:
+    files = {"../a": b"one", "b": io.BytesIO(b"two"), "c": tmp_path / "c"}
+    (tmp_path / "c").write_bytes(b"three")
+    job = queue.submit_items([item("x", "lone \ud800")], files)
+    assert (job.kind, job.state, job.rows) == ("items", "queued", 1)
+    again = Spool(tmp_path / "queue")
+    assert again.get(job.id) == job
+    rows, found = again.content(job.id)
+    assert rows == [item("x", "lone \ud800")]
+    assert {name: Path(path).read_bytes() for name, path in found.items()} == {
+        "../a": b"one",
+        "b": b"two",
+        "c": b"three",
+    }
+    assert all(Path(path).is_relative_to(tmp_path / "queue/files") for path in found.values())
+    again.close()
+
+
+def test_a_key_that_comes_again_returns_the_first_job(queue: JobQueue) -> None:
+    first = queue.submit_items([item("x")], {"a": b"1"}, "key")
+    assert queue.submit_items([item("x")], {"a": b"1"}, "key") == first
+    for rows, files in (([item("y")], {"a": b"1"}), ([item("x")], {"a": b"2"}), ([item("x")], {})):
+        with pytest.raises(ColdstartError, match="idempotency key 'key' was used for another submission") as used:
+            queue.submit_items(rows, files, "key")
+        assert used.value.kind == "input"
+    event = [{"user_id": "u", "item_id": "x"}]
+    assert queue.submit_interactions(event, "e") == queue.submit_interactions(event, "e")
+    assert queue.counts() == {"queued": 2, "running": 0, "waiting": 0, "done": 0, "failed": 0}
+
+
+def test_a_full_queue_says_so_and_keeps_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, SpoolLimits(jobs=2, bytes=1000))
+    spool.add("items", [item("a")], {}, None, 1)
+    with pytest.raises(ColdstartError, match=r"the files are larger than the .* bytes") as large:
+        spool.add("items", [item("b")], {"f": b"x" * 2000}, None, 1)
+    spool.add("items", [item("c")], {}, None, 1)
+    with pytest.raises(ColdstartError, match=r"the queue is full \(2 jobs, .*: send this again") as full:
+        spool.add("items", [item("d")], {}, None, 1)
+    assert large.value.kind == full.value.kind == "busy"
+    assert not list((tmp_path / "files").iterdir())
+    with pytest.raises(ColdstartError, match="no plain JSON"):
+        Spool(tmp_path / "other").add("items", [{"a": object()}], {}, None, [object()])
+    spool.close()
+
+
+def test_pages_of_jobs_and_unknown_ones(queue: JobQueue) -> None:
+    jobs = [queue.submit_removal([f"x{n}"]) for n in range(5)]
+    first, cursor = queue.list(limit=3)
+    rest, end = queue.list("queued", cursor, limit=3)
+    assert [job.id for job in (*first, *rest)] == [job.id for job in reversed(jobs)]
+    assert end is None
+    assert queue.list("done") == ([], None)
+    for wrong in (lambda: queue.get("none"), lambda: queue.list(cursor="x"), lambda: queue.list("odd")):  # type: ignore[arg-type]
+        with pytest.raises(ColdstartError):
+            wrong()
+    for rows in ([], [item("x")] * 257):
+        with pytest.raises(ColdstartError, match="send 1 to 256 at a time"):
+            queue.submit_items(rows)
+
+
+def test_finished_jobs_are_pruned(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, SpoolLimits(keep_jobs=2, keep_s=3600))
+    jobs = [spool.add("items", [item(str(n))], {"f": b"1"}, None, n) for n in range(4)]
+    for job in jobs:
+        spool.finish(job.id, {"ok": True})
+    assert spool.prune() == 2
+    assert [job.id for job in spool.page(None, None, 9)[0]] == [jobs[3].id, jobs[2].id]
+    assert not list((tmp_path / "files").iterdir())
+    spool.close()
+
+
+@pytest.mark.slow
+def test_jobs_are_done_together_in_their_order(tmp_path: Path, queue: JobQueue) -> None:
+    ids = [queue.submit_items([item(f"a{n}")], {"f": str(n).encode()}).id for n in range(3)]
+    ids.append(queue.submit_items([item("a0", "again")]).id)
+    ids.append(queue.submit_interactions([{"user_id": "u", "item_id": "a0"}]).id)
+    ids.append(queue.submit_removal(["a0"]).id)
+    queue.start()
+    assert queue.wait_until_idle(60)
+    found = [(one["kind"], len(one["rows"])) for one in done(tmp_path)]
+    assert found == [("items", 3), ("items", 1), ("interactions", 1), ("removal", 1)]  # a0 stands in two jobs
+    jobs = [queue.get(job_id) for job_id in ids]
+    assert {job.state for job in jobs} == {"done"}
+    assert jobs[2].result == {"rows": 1, "files": {"f": "2"}}
+    assert all(job.started_at and job.finished_at and job.submitted_at <= job.started_at for job in jobs)
+    assert done(tmp_path)[2]["rows"][0][0]["timestamp"] <= time.strftime("%Y-%m-%dT%H:%M:%S~", time.gmtime())
+
+
+@pytest.mark.slow
+def test_a_job_that_crashes_twice_fails_alone(tmp_path: Path, queue: JobQueue) -> None:
+    good = [queue.submit_items([item("a")]).id, queue.submit_items([item("b")]).id]
+    bad = queue.submit_items([item("c", "crash")]).id
+    fault = queue.submit_items([item("d", "fault")]).id
+    queue.start()
+    assert queue.wait_until_idle(60)
+    assert [queue.get(job_id).state for job_id in good] == ["done", "done"]
+    lost = queue.get(bad)
+    assert (lost.state, lost.error and lost.error["kind"]) == ("failed", "failed")
+    assert "exit code 9 whenever it worked on this job" in (lost.error or {})["message"]
+    named = queue.get(fault)
+    assert (named.state, named.error) == (
+        "failed",
+        {"kind": "not_ready", "message": "model starter is not on this machine"},
+    )
+    assert [row["item_id"] for one in done(tmp_path) for rows in one["rows"] for row in rows] == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_jobs_wait_while_another_process_writes(tmp_path: Path, queue: JobQueue) -> None:
+    (tmp_path / "locked").touch()
+    job = queue.submit_items([item("a")])
+    queue.start()
+    ends = time.monotonic() + 60
+    while queue.get(job.id).state != "waiting" and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert "is being written by process 7" in (queue.get(job.id).error or {})["message"]
+    other = JobQueue(tmp_path / "queue", str(tmp_path), open_worker=Ledger)
+    with pytest.raises(ColdstartError, match="another server works the queue"):
+        other.start()
+    other.close()
+    (tmp_path / "locked").unlink()
+    assert queue.wait_until_idle(60)
+    assert (queue.get(job.id).state, queue.get(job.id).error, queue.get(job.id).starts) == ("done", None, 1)
+
+
+@pytest.mark.slow
+def test_what_a_stopped_server_had_begun_is_done_by_the_next(tmp_path: Path, queue: JobQueue) -> None:
+    (tmp_path / "hold").touch()
+    job = queue.submit_items([item("a", "slow")])
+    queue.start()
+    ends = time.monotonic() + 60
+    while not ((running := queue.running) and running.stage == "image") and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert running is not None
+    assert (running.jobs, running.rows, running.done, running.total) == ((job.id,), 1, 1, 1)
+    queue.stop(timeout=0)
+    assert queue.get(job.id).state == "queued"
+    assert done(tmp_path) == []
+    (tmp_path / "hold").unlink()
+    queue.start()
+    assert queue.wait_until_idle(60)
+    assert queue.get(job.id).state == "done"
+    assert len(done(tmp_path)) == 1
