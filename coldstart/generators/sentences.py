@@ -13,7 +13,7 @@ from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
 from coldstart.media.image import ImageTransform
 
-VERSION = 2
+VERSION = 3
 """Version of the rules, raised when sentences change."""
 
 

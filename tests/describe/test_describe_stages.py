@@ -80,6 +80,11 @@ def done(reports: dict[str, Any]) -> dict[str, int]:
 def test_what_is_written_is_checked_embedded_and_served(shop: Shop) -> None:
     reports = shop.run()
     assert done(reports) == {"describe.write": 12, "describe.check": 12, "described": 12, "index": 12}
+    assert reports["describe.write"].notes[0] == "12 items described by fake"
+    described, statements, stated = reports["describe.check"].notes
+    assert described == "12 items have a description: 0 as written, 12 with something removed, 0 by words of their own"
+    assert statements.startswith("statements: ") and " removed (" in statements
+    assert stated == "stated: sort of 100%, colour of 100%"
     written = shop.rows("describe.write")["p04"]
     assert json.loads(written["text"])["attributes"] == {"sort": "Shoe", "colour": "Blue"}
     assert (written["generator"], written["adapter"], written["prompt"]) == ("fake", None, "describe_product 1")
@@ -94,6 +99,15 @@ def test_what_is_written_is_checked_embedded_and_served(shop: Shop) -> None:
     assert served["summary"] == checked["summary"]
     assert [claim["value"] for claim in served["claims"]] == ["Shoe", "Blue"]
     assert "Blue" not in served["text"].replace("Blue Shoe number 4", "")  # the model's word is not the seller's
+
+
+@pytest.mark.slow
+def test_plain_sentences_say_how_many_items_they_describe(shop: Shop) -> None:
+    shop.stages["describe"]["write"] = {"generator": "sentences"}
+    reports = shop.run()
+    assert reports["describe.write"].notes == ["12 items described by plain sentences of what is known of them"]
+    assert reports["describe.check"].notes[0].startswith("12 items have a description: 12 as written, 0 with")
+    assert reports["describe.check"].notes[1].endswith(" kept, 0 removed")
 
 
 @pytest.mark.slow

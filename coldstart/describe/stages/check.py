@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from coldstart.core.attributes import attribute_fields
@@ -68,7 +69,7 @@ class CheckStage(MapStageDefaults):
     """Map stage of the checks; see `coldstart.core.stage.MapStage`. `compute` compares texts, on one core."""
 
     kind = "describe.check"
-    version = 3  # sentences without orders, title and category
+    version = 4  # grounds that name their sources; quotations by place
     batch_cost = 256.0
     deadline_s = 60.0
     schema = pa.schema(
@@ -150,15 +151,25 @@ class CheckStage(MapStageDefaults):
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):
             return []
-        rows = workspace.read(self.table, ["status", "cut"]).to_pylist()
-        statuses = Counter(row["status"] for row in rows)
-        reasons = Counter(cut["reason"] for row in rows for cut in row["cut"] or ())
+        rows = workspace.read(self.table, ["status", "attributes", "grounds", "cut"])
+        statuses, reasons = Counter(rows["status"].to_pylist()), _fields(rows["cut"], "reason")
         summary = (
-            f"{statuses['written']} as written, {statuses['cut']} with claims removed, {statuses['fallback']} replaced"
+            f"{len(rows)} items have a description: {statuses['written']} as written, {statuses['cut']} with something "
+            f"removed, {statuses['fallback']} by words of their own"
         )
-        if not reasons:
-            return [summary]
-        return [summary, f"claims removed: {counted(dict(reasons.most_common(6)))}"]
+        removed = f" ({counted(dict(reasons.most_common(6)))})" if reasons else ""
+        claims = f"statements: {_fields(rows['grounds'], 'claim').total()} kept, {reasons.total()} removed{removed}"
+        covered = _fields(rows["attributes"], "name")
+        stated = ", ".join(f"{name} of {count / len(rows):.0%}" for name, count in covered.most_common(_MOST_NAMED))
+        return [summary, claims, *([f"stated: {stated}"] if stated else [])] if len(rows) else []
+
+
+_MOST_NAMED = 12
+
+
+def _fields(lists: pa.ChunkedArray, name: str) -> Counter[str]:
+    """Count the values of one field over a column of lists of structs."""
+    return Counter(pc.struct_field(pc.list_flatten(lists), name).to_pylist())
 
 
 def load_written(row: Row) -> tuple[Row, float]:

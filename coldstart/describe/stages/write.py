@@ -186,11 +186,15 @@ class WriteStage(MapStageDefaults):
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):
             return []
-        rows = workspace.read(self.table, ["finish", "prompt_tokens", "new_tokens"])
+        rows = workspace.read(self.table, ["finish", "prompt_tokens", "new_tokens", "generator"])
+        by = ", ".join(sorted(set(rows["generator"].to_pylist())))
+        if by == "sentences":
+            return [f"{len(rows)} items described by plain sentences of what is known of them"]
         cut = pc.sum(pc.equal(rows["finish"], "length")).as_py() or 0
         tokens = f"{_total(rows['prompt_tokens'])} tokens read and {_total(rows['new_tokens'])} written in all"
         own: Callable[[], list[str]] = getattr(self.generator, "notes", list)
-        return [f"{tokens}; {cut} texts ended at max_new_tokens" if cut else tokens, *own()]
+        described = [f"{len(rows)} items described by {by}"] if len(rows) else []
+        return [*described, f"{tokens}; {cut} texts ended at max_new_tokens" if cut else tokens, *own()]
 
 
 def _total(column: pa.ChunkedArray) -> int:
