@@ -36,7 +36,10 @@ AREAS: dict[str, tuple[str, ...]] = {
         ),
     ),
     "Pictures and words": ("align_unseen", "align_fashion", "align_100k", "starter_clip"),
-    "Descriptions": (*("describe_fashion", "describe_retrieval", "describe_films", "lora_tokens", "describe_tokens"),),
+    "Descriptions": (
+        *("describe_fashion", "describe_retrieval", "describe_perfect_writer"),
+        *("describe_films", "lora_tokens", "describe_tokens"),
+    ),
     "Behaviour": (
         "interactions_ingest",
         "exploration_simulated",
