@@ -9,8 +9,9 @@ Arrow nor the store.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,6 +145,19 @@ def walk_frames(
 ) -> Iterator[tuple[float, Pixels]]:
     """Decode a video from its start and yield (time in seconds, uint8 [H, W, 3]) in order of time.
 
+    Args, and what is raised: as `walk_decoded`.
+    """
+    for time_s, read in walk_decoded(path, limits, fps=fps, max_s=max_s, threads=threads):
+        yield time_s, read(transform)
+
+
+def walk_decoded(
+    path: Path, limits: Limits, *, fps: float | None = None, max_s: float = math.inf, threads: int = 1
+) -> Iterator[tuple[float, Callable[[ImageTransform], Pixels]]]:
+    """Decode a video from its start and yield (time in seconds, reader of the frame) in order of time.
+
+    A reader is called before the next frame is asked for, once for each transform.
+
     Args:
         fps: the first frame at or after each of the times 0, 1/fps, 2/fps, …; None for every frame. A video of a lower
             rate gives each of its frames once.
@@ -168,7 +182,7 @@ def walk_frames(
                     continue
                 due_s = (math.floor((time_s + SAME_S) * fps) + 1) / fps
                 video.needed_s = due_s - SAME_S
-            yield time_s, frame_pixels(frame, video.pixel_aspect, transform)
+            yield time_s, partial(frame_pixels, frame, video.pixel_aspect)
         if last_s is None:
             raise Reject("corrupt_video", "not one frame can be decoded")
         if last_s < video.duration_s / 2:  # the header may be wrong about the rest, or the file was cut
