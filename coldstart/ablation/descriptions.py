@@ -22,6 +22,8 @@ from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject, Row
+from coldstart.describe.attribute_values import PREDICTED, predicted_row
+from coldstart.describe.evaluate.held_out import ADAPTER, ATTRIBUTES, BASE, SENTENCES
 from coldstart.describe.evaluate.workspace import load_item_evidence
 from coldstart.describe.finetune.fit import requires_fit
 from coldstart.describe.finetune.settings import FINETUNE, WRITE
@@ -32,7 +34,6 @@ from coldstart.store import Store
 from coldstart.store.fits import WriterConfig, read_writer_config
 from coldstart.store.freshness import PipelineState
 
-BASE, ADAPTER = "base", "adapter"
 CHECK = "describe.check"
 PREFIX = "evaluate.stages.described-"
 _CHUNK = 32
@@ -107,11 +108,20 @@ def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[s
         device=pipeline.engine.device,
         dtype=pipeline.engine.dtype,
         adapter=None if wanted == BASE else writing.adapter,
-        **settings.options,
+        **({} if writing.generator == SENTENCES else settings.options),
     )
     rules = load_item_evidence(store, pipeline, []).rules
     limits = Limits(**pipeline.media.limits())
-    writer = Writer(generator, by_kind, writing.attributes, rules, limits, settings.frames, settings.pictures)
+    writer = Writer(
+        generator,
+        by_kind,
+        writing.attributes,
+        rules,
+        limits,
+        settings.frames,
+        settings.pictures,
+        {} if wanted == BASE else writing.templates,
+    )
     return wanted, writer, None if given is None else tuple(sorted(given))
 
 
@@ -135,7 +145,10 @@ def write_descriptions(
     passport = asdict(writer.generator.passport())
     prompts_digests = {kind: prompt.digest for kind, prompt in writer.prompts.items()}
     fields = None if given is None else list(given)
-    table = f"{PREFIX}{digest([passport, prompts_digests, fields, writer.attributes.plain()])[:12]}"
+    made_of = [passport, prompts_digests, fields, writer.attributes.plain()]
+    if writer.templates:
+        made_of.append(dict(writer.templates))
+    table = f"{PREFIX}{digest(made_of)[:12]}"
     keys = {row["item_id"]: digest([row["row_key"], row.get("evidence")]) for row in rows}
     known = {row["key"]: row for row in store.read(table).to_pylist()} if store.has(table) else {}
     new = [row for row in rows if keys[row["item_id"]] not in known]
@@ -163,7 +176,11 @@ def _write_and_check(
     keys: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     started = monotonic()
-    seen = load_item_evidence(store, pipeline, [row["item_id"] for row in rows]).seen
+    predicts = bool(pipeline.of_kind(ATTRIBUTES))  # then, as in the stages, from the fields of the prompt
+    evidence = load_item_evidence(store, pipeline, rows, given if predicts else None)
+    seen = evidence.seen
+    if predicts:
+        rows = [{**row, PREDICTED: predicted_row(evidence.predicted.get(row["item_id"], {}))} for row in rows]
     written = writer.write(rows, given)
     checked = writer.check(rows, written, None, seen)  # as the stage does: grounds are all that is known
     each = (monotonic() - started) / len(rows)

@@ -129,3 +129,18 @@ def test_a_writer_that_reads_titles_gets_facts_from_them(folder: Path, tmp_path:
 
     assert fields() == {"kind", "creator"}
     assert fields(given=None) == {"kind", "category", "creator", "title", "description"}
+
+
+@pytest.mark.slow
+def test_writers_of_an_evaluation_by_stages_get_the_facts_of_their_view(folder: Path) -> None:
+    from coldstart.ablation.descriptions import write_descriptions
+    from coldstart.core.progress import SilentProgress
+
+    store = Store(folder / "shop.workspace")
+    pipeline = coldstart.open(folder / "shop.workspace").pipeline()
+    held = find_held_out(store, pipeline)
+    rows = list(item_rows(store, pipeline, held.stage, PipelineState(store, pipeline)).values())[:3]
+    writer = held.writer("sentences", pipeline, load_item_evidence(store, pipeline, []).rules)
+    for given, words in ((["creator"], "hat"), (["creator", "title"], "red")):
+        texts = write_descriptions(store, pipeline, "base", writer, given, rows, None, SilentProgress()).texts
+        assert words in texts["p00"], texts["p00"]
