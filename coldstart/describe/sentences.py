@@ -15,7 +15,7 @@ from typing import Any
 
 from coldstart.core.attributes import Attribute, Role
 from coldstart.describe.english import Noun, article, capitalised, listed, noun, singular, small_letters, words_of
-from coldstart.describe.quotes import first_facts, names_of, quotable
+from coldstart.describe.quotes import first_facts, names_of, quotable, with_pronoun, with_subject
 
 NOT_KNOWN = words_of(
     "na n/a none nan null unknown other others misc miscellaneous various general default all any default unspecified "
@@ -124,9 +124,9 @@ def plain_sentences(
         if rest:
             return " ".join([*own, *rest])
     if own and found:
-        own[0] = _with_pronoun(own[0], title)
+        own[0] = with_pronoun(own[0], title)
         if parts.noun is None or not parts.noun.plural:
-            own = [_with_subject(one) for one in own]
+            own = [with_subject(one) for one in own]
     return " ".join(sentence for sentence in (*found[:2], *own, *found[2:]) if sentence)
 
 
@@ -439,9 +439,6 @@ def _video(
     return [*found, *quotes, *_remarks(parts)]
 
 
-_VERB = re.compile(r"(?:is|are|has|have|was|can|contains?|comes?|reminds?|fits?|tastes?|suits?|makes?|belongs?)\b")
-
-
 def mentions(text: str, attributes: Mapping[str, Attribute]) -> list[str]:
     """List up to three listed kinds of goods that a text names, in the order of the text."""
     values = {value for name, one in attributes.items() if one.role_as(name) == "kind" for value in one.values}
@@ -461,25 +458,6 @@ def _names_it(text: str, title: str | None, noun_text: str) -> bool:
     name = " ".join((title or "").split())
     start, _, rest = text.partition(" is a") if " is a" in text else text.partition(" are ")
     return bool(name) and name.casefold() in start.casefold() and _holds(rest, noun_text)
-
-
-def _with_pronoun(text: str, title: str | None) -> str:
-    name = " ".join((title or "").split())
-    if not name or not text.casefold().startswith(f"{name.casefold()} "):
-        return text
-    rest = text[len(name) + 1 :]
-    verb = _VERB.match(rest)
-    if verb is None:
-        return text
-    return f"{'They' if verb.group() in ('are', 'have') else 'It'} {rest}"
-
-
-_WITHOUT_SUBJECT = re.compile(r"(?:Has|Is|Can be|Contains|Comes|Fits|Tastes|Suits)\b")
-
-
-def _with_subject(text: str) -> str:
-    """Give a sentence of a seller that begins with its verb a subject: `Fits well in the salad.`"""
-    return f"It {text[0].lower()}{text[1:]}" if _WITHOUT_SUBJECT.match(text) and text[-1] != "?" else text
 
 
 def _bare(facts: Mapping[str, str], attributes: Mapping[str, Attribute], by: str) -> str:

@@ -62,7 +62,10 @@ def test_a_full_line_goes_on_below_and_is_quoted_whole_or_not_at_all() -> None:
     assert captions([title[0], {**title[1], "confidence": 0.5}], END_S) == []
     points = [line("• wash it in cold water", (0.2, 0.2, 0.8, 0.28)), line("• dry it well", (0.2, 0.28, 0.5, 0.36))]
     assert captions(points, END_S) == ["wash it in cold water", "dry it well"]
-    labels = [line("Pink Lady", (0.4, 0.2, 0.6, 0.28), end_s=4.0), line("Royal Gala", (0.4, 0.28, 0.6, 0.36), end_s=4.0)]
+    labels = [
+        line("Pink Lady", (0.4, 0.2, 0.6, 0.28), end_s=4.0),
+        line("Royal Gala", (0.4, 0.28, 0.6, 0.36), end_s=4.0),
+    ]
     assert captions(labels, END_S) == ["Pink Lady", "Royal Gala"]
 
 

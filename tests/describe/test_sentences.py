@@ -16,7 +16,7 @@ from coldstart.core.stage import Reject
 from coldstart.describe.checks.plain import sentences_of_texts
 from coldstart.describe.english import article, capitalised, listed, noun, plural, small_letters
 from coldstart.describe.prompt_input import PromptBuilder
-from coldstart.describe.quotes import first_facts, quotable, quotable_lines, quotable_speech
+from coldstart.describe.quotes import first_facts, quotable, quotable_lines
 from coldstart.describe.sentences import PLANS, is_fact, mentions, plain_sentences, spoken
 from coldstart.describe.writing import build_requests
 from coldstart.generators import Generation, Sampling

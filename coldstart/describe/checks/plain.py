@@ -57,7 +57,10 @@ def _without_orders(evidence: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_FROM_MEDIA = ((re.compile("On screen: “"), "screen_text"), (re.compile("(?:It|The video) (?:says: “|mentions )"), "transcript"))
+_FROM_MEDIA = (
+    (re.compile("On screen: “"), "screen_text"),
+    (re.compile("(?:It|The video) (?:says: “|mentions )"), "transcript"),
+)
 _QUOTED = re.compile("“([^”]*)”")
 
 
@@ -99,9 +102,10 @@ def plain_ground(
 def _placed(words: str, field: str, evidence: Mapping[str, Any]) -> str:
     """Return quoted words with the second at which they are first heard or read, where that is known."""
     source = "speech" if field == "transcript" else "screen"
+    told = words.casefold()
     for part in evidence.get("timeline") or ():
         text = " ".join((part.get("text") or "").split()).casefold()
-        if part["source"] == source and part.get("start_s") is not None and text:
-            if words.casefold() in text or text in words.casefold():
-                return f"{words} at {part['start_s']:.0f} s"
+        known = part["source"] == source and part.get("start_s") is not None and text != ""
+        if known and (told in text or text in told):
+            return f"{words} at {part['start_s']:.0f} s"
     return words
