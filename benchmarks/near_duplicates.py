@@ -33,18 +33,11 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart.media.limits import Limits
+from coldstart.understand.candidates import VIDEO, CandidateIndex, candidate_frames
 from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
 from coldstart.understand.fingerprint_loader import LoadFingerprints
 from coldstart.understand.item_facts import Facts, find_difference, read_facts
-from coldstart.understand.near_duplicates import (
-    VIDEO,
-    CandidateIndex,
-    DuplicateRules,
-    MatchRule,
-    Sequence,
-    candidate_frames,
-    match_items,
-)
+from coldstart.understand.near_duplicates import DuplicateRules, MatchRule, Sequence, match_items
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 from transformed import CHANGES, UNSEEN, Change, write_copies

@@ -4,8 +4,8 @@ The bits are the signs of low frequencies of the brightness, as in PDQ (`pdq/cpp
 repository ThreatExchange): rows and columns 1 to 16 of the cosine transform of a picture squeezed to a square. PDQ
 compares them with their median; their sign costs nothing in recall and makes the hash of a mirrored picture the same
 bits with every other column inverted. PDQ fails on a picture that is cut by 10 % or carries a bar of words, so several
-views of each picture are hashed. Brightness alone takes a red shirt for the blue one, hence the colours. Knows nothing
-of videos or items.
+views of each picture are hashed, and what a border encloses. Brightness alone takes a red shirt for the blue one, hence
+the colours. Knows nothing of videos or items.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from coldstart.understand.content_box import Box
 
 SIDE = 96
 """Height and width in pixels that pictures are squeezed to before they are hashed."""
@@ -28,9 +30,16 @@ BARS = ((0.0, 0.0), (0.0, 0.18), (0.18, 0.0))
 VIEWS = [(crop, bar) for bar in BARS for crop in CROPS]
 """(crop, bar) of each hashed view, in the order of the words."""
 
+BOXES = (VIEWS.index((0.0, BARS[0])), VIEWS.index((0.0, BARS[1])))
+"""Places in `VIEWS` of the views that are hashed of what a border encloses as well. Their words follow the others;
+without a border they are the same as those of the picture."""
+
 _CROPPED = [(0, 0), *(pair for place in range(1, len(CROPS)) for pair in ((0, place), (place, 0)))]
 PAIRS = tuple((len(CROPS) * bar + one, len(CROPS) * bar + other) for bar in range(len(BARS)) for one, other in _CROPPED)
 """Places in `VIEWS` that are compared with one another: of two pictures either may be the one that lost its edges."""
+
+BOX_PAIRS = tuple(pair for box, view in enumerate(BOXES, len(VIEWS)) for pair in ((view, box), (box, view), (box, box)))
+"""Places of words that are compared where one of two pictures has a border: either may be the one that got it."""
 
 MIN_QUALITY = 10.0
 """Pictures with less in them than this are like no other: their bits are noise."""
@@ -40,6 +49,7 @@ THUMB = 8
 
 _FREQUENCIES = 16
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_WHOLE: Box = ((0.0, 1.0), (0.0, 1.0))
 _GRID = 48  # quality is judged on this many cells a side
 _STEP = 2.55  # of 255 levels: what PDQ's quality counts a difference of neighbours in
 _PER_POINT = 90.0 * (_GRID * (_GRID - 1)) / (64 * 63)  # steps that make one point; PDQ's own 90 are for 64 cells a side
@@ -53,19 +63,32 @@ class Fingerprints:
     """Fingerprints of N pictures, in their order.
 
     Attributes:
-        words: uint64 [N, V, 4], the views of `VIEWS`.
+        words: uint64 [N, V + B, 4], the views of `VIEWS` and of `BOXES`.
         thumbs: uint8 [N, 8, 8, 3], RGB.
         quality: float32 [N], 0 (one colour) to 100.
+        box_thumbs: uint8 [N, 8, 8, 3], what a border encloses; without one, the picture.
     """
 
     words: Words
     thumbs: NDArray[np.uint8]
     quality: NDArray[np.float32]
+    box_thumbs: NDArray[np.uint8]
+
+    @property
+    def boxed(self) -> NDArray[np.bool_]:
+        """Tell which pictures have a border, bool [N]."""
+        found: NDArray[np.bool_] = (self.words[:, len(VIEWS) :] != self.words[:, BOXES]).any(axis=(1, 2))
+        return found
 
     def to_bytes(self) -> list[bytes]:
         """Encode each picture as bytes: the words, little-endian, then the small picture."""
-        pairs = zip(self.words.astype("<u8"), self.thumbs, strict=True)
+        pairs = zip(self.words[:, : len(VIEWS)].astype("<u8"), self.thumbs, strict=True)
         return [words.tobytes() + thumb.tobytes() for words, thumb in pairs]
+
+    def boxes_to_bytes(self) -> list[bytes]:
+        """Encode what each border encloses in the same way; no bytes without a border."""
+        parts = zip(self.words[:, len(VIEWS) :].astype("<u8"), self.box_thumbs, self.boxed, strict=True)
+        return [words.tobytes() + thumb.tobytes() if boxed else b"" for words, thumb, boxed in parts]
 
     @classmethod
     def joined(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
@@ -74,15 +97,23 @@ class Fingerprints:
             np.concatenate([part.words for part in parts]),
             np.concatenate([part.thumbs for part in parts]),
             np.concatenate([part.quality for part in parts]),
+            np.concatenate([part.box_thumbs for part in parts]),
         )
 
     @classmethod
-    def from_bytes(cls, texts: Sequence[bytes], quality: Sequence[float]) -> Fingerprints:
-        """Decode what `to_bytes` wrote."""
+    def from_bytes(
+        cls, texts: Sequence[bytes], quality: Sequence[float], boxes: Sequence[bytes] | None = None
+    ) -> Fingerprints:
+        """Decode what `to_bytes` and `boxes_to_bytes` wrote; rows of the first version have no boxes."""
         raw = np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), BYTES)
         words = np.ascontiguousarray(raw[:, :_WORD_BYTES]).view("<u8").reshape(len(texts), len(VIEWS), 4)
         thumbs = raw[:, _WORD_BYTES:].reshape(len(texts), THUMB, THUMB, 3)
-        return cls(words.astype(np.uint64), thumbs, np.asarray(quality, np.float32))
+        words, box_thumbs = _without_border(words.astype(np.uint64)), thumbs.copy()
+        for place, box in enumerate(boxes or ()):
+            if box:
+                words[place, len(VIEWS) :] = np.frombuffer(box, "<u8", 4 * len(BOXES)).reshape(-1, 4)
+                box_thumbs[place] = np.frombuffer(box, np.uint8, offset=32 * len(BOXES)).reshape(THUMB, THUMB, 3)
+        return cls(words, thumbs, np.asarray(quality, np.float32), box_thumbs)
 
 
 _WORD_BYTES = len(VIEWS) * 32
@@ -90,13 +121,60 @@ BYTES = _WORD_BYTES + THUMB * THUMB * 3
 """Length of one picture's fingerprint."""
 
 
-def compute_fingerprints(pictures: NDArray[np.uint8]) -> Fingerprints:
-    """Hash pictures that were squeezed to `SIDE` x `SIDE`: uint8 [N, SIDE, SIDE, 3], RGB."""
+def compute_fingerprints(pictures: NDArray[np.uint8], box: Box | None = None) -> Fingerprints:
+    """Hash pictures that were squeezed to `SIDE` x `SIDE`: uint8 [N, SIDE, SIDE, 3], RGB.
+
+    Args:
+        box: what their border encloses (`coldstart.understand.content_box`). Where there is too little in it, as in a
+            black frame between black bars, it is left out.
+    """
     brightness = pictures.astype(np.float32) @ _LUMA
-    words: Words = np.stack([_packed(rows @ brightness @ columns.T > 0) for rows, columns in _BASES], axis=1)
-    cell = SIDE // THUMB
-    thumbs = pictures.reshape(-1, THUMB, cell, THUMB, cell, 3).mean(axis=(2, 4), dtype=np.float32)
-    return Fingerprints(words, np.rint(thumbs).astype(np.uint8), _quality(brightness))
+    words = _without_border(np.stack([_hashed(brightness, *bases) for bases in _BASES], axis=1))
+    thumbs = _shrunk(pictures, _WHOLE)
+    cell = SIDE // _GRID
+    quality = _quality(brightness.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4)))
+    box_thumbs = thumbs.copy()
+    if box is not None:
+        rows, columns = (span_shares(*span, SIDE, _GRID) for span in box)
+        filled = _quality(rows @ brightness @ columns.T) >= MIN_QUALITY
+        for place, view in enumerate(BOXES, len(VIEWS)):
+            spans = [_within(span, part) for span, part in zip(box, view_spans(*VIEWS[view]), strict=True)]
+            words[filled, place] = _hashed(brightness[filled], *(_basis(*span) for span in spans))
+        box_thumbs[filled] = _shrunk(pictures[filled], box)
+    return Fingerprints(words, thumbs, quality, box_thumbs)
+
+
+def span_shares(start: float, end: float, pixels: int, cells: int) -> NDArray[np.float32]:
+    """Compute the share of each pixel of a side in each cell of a span of it (shares of the side): float32 [cells,
+    pixels]; rows sum to 1."""
+    edges = pixels * np.linspace(start, end, cells + 1)
+    places = np.arange(pixels)
+    inside = np.clip(np.minimum(places + 1, edges[1:, None]) - np.maximum(places, edges[:-1, None]), 0, 1)
+    shares: NDArray[np.float32] = (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def _hashed(brightness: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Words:
+    return _packed(rows @ brightness @ columns.T > 0)
+
+
+def _without_border(words: Words) -> Words:
+    """Add the views of `BOXES` to words uint64 [N, V, 4], the same as those of the picture."""
+    found: Words = np.concatenate([words, words[:, BOXES]], axis=1)
+    return found
+
+
+def _within(span: tuple[float, float], part: tuple[float, float]) -> tuple[float, float]:
+    """Compute a part of a span, in shares of the side that the span is given in."""
+    length = span[1] - span[0]
+    return span[0] + length * part[0], span[0] + length * part[1]
+
+
+def _shrunk(pictures: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """Shrink a box of pictures [N, SIDE, SIDE, 3] to colours: uint8 [N, 8, 8, 3]."""
+    rows, columns = (span_shares(*span, SIDE, THUMB) for span in box)
+    found = rows @ pictures.transpose(0, 3, 1, 2).astype(np.float32) @ columns.T
+    return np.rint(found.transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
 def mirrored(words: Words) -> Words:
@@ -136,9 +214,11 @@ def _packed(bits: NDArray[np.bool_]) -> Words:
 _MIRROR = _packed(np.broadcast_to(np.arange(_FREQUENCIES) % 2 == 0, (1, _FREQUENCIES, _FREQUENCIES)))[0]
 
 
-def _quality(brightness: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Measure how much of a picture is more than one colour, as PDQ does: by differences of neighbouring cells."""
-    cell = SIDE // _GRID
-    cells = brightness.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4))
+def _quality(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Measure how much of pictures is more than one colour, as PDQ does: by differences of neighbouring cells.
+
+    Args:
+        cells: mean brightness of each, float32 [N, _GRID, _GRID].
+    """
     steps = sum(np.trunc(np.abs(np.diff(cells, axis=axis)) / _STEP).sum(axis=(1, 2)) for axis in (1, 2))
     return np.minimum(100.0, np.asarray(steps) / _PER_POINT).astype(np.float32)

@@ -22,15 +22,14 @@ from coldstart.media.guard import media_of_role, open_medium
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, Store
-from coldstart.understand.fingerprint import SIDE, compute_fingerprints
+from coldstart.understand.candidates import CANDIDATE_RULES, candidate_frames
+from coldstart.understand.fingerprint_loader import SQUEEZED, hash_picture
 from coldstart.understand.item_facts import Facts
-from coldstart.understand.near_duplicates import CANDIDATE_RULES, candidate_frames
 from coldstart.understand.near_duplicates import Sequence as Frames
 from coldstart.understand.originals import Arrival, Originals
 from coldstart.understand.stages.duplicates import DuplicatesStage
 
 _READ = ImageTransform((768, 768), "longest")
-_SQUEEZED = ImageTransform((SIDE, SIDE), "squash", "bilinear")
 _QUALITY = 60  # of the JPEG that a copy is encoded as
 _EDGE = 0.04  # of each side that is cut
 _NOTHING = Facts(frozenset(), frozenset(), None, "", {}, frozenset(), None)
@@ -127,8 +126,8 @@ def _altered(medium: Mapping[str, Any], change: Callable[[Image.Image], Image.Im
     encoded = io.BytesIO()
     change(image).save(encoded, "JPEG", quality=_QUALITY)
     with Image.open(encoded) as copy:
-        pixels = _SQUEEZED.apply(copy)
-    return Frames(None, compute_fingerprints(pixels[None]))
+        pixels = SQUEEZED.apply(copy)
+    return Frames(None, hash_picture(pixels))
 
 
 def _hashed(item: str) -> bytes:

@@ -3,29 +3,29 @@
 Two frames are alike if some view of one is close to the same view of the other, in bits and in colour (see
 `coldstart.understand.fingerprint`). Two videos match as far as their like frames lie on one line
 `other time = speed * time + offset`; the score is the share of the shorter one that does. It depends on the two
-fingerprints alone and is the same both ways. Candidates are found exactly, without an index that could go stale: 64
-bits of every frame in memory are compared first, then all 256. Knows neither tables nor policies.
+fingerprints alone and is the same both ways. What borders enclose is compared apart from the whole pictures, and the
+better of the two counts. Knows neither tables nor policies.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core import device
+from coldstart.understand.candidates import CANDIDATE_RULES, CandidateRule
 from coldstart.understand.fingerprint import (
-    BARS,
-    CROPS,
+    BOX_PAIRS,
+    BOXES,
     MIN_QUALITY,
     PAIRS,
     THUMB,
     VIEWS,
     Fingerprints,
-    Words,
     mirrored,
+    span_shares,
     view_spans,
 )
 
@@ -86,34 +86,43 @@ class Match:
         mirrored: left and right are swapped between them.
         speed: seconds of the other that pass in one second of the first.
         stretches: what is the same, in order of time.
+        found_by: `border` where what a border encloses has more in common than the whole pictures have.
     """
 
     score: float
     mirrored: bool
     speed: float
     stretches: tuple[Stretch, ...]
+    found_by: Literal["whole", "border", "details"] = "whole"
 
 
 def match_items(one: Sequence, other: Sequence, rule: MatchRule) -> Match:
     """Find the best line between two items; a score of 0 and no stretches if there is none."""
     swap = _order(one) > _order(other)
     short, long = (other, one) if swap else (one, other)
-    found = max((_line(short, long, rule, mirror) for mirror in (False, True)), key=lambda match: match.score)
+    borders = (False, True) if one.prints.boxed.any() or other.prints.boxed.any() else (False,)
+    tried = [(border, mirror) for border in borders for mirror in (False, True)]
+    found = max((_line(short, long, rule, *views) for views in tried), key=lambda match: match.score)
     return _swapped(found) if swap else found
 
 
-def similar_frames(one: Fingerprints, other: Fingerprints, rule: MatchRule, *, mirror: bool) -> NDArray[np.bool_]:
-    """Compare all frames of two items: bool [N, M], True for pairs that look alike."""
+def similar_frames(
+    one: Fingerprints, other: Fingerprints, rule: MatchRule, *, mirror: bool, borders: bool = False
+) -> NDArray[np.bool_]:
+    """Compare all frames of two items: bool [N, M], True for pairs that look alike.
+
+    Args:
+        borders: compare what borders enclose, in place of the whole pictures.
+    """
     words = mirrored(one.words) if mirror else one.words
-    thumbs = one.thumbs[:, :, ::-1] if mirror else one.thumbs
-    grids = [_grids(thumbs, view) for view in range(len(VIEWS))]
-    other_grids = [_grids(other.thumbs, view) for view in range(len(VIEWS))]
+    grids, other_grids = _all_grids(one, mirror=mirror), _all_grids(other, mirror=False)
     usable = (one.quality >= MIN_QUALITY)[:, None] & (other.quality >= MIN_QUALITY)
-    bits, colours = _frame_change(one), _frame_change(other)
-    max_bits = np.clip(rule.give * np.minimum(bits[0][:, None], colours[0]), rule.max_bits, rule.most_bits)
-    max_colour = np.clip(rule.give * np.minimum(bits[1][:, None], colours[1]), rule.max_colour, rule.most_colour)
+    change, other_change = _frame_change(one, borders=borders), _frame_change(other, borders=borders)
+    moved = [np.minimum(own[:, None], others) for own, others in zip(change, other_change, strict=True)]
+    max_bits = np.clip(rule.give * moved[0], rule.max_bits, rule.most_bits)
+    max_colour = np.clip(rule.give * moved[1], rule.max_colour, rule.most_colour)
     found = np.zeros(usable.shape, bool)
-    for left, right in PAIRS:
+    for left, right in BOX_PAIRS if borders else PAIRS:
         apart = np.bitwise_count(words[:, None, left] ^ other.words[None, :, right]).sum(axis=-1, dtype=np.int64)
         rows, columns = np.nonzero((apart <= max_bits) & usable & ~found)
         near = _like_colours(grids[left][rows], other_grids[right][columns], max_colour[rows, columns])
@@ -135,12 +144,20 @@ def _like_colours(
     return near
 
 
-def _frame_change(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _frame_change(prints: Fingerprints, *, borders: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Measure how far each frame is from its further neighbour in time: bits, and colour; both [N]."""
-    bits = np.bitwise_count(prints.words[1:, 0] ^ prints.words[:-1, 0]).sum(axis=-1, dtype=np.int64)
-    grids = _grids(prints.thumbs, 0)
+    words = prints.words[:, len(VIEWS) if borders else 0]
+    bits = np.bitwise_count(words[1:] ^ words[:-1]).sum(axis=-1, dtype=np.int64)
+    grids = _grids(prints.box_thumbs if borders else prints.thumbs, 0)
     colour = np.abs(grids[1:] - grids[:-1]).max(axis=1)
     return np.maximum(np.r_[0, bits], np.r_[bits, 0]), np.maximum(np.r_[0, colour], np.r_[colour, 0])
+
+
+def _all_grids(prints: Fingerprints, *, mirror: bool) -> list[NDArray[np.float32]]:
+    """Compute `_grids` of all views, those of what a border encloses as well, in the order of the words."""
+    turn = slice(None, None, -1 if mirror else 1)
+    grids = [_grids(prints.thumbs[:, :, turn], view) for view in range(len(VIEWS))]
+    return grids + [_grids(prints.box_thumbs[:, :, turn], view) for view in BOXES]
 
 
 def _grids(thumbs: NDArray[np.uint8], view: int) -> NDArray[np.float32]:
@@ -150,17 +167,7 @@ def _grids(thumbs: NDArray[np.uint8], view: int) -> NDArray[np.float32]:
     return cells.reshape(len(thumbs), -1)
 
 
-def _areas(start: float, end: float) -> NDArray[np.float32]:
-    """Compute the share of each pixel of a side in each cell of a span of it: float32 [4, 8]; rows sum to 1."""
-    edges = THUMB * np.linspace(start, end, _GRID + 1)
-    pixels = np.arange(THUMB)
-    inside = np.minimum(pixels + 1, edges[1:, None]) - np.maximum(pixels, edges[:-1, None])
-    weights = np.clip(inside, 0, 1)
-    shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
-
-
-_AREAS = [[_areas(*span) for span in view_spans(*view)] for view in VIEWS]
+_AREAS = [[span_shares(*span, THUMB, _GRID) for span in view_spans(*view)] for view in VIEWS]
 
 
 def _order(item: Sequence) -> tuple[int, bytes, bytes]:
@@ -169,11 +176,12 @@ def _order(item: Sequence) -> tuple[int, bytes, bytes]:
     return len(item.prints.words), times, item.prints.words.tobytes()
 
 
-def _line(short: Sequence, long: Sequence, rule: MatchRule, mirror: bool) -> Match:
-    like = similar_frames(short.prints, long.prints, rule, mirror=mirror)
+def _line(short: Sequence, long: Sequence, rule: MatchRule, borders: bool, mirror: bool) -> Match:
+    like = similar_frames(short.prints, long.prints, rule, mirror=mirror, borders=borders)
+    found_by: Literal["whole", "border"] = "border" if borders else "whole"
     usable = max(int((short.prints.quality >= MIN_QUALITY).sum()), (len(like) + 1) // 2)  # black is no evidence
     if short.times_s is None or long.times_s is None:
-        return Match(int(like.any(axis=1).sum()) / usable, mirror, 1.0, ())
+        return Match(int(like.any(axis=1).sum()) / usable, mirror, 1.0, (), found_by)
     rows, columns = np.nonzero(like)
     from_s, to_s = short.times_s[rows], long.times_s[columns]
     best: tuple[int, float] = 0, 0.0
@@ -190,7 +198,7 @@ def _line(short: Sequence, long: Sequence, rule: MatchRule, mirror: bool) -> Mat
             best, found = judged, (speed, offset_s, matched)
     speed, offset_s, matched = found
     share = min(1.0, len(matched) / usable)
-    return Match(share, mirror, speed, _stretches(short, long, matched, speed, offset_s))
+    return Match(share, mirror, speed, _stretches(short, long, matched, speed, offset_s), found_by)
 
 
 def _offset(offsets_s: NDArray[np.float64], rows: NDArray[np.int64], frames: int, slack_s: float) -> float:
@@ -258,116 +266,3 @@ class DuplicateRules:
         if media == "video":
             return CANDIDATE_RULES[media]
         return replace(CANDIDATE_RULES[media], low_bits=self.picture_bits, max_bits=self.picture_bits)
-
-
-FRAME_STEP_S = 0.5
-"""Seconds between the indexed frames of a video."""
-
-QUERY_FRAMES = 8
-"""Frames of a new video that are searched for, among all indexed frames of the others."""
-
-_BLOCK = 1 << 15
-
-_SAME_BITS = 10  # a frame this close to the last one adds nothing
-
-
-@dataclass(frozen=True)
-class CandidateRule:
-    """Thresholds of a candidate: one pair of frames that is this close.
-
-    Attributes:
-        views: which views of each frame are stored; `pairs`: which of them, by their place there, are compared.
-        low_bits: of the 64 bits of the lowest frequencies, so many may differ; `max_bits`: of all 256.
-    """
-
-    views: tuple[int, ...]
-    pairs: tuple[tuple[int, int], ...]
-    low_bits: int
-    max_bits: int
-
-
-_WHOLE, _CROPPED = VIEWS.index((CROPS[0], BARS[1])), VIEWS.index((CROPS[-1], BARS[1]))
-
-VIDEO = CandidateRule((_WHOLE, _CROPPED), ((0, 0), (0, 1), (1, 0)), low_bits=16, max_bits=64)
-"""Any frame of many may match, so few views suffice: those without a bar at the bottom."""
-
-PICTURE = CandidateRule(tuple(range(len(VIEWS))), PAIRS, low_bits=16, max_bits=64)
-"""All views that could match: a picture has no second frame to be found by."""
-
-CANDIDATE_RULES = {"video": VIDEO, "image": PICTURE}
-
-
-def candidate_frames(prints: Fingerprints, times_s: NDArray[np.float64] | None, rule: CandidateRule) -> Words:
-    """Choose the frames of an item to index, uint64 [M, views of the rule, 4]: none of one colour, of a video one each
-    `FRAME_STEP_S` unless nothing moved."""
-    kept: list[int] = []
-    for place in np.nonzero(prints.quality >= MIN_QUALITY)[0].tolist():
-        if kept and times_s is not None:
-            moved = np.bitwise_count(prints.words[place, 0] ^ prints.words[kept[-1], 0]).sum()
-            if times_s[place] < times_s[kept[-1]] + FRAME_STEP_S - 1e-3 or moved <= _SAME_BITS:
-                continue
-        kept.append(place)
-    return prints.words[kept][:, rule.views]
-
-
-class CandidateIndex:
-    """Index of the frames of all items so far; items are numbered in the order in which they were added."""
-
-    def __init__(self, rule: CandidateRule, threads: int | None = None) -> None:
-        self._rule = rule
-        self._threads = min(threads or device.thread_count(), 8)
-        self._words: Words = np.zeros((len(rule.views), _BLOCK, 4), np.uint64)
-        self._low: Words = np.zeros((len(rule.views), _BLOCK), np.uint64)
-        self._owners = np.zeros(_BLOCK, np.int64)
-        self._frames = 0
-        self.items = 0
-
-    def add(self, words: Words) -> int:
-        """Add the candidate frames of one item; returns its number."""
-        end = self._frames + len(words)
-        if end > len(self._owners):
-            self._grow(end)
-        kept = words.swapaxes(0, 1)
-        self._words[:, self._frames : end] = kept
-        self._low[:, self._frames : end] = kept[..., 0]
-        self._owners[self._frames : end] = self.items
-        self._frames = end
-        self.items += 1
-        return self.items - 1
-
-    def _grow(self, frames: int) -> None:
-        size = max(frames, 2 * len(self._owners))
-        for name in ("_words", "_low"):
-            old = getattr(self, name)
-            new = np.zeros((old.shape[0], size, *old.shape[2:]), np.uint64)
-            new[:, : self._frames] = old[:, : self._frames]
-            setattr(self, name, new)
-        self._owners = np.concatenate([self._owners, np.zeros(size - len(self._owners), np.int64)])
-
-    def find(self, words: Words) -> list[int]:
-        """Find items that may match one with these frames, mirrored or not: their numbers, rising."""
-        places = np.linspace(0, len(words) - 1, QUERY_FRAMES) if len(words) else np.empty(0)
-        query = words[np.unique(places.round().astype(np.int64))]
-        both = np.concatenate([query, mirrored(query)])
-        starts = range(0, self._frames, _BLOCK)
-        if self._threads == 1 or len(starts) < 4:
-            found = [self._search(both, start) for start in starts]
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                found = list(pool.map(lambda start: self._search(both, start), starts))
-        return np.unique(np.concatenate(found)).tolist() if found else []
-
-    def _search(self, query: Words, start: int) -> NDArray[np.int64]:
-        end = min(start + _BLOCK, self._frames)
-        apart, bits = np.empty(end - start, np.uint64), np.empty(end - start, np.uint8)
-        hit = np.zeros(end - start, bool)
-        for left, right in self._rule.pairs:
-            low = self._low[right, start:end]
-            for frame in query[:, left]:
-                np.bitwise_xor(low, frame[0], out=apart)
-                np.bitwise_count(apart, out=bits)
-                near = np.flatnonzero(bits <= self._rule.low_bits)
-                if len(near):
-                    rest = self._words[right, start + near] ^ frame
-                    hit[near[np.bitwise_count(rest).sum(axis=1, dtype=np.int64) <= self._rule.max_bits]] = True
-        return np.unique(self._owners[start:end][hit])

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from coldstart.understand.candidates import CANDIDATE_RULES, CandidateIndex
 from coldstart.understand.fingerprint import Words
 from coldstart.understand.item_facts import Facts, find_difference
+from coldstart.understand.local_match import Placement
 from coldstart.understand.near_duplicates import (
-    CANDIDATE_RULES,
-    CandidateIndex,
     DuplicateRules,
     Match,
     Sequence,
@@ -24,10 +24,11 @@ from coldstart.understand.near_duplicates import (
 
 @dataclass(frozen=True)
 class Copy:
-    """Verdict on a copy: its original, and their match."""
+    """Verdict on a copy: its original, their match, and the place of the one in the other where details told it."""
 
     original: str
     match: Match
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

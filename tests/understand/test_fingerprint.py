@@ -16,7 +16,9 @@ from poison import write_video
 from coldstart.core import pipeline as pipelines
 from coldstart.engine.run import run_pipeline
 from coldstart.store import Store
+from coldstart.understand.content_box import READ_SIDE
 from coldstart.understand.fingerprint import (
+    BOXES,
     BYTES,
     MIN_QUALITY,
     SIDE,
@@ -25,6 +27,7 @@ from coldstart.understand.fingerprint import (
     compute_fingerprints,
     mirrored,
 )
+from coldstart.understand.fingerprint_loader import hash_picture
 
 
 def scene(seed: int, side: int = 384) -> NDArray[np.uint8]:
@@ -110,6 +113,31 @@ def test_one_colour_has_no_quality(level: int) -> None:
     assert prints(scene(5)).quality[0] > 50
 
 
+def framed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture between black bars, as it is read."""
+    bars = np.zeros((64, picture.shape[1], 3), np.uint8)
+    whole = np.concatenate([bars, picture, bars])
+    return np.asarray(cv2.resize(whole, (READ_SIDE, READ_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def test_what_a_border_encloses_is_hashed_as_the_picture_without_it() -> None:
+    plain, letterboxed = prints(scene(3)), hash_picture(framed(scene(3)))
+    assert not plain.boxed.any() and letterboxed.boxed.all()
+    np.testing.assert_array_equal(plain.words[:, len(VIEWS) :], plain.words[:, BOXES])
+    for box, view in enumerate(BOXES, len(VIEWS)):
+        assert apart(letterboxed, box, plain, view) <= 6 < 60 < apart(letterboxed, view, plain, view)
+    assert np.abs(letterboxed.box_thumbs.astype(int) - plain.thumbs).max() <= 12
+    again = Fingerprints.from_bytes(letterboxed.to_bytes(), letterboxed.quality.tolist(), letterboxed.boxes_to_bytes())
+    np.testing.assert_array_equal(again.words, letterboxed.words)
+    np.testing.assert_array_equal(again.box_thumbs, letterboxed.box_thumbs)
+    assert plain.boxes_to_bytes() == [b""]
+    assert not Fingerprints.from_bytes(letterboxed.to_bytes(), [50.0]).boxed.any()  # a row of the first version
+
+
+def test_a_border_around_one_colour_encloses_nothing() -> None:
+    assert not hash_picture(framed(np.full((384, 384, 3), 90, np.uint8))).boxed.any()
+
+
 def test_bytes_and_back() -> None:
     made = prints(scene(6), scene(7))
     texts = made.to_bytes()
@@ -120,7 +148,7 @@ def test_bytes_and_back() -> None:
     np.testing.assert_array_equal(again.quality, made.quality)
     assert again.words.dtype == np.uint64 and again.thumbs.dtype == np.uint8 and again.quality.dtype == np.float32
     none = Fingerprints.from_bytes([], [])
-    assert none.words.shape == (0, len(VIEWS), 4)
+    assert none.words.shape == (0, len(VIEWS) + len(BOXES), 4)
 
 
 @pytest.mark.slow

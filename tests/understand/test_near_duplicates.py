@@ -7,22 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_fingerprint import prints, scene
+from test_fingerprint import framed, prints, scene
 
+from coldstart.understand.candidates import CANDIDATE_RULES, QUERY_FRAMES, VIDEO, CandidateIndex, candidate_frames
+from coldstart.understand.fingerprint import Fingerprints, mirrored
+from coldstart.understand.fingerprint_loader import hash_picture
 from coldstart.understand.item_facts import Facts, read_facts
-from coldstart.understand.near_duplicates import (
-    CANDIDATE_RULES,
-    QUERY_FRAMES,
-    VIDEO,
-    CandidateIndex,
-    DuplicateRules,
-    Match,
-    MatchRule,
-    Sequence,
-    Stretch,
-    candidate_frames,
-    match_items,
-)
+from coldstart.understand.near_duplicates import DuplicateRules, Match, MatchRule, Sequence, Stretch, match_items
 from coldstart.understand.originals import Arrival, Originals
 
 RULE = MatchRule()
@@ -124,6 +115,49 @@ def test_colour_that_a_change_of_brightness_does_not_explain_is_not_alike() -> N
     lighter[12:52, 16:48] += 45
     one, other = Sequence(None, prints(picture)), Sequence(None, prints(lighter))
     assert match_items(one, other, RULE).score == match_items(other, one, RULE).score == 0.0
+
+
+def bordered(seeds: list[int], media: str = "image", *, mirror: bool = False) -> Sequence:
+    """Scenes between black bars, as pictures or frames of a video."""
+    found = [hash_picture(framed(scene(seed)[:, :: -1 if mirror else 1])) for seed in seeds]
+    return Sequence(None if media == "image" else 0.25 * np.arange(len(seeds)), Fingerprints.joined(found))
+
+
+def test_a_picture_or_video_between_bars_is_a_copy_found_by_its_border() -> None:
+    plain = Sequence(None, prints(scene(1)))
+    inside = bordered([1])
+    assert match_items(plain, inside, RULE) == match_items(inside, plain, RULE)
+    assert match_items(plain, inside, RULE) == Match(1.0, False, 1.0, (), "border")
+    assert match_items(plain, bordered([1], mirror=True), RULE) == Match(1.0, True, 1.0, (), "border")
+    assert match_items(inside, inside, RULE).found_by == "whole"
+    assert match_items(plain, bordered([2]), RULE).score == 0.0
+    whole, part = film(list(range(24))), bordered(list(range(8, 18)), "video")
+    assert match_items(part, whole, RULE) == Match(1.0, False, 1.0, (Stretch(0.0, 2.5, 2.0, 4.5),), "border")
+    for media, one, other in (("image", plain, inside), ("video", whole, part)):
+        for known, asked in ((one, other), (other, one)):
+            index = CandidateIndex(CANDIDATE_RULES[media])
+            index.add(screen_of(bordered([99], media), media))
+            index.add(screen_of(known, media))
+            assert index.find(screen_of(asked, media)) == [1]
+
+
+def test_frames_that_are_sorted_by_parts_are_found_as_by_comparing_all() -> None:
+    rule = DuplicateRules().candidate_rule("image")
+    noise = np.random.default_rng(0)
+    known = noise.integers(0, 2**64, (400, len(rule.views), 4), dtype=np.uint64)
+    known[::2, rule.plain :] = known[::2][:, rule.boxes]  # no border
+    compared, looked_up = CandidateIndex(rule, 1), CandidateIndex(rule, 1, sorted_from=50)
+    found = []
+    for number in range(400):
+        near = known[noise.integers(0, max(number, 1))].copy()
+        for bit in noise.choice(256, noise.integers(9, 16), replace=False).tolist():  # about the limit, in every view
+            near[:, bit // 64] ^= np.uint64(1 << (bit % 64))
+        asked = (mirrored(near) if number % 3 == 0 else near)[None]
+        found.append(looked_up.find(asked))
+        assert found[-1] == compared.find(asked)
+        for index in (compared, looked_up):
+            index.add(known[number][None])
+    assert 100 < sum(len(items) == 1 for items in found) < 350
 
 
 def screen_of(item: Sequence, media: str = "video") -> np.ndarray:

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from coldstart.core.extras import install_command
 from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
@@ -31,15 +32,22 @@ from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
+from coldstart.understand.candidates import CANDIDATE_RULES, stored_frames
 from coldstart.understand.fingerprint import Fingerprints
 from coldstart.understand.item_facts import COMMON_TITLES, Facts, read_facts
-from coldstart.understand.near_duplicates import CANDIDATE_RULES, DuplicateRules, Sequence
+from coldstart.understand.local_features import LocalFeatures, opencv_version
+from coldstart.understand.near_duplicates import DuplicateRules, Sequence
 from coldstart.understand.originals import Arrival, Originals, Verdict, differing_fact
+from coldstart.understand.second_look import Pictures, SecondLook
 
 _COMMIT_ROWS = 500
+_PICTURES_AT_ONCE = 64  # items whose local features are read together
+_WITHOUT_OPENCV = "without OpenCV, copies that are turned, cut by much or set into another picture are not looked for"
 _FEW = 2000  # items that are looked up by id; for more the table is read whole
 _FACTS = ["item_id", "title", "category", "price", "attributes", "media"]
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
+_SHARES = ("angle", "left", "top", "right", "bottom", "seen", "filled", "score")
+PLACEMENT = pa.struct([*((name, pa.float32()) for name in _SHARES), ("plain", pa.bool_())])
 SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
@@ -50,6 +58,8 @@ SCHEMA = pa.schema(
         ("mirrored", pa.bool_()),
         ("speed", pa.float32()),
         ("matches", _MATCHES),
+        ("found_by", pa.string()),  # null in rows of earlier versions, which compared whole pictures alone
+        ("placement", PLACEMENT),  # of the original within the copy, where details told it
     ]
 )
 
@@ -242,7 +252,10 @@ class DuplicatesStage:
                 self._write(store, batch)
                 found += sum(row["duplicate_of"] is not None for row in batch)
                 meter.advance(len(batch), 0, 0.0)
-        return len(todo) + len(gone), [f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new"]
+        notes = [f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new"]
+        if todo and opencv_version() is None:
+            notes.append(f"{_WITHOUT_OPENCV}: {install_command('video')}")
+        return len(todo) + len(gone), notes
 
     def _write(self, store: Store, rows: list[Row]) -> None:
         if rows:
@@ -256,26 +269,64 @@ class DuplicatesStage:
         known = Originals(self._rules, arrived, lambda items: self.load_sequences(store, items))
         for item in originals:
             known.add(arrivals[item])
-        for item in sorted(todo, key=arrived.__getitem__):
-            verdict = known.find_original(arrivals[item])
-            if verdict.copy is None:
-                known.add(arrivals[item])
-            key = inputs.plain[item]
-            yield _row(item, _with_facts(key, inputs.facts[item]) if verdict.by_facts else key, arrived[item], verdict)
+        second = SecondLook(self._rules.min_share, arrived, lambda items: self.load_pictures(store, items))
+        self._add_pictures(store, second, {item: arrivals[item] for item in originals})
+        order = sorted(todo, key=arrived.__getitem__)
+        for chunk in (order[start : start + _PICTURES_AT_ONCE] for start in range(0, len(order), _PICTURES_AT_ONCE)):
+            for item, pictures in zip(chunk, self.load_pictures(store, chunk), strict=True):
+                verdict = known.find_original(arrivals[item])
+                if verdict.copy is None and pictures.features:
+                    again = second.find_original(arrivals[item], pictures)
+                    verdict = replace(again, by_facts=verdict.by_facts or again.by_facts)
+                if verdict.copy is None:
+                    known.add(arrivals[item])
+                    second.add(arrivals[item], pictures)
+                key = inputs.plain[item]
+                key = _with_facts(key, inputs.facts[item]) if verdict.by_facts else key
+                yield _row(item, key, arrived[item], verdict)
+
+    def _add_pictures(self, store: Store, second: SecondLook, originals: Mapping[str, Arrival]) -> None:
+        """Index the pictures of originals, read piece by piece."""
+        columns = ["item_id", "details", "details_s"]
+        if not originals or opencv_version() is None or not set(columns) <= set(store.columns(self._source.table)):
+            return
+        for batch in store.batches(self._source.table, columns):
+            for row in batch.to_pylist():
+                if row["item_id"] in originals:
+                    second.add(originals[row["item_id"]], _pictures(row))
+
+    def load_pictures(self, store: Store, items: list[str]) -> list[Pictures]:
+        """Read the local features of some items, in their order; none without OpenCV."""
+        if opencv_version() is None:
+            return [Pictures(None, ())] * len(items)
+        table = self._read_prints(store, ["item_id", "details", "details_s"], items)
+        rows = {row["item_id"]: row for row in table.to_pylist()}
+        return [_pictures(rows[item]) for item in items]
 
     def _load_arrivals(self, store: Store, items: Collection[str], facts: Mapping[str, Facts]) -> dict[str, Arrival]:
         some = len(items) < _FEW
-        table = store.read(self._source.table, ["item_id", "media", "screen"], ids=sorted(items) if some else None)
+        table = self._read_prints(
+            store, ["item_id", "media", "screen", "screen_boxes"], sorted(items) if some else None
+        )
         found = {}
-        for item, media, screen in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        for item, media, screen, boxes in zip(*(column.to_pylist() for column in table.columns), strict=True):
             if item in items and item in facts:
-                words = np.frombuffer(screen, "<u8").reshape(-1, len(CANDIDATE_RULES[media].views), 4).astype(np.uint64)
+                words = stored_frames(screen, boxes, CANDIDATE_RULES[media])
                 found[item] = Arrival(item, media, words, facts[item])
         return found
 
+    def _read_prints(self, store: Store, columns: list[str], ids: list[str] | None) -> pa.Table:
+        """Read fingerprints; the columns that the table of an earlier version lacks are null."""
+        known = store.columns(self._source.table)
+        table = store.read(self._source.table, [name for name in columns if name in known], ids=ids)
+        for name in columns:
+            if name not in known:
+                table = table.append_column(name, pa.nulls(len(table), self._source.schema.field(name).type))
+        return table.select(columns)
+
     def load_sequences(self, store: Store, items: list[str]) -> list[Sequence]:
         """Read the fingerprints of some items, in their order."""
-        table = store.read(self._source.table, ["item_id", "times_s", "hashes", "quality"], ids=items)
+        table = self._read_prints(store, ["item_id", "times_s", "hashes", "quality", "boxes"], items)
         rows = {row["item_id"]: row for row in table.to_pylist()}
         return [_sequence(rows[item]) for item in items]
 
@@ -294,7 +345,12 @@ def _arrivals(store: Store, keys: Mapping[str, str], rows: Mapping[str, Row]) ->
 
 def _sequence(row: Row) -> Sequence:
     times_s = None if row["times_s"] is None else np.array(row["times_s"], np.float64)
-    return Sequence(times_s, Fingerprints.from_bytes(row["hashes"], row["quality"]))
+    return Sequence(times_s, Fingerprints.from_bytes(row["hashes"], row["quality"], row["boxes"]))
+
+
+def _pictures(row: Row) -> Pictures:
+    times_s = None if row["details_s"] is None else tuple(row["details_s"])
+    return Pictures(times_s, tuple(LocalFeatures.from_bytes(features) for features in row["details"] or ()))
 
 
 def _read_facts(store: Store) -> dict[str, Facts]:
@@ -319,12 +375,13 @@ def _with_facts(key: str, facts: Facts) -> str:
 
 def _row(item: str, key: str, arrived: int, verdict: Verdict) -> Row:
     row: Row = {"item_id": item, "row_key": key, "arrived": arrived, "duplicate_of": None, "score": 0.0}
-    row |= {"mirrored": False, "speed": 1.0, "matches": []}
+    row |= {"mirrored": False, "speed": 1.0, "matches": [], "found_by": "whole", "placement": None}
     if verdict.copy is not None:
         match = verdict.copy.match
         stretches = [vars(stretch) for stretch in match.stretches]
         row |= {"duplicate_of": verdict.copy.original, "score": match.score, "matches": stretches}
-        row |= {"mirrored": match.mirrored, "speed": match.speed}
+        row |= {"mirrored": match.mirrored, "speed": match.speed, "found_by": match.found_by}
+        row["placement"] = None if verdict.copy.placement is None else vars(verdict.copy.placement)
     return row
 
 

@@ -17,6 +17,7 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
 from coldstart.understand.fingerprint_loader import LoadFingerprints
+from coldstart.understand.local_features import opencv_version
 
 
 class Settings(Section):
@@ -52,6 +53,10 @@ class FingerprintStage(MapStageDefaults):
             ("hashes", pa.list_(pa.binary())),
             ("quality", pa.list_(pa.float32())),
             ("screen", pa.binary()),
+            ("boxes", pa.list_(pa.binary())),  # null where no picture has a border, and in rows of version 1
+            ("screen_boxes", pa.binary()),
+            ("details", pa.list_(pa.binary())),  # local features; null without OpenCV, and in rows of version 1
+            ("details_s", pa.list_(pa.float64())),
         ]
     )
 
@@ -65,6 +70,7 @@ class FingerprintStage(MapStageDefaults):
     def fingerprint(self) -> Mapping[str, Any]:
         libraries = {package: version(package) for package in ("av", "numpy", "pillow")}
         limits = {"max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
+        libraries["opencv"] = opencv_version() or ""
         return {**self._settings.model_dump(), **limits, "max_duration_s": self._limits.max_duration_s, **libraries}
 
     def preparer(self) -> Prepare:
