@@ -15,8 +15,8 @@ from typing import Any
 MOST_QUOTED = 120
 """Characters of a quotation."""
 SURE_SPEECH, SURE_PRINT = 0.9, 0.95
-"""Confidence of speech and of lines on the screen from which they are quoted. Of the sentences that whisper-base wrote of
-made voices with 0.65 or more a third was what was said, and none had 0.8; kinds of goods are mentioned without that."""
+"""Confidence of speech and of lines on the screen from which they are quoted. Of the sentences that whisper-base wrote
+of made voices with 0.65 or more a third was what was said, and none had 0.8; kinds of goods are mentioned without."""
 _MOST_LINES = 3
 
 
