@@ -67,12 +67,12 @@ def test_the_demo_ends_with_a_page_to_look_at(demo: Path) -> None:
     page = Page(source)
     text = " ".join(page.text)
     for part in ("Products found in videos", "Words that are only spoken or on screen", "Copies",
-                 "Descriptions with evidence", "For a made-up user", "Go on"):  # fmt: skip
+                 "Descriptions", "For a made-up user", "Go on"):  # fmt: skip
         assert part in text
     assert text.count(" of 65 for “") >= 6
     assert (text.count(" heard 0:"), text.count(" on screen 0:")) == (3, 3)
     assert "mirrored" in text and "1.1 times as fast" in text
-    assert "tagged cooking and mealprep" in text  # a description, written of what the video says
+    assert "tagged cooking and mealprep. record: category, creator, tags" in text  # a sentence, and its evidence
     assert "liked (made up)" in text
     assert f"recall@5 of the products in 28 videos; by chance {FIRST_FIVE / 65:.2f}" in text
     assert {source[:23] for source in page.values("src")} == {"data:image/jpeg;base64,"}
