@@ -9,13 +9,16 @@ which the extra `video` brings. Knows nothing of items, videos or tables.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from coldstart.core.keys import version
 
 LONGEST = 256
 """Pixels of the longer side at which corners are searched for."""
@@ -87,9 +90,12 @@ class LocalFeatures:
         return cls((width, height), points, octaves, rows["angle"].copy(), rows["bits"].copy(), head["thumb"].copy())
 
 
-def opencv_is_installed() -> bool:
-    """Tell whether OpenCV is there, without which there are no local features."""
-    return find_spec("cv2") is not None
+def opencv_version() -> str | None:
+    """Look up the version of OpenCV; None without it: then there are no local features."""
+    for package in ("opencv-python-headless", "opencv-python", "opencv-contrib-python"):
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return None
 
 
 def compute_local_features(pixels: NDArray[np.uint8]) -> LocalFeatures:

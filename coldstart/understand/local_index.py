@@ -4,7 +4,8 @@ Bits of each descriptor are cut into bands of 16; two corners meet if a band of 
 for the one picture within the other (scale, angle and shift); pictures are candidates by how many corners of the new
 one agree on a place. Bands that many corners share (straight edges, white ground) tell nothing and are left out. What
 stays is a table lookup a band and corner, in segments of a fixed number of pictures, so that what counts as shared by
-many does not depend on the size of the catalogue. Takes about 4.8 kB of memory a picture. Knows neither items nor tables.
+many does not depend on the size of the catalogue. Takes about 4.8 kB of memory a picture. Knows neither items nor
+tables.
 """
 
 from __future__ import annotations

@@ -23,9 +23,11 @@ class PlaceRule:
 
     Attributes:
         pairs: corners that agree on the place, at least; share: of those that both pictures should have.
-        colour: levels of 255 that nine tenths of the small picture may be apart, after one gain.
-        detail: correlation of what is finer than a twelfth of the small picture.
-        resized: sizes that are further apart than this are judged by `resized_colour`: the small pictures are coarse.
+        colour: levels of 255 that nine tenths of the small picture may be apart, after one gain; `turned_colour` of
+            pictures turned by a degree and more, `resized_colour` of those shown smaller than a factor of 1.25: their
+            small pictures have lost detail.
+        tint: levels that the mean colour around any part may be apart: more, and it is the product in another colour.
+        detail: correlation of what is finer than a twelfth of the small picture; `resized_detail` as above.
         seen: share of one of the two pictures that the other must show.
         turn: degrees, at most; scale: factor of size, at most.
     """
@@ -33,13 +35,21 @@ class PlaceRule:
     pairs: int = 6
     share: float = 0.14
     colour: float = 9.0
+    turned_colour: float = 11.5
+    resized_colour: float = 18.0
+    tint: float = 7.0
     detail: float = 0.975
-    resized: float = 1.25
-    resized_colour: float = 14.0
-    resized_detail: float = 0.96
+    resized_detail: float = 0.955
     seen: float = 0.6
     turn: float = 20.0
     scale: float = 3.0
+
+    def allows(self, likeness: Likeness, scale: float, angle: float) -> bool:
+        """Tell whether two pictures are alike for the factor of size and the degrees between them."""
+        resized = max(scale, 1 / scale) > _RESIZED
+        colour = self.resized_colour if resized else self.turned_colour if abs(angle) >= 1 else self.colour
+        detail = self.resized_detail if resized else self.detail
+        return likeness.colour <= colour and likeness.tint <= self.tint and likeness.detail >= detail
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,14 @@ class Placement:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Measures of two small pictures laid over one another: see `PlaceRule`."""
+    """Measures of two small pictures laid over one another; `PlaceRule` says of what."""
 
     colour: float
+    tint: float
     detail: float
 
 
+_RESIZED = 1.25
 _NEAR = 70  # bits of 256 that may differ between descriptors of one corner
 _CLEARER = 0.85  # of the second best: more, and it may be either
 _MISS = 3.0  # pixels
@@ -92,10 +104,7 @@ def place_picture(one: LocalFeatures, other: LocalFeatures, rule: PlaceRule) -> 
     if found is None:
         return None
     placement, likeness, scale = found
-    resized = max(scale, 1 / scale) > rule.resized
-    colour = rule.resized_colour if resized else rule.colour
-    detail = rule.resized_detail if resized else rule.detail
-    return placement if likeness.colour <= colour and likeness.detail >= detail else None
+    return placement if rule.allows(likeness, scale, placement.angle) else None
 
 
 def measure_pair(one: LocalFeatures, other: LocalFeatures, rule: PlaceRule) -> tuple[Placement, Likeness, float] | None:
@@ -215,7 +224,12 @@ def _likeness(one: LocalFeatures, other: LocalFeatures, there: _Map, scale: floa
     apart = np.abs(laid - under).max(axis=2)[inside]
     fine = [_detail(picture @ _LUMA, inner) for picture in (laid, under)]
     energy = float(np.sqrt((fine[0] ** 2).sum() * (fine[1] ** 2).sum()))
-    return Likeness(float(np.quantile(apart, 0.9)), float((fine[0] * fine[1]).sum()) / max(energy, 1e-6))
+    means = np.abs(_means(laid, inner) - _means(under, inner)).max(axis=2)[inside]
+    return Likeness(
+        colour=float(np.quantile(apart, 0.9)),
+        tint=float(np.quantile(means, 0.99)),
+        detail=float((fine[0] * fine[1]).sum()) / max(energy, 1e-6),
+    )
 
 
 def _to_thumb(picture: LocalFeatures) -> _Map:
@@ -225,10 +239,16 @@ def _to_thumb(picture: LocalFeatures) -> _Map:
 
 
 def _detail(light: NDArray[np.float32], inside: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Subtract the mean of what lies around each pixel inside, of pixels inside alone: float32 [K]."""
+    """Subtract the mean of what lies around each pixel inside: float32 [K]."""
+    fine: NDArray[np.float32] = (light - _means(light[..., None], inside)[..., 0])[inside > 0]
+    return fine
+
+
+def _means(picture: NDArray[np.float32], inside: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute the mean around each pixel, of pixels inside alone: float32 [THUMB, THUMB, channels]."""
     import cv2
 
-    weight = inside.astype(np.float32)
-    around = cv2.GaussianBlur(light * weight, (0, 0), _FINE) / np.maximum(cv2.GaussianBlur(weight, (0, 0), _FINE), 1e-3)
-    fine: NDArray[np.float32] = (light - around)[inside > 0]
-    return fine
+    weight = inside.astype(np.float32)[..., None]
+    sums = cv2.GaussianBlur(np.concatenate([picture * weight, weight], axis=2), (0, 0), _FINE)
+    means: NDArray[np.float32] = sums[..., :-1] / np.maximum(sums[..., -1:], 1e-3)
+    return means

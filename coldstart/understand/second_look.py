@@ -1,23 +1,23 @@
-"""Look for originals a second time, by local features: copies that are turned, cut by much, or set into another picture.
+"""Look for originals a second time, by local features: copies that are turned, cut by much, or set into another one.
 
-Only items in which the first look, by hashes of whole pictures, found nothing are looked for. Of a video a few frames at
-fixed seconds stand for it, so a copy is found if it begins where its original does. Knows neither tables nor policies.
+Only items for which the first look, by hashes of whole pictures, found nothing are looked for. Of a video a few frames
+at fixed seconds stand for it, so a copy is found if it begins where its original does. Knows neither tables nor
+policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coldstart.understand.local_features import LocalFeatures
 from coldstart.understand.local_index import LocalIndex
 from coldstart.understand.local_match import Placement, PlaceRule, place_picture
+from coldstart.understand.near_duplicates import Match, Stretch
+from coldstart.understand.originals import Arrival, Copy, Verdict, differing_fact
 
-FRAME_STEP_S = 2.0
-"""Seconds between the frames of a video whose local features are kept, from its start."""
-
-FRAMES = 8
-"""Frames of a video whose local features are kept, at most."""
+FOUND_BY = "details"
+"""How a copy was found, in its row."""
 
 _INDEXED = (1, 3)  # frames of a video that are searched, by their place: each costs as much as a picture
 _SAME_S = 0.3
@@ -47,10 +47,12 @@ class Placed:
     Attributes:
         score: share of the pictures of the item with fewer that the other shows as well.
         placement: of the original's picture within the copy's, of the pair that agrees best.
+        times_s: of a video, the first and the last second at which both show the same.
     """
 
     score: float
     placement: Placement
+    times_s: tuple[float, float] | None
 
 
 def place_item(original: Pictures, copy: Pictures, rule: PlaceRule) -> Placed | None:
@@ -68,7 +70,9 @@ def place_item(original: Pictures, copy: Pictures, rule: PlaceRule) -> Placed | 
     if not found:
         return None
     of = max(1, min(_telling(original), _telling(copy)))
-    return Placed(min(1.0, len(found) / of), max(found.values(), key=lambda placement: placement.score))
+    best = max(found.values(), key=lambda placement: placement.score)
+    times_s = (copy.times_s[min(found)], copy.times_s[max(found)]) if copy.times_s else None
+    return Placed(min(1.0, len(found) / of), best, times_s)
 
 
 def _telling(pictures: Pictures) -> int:
@@ -76,41 +80,59 @@ def _telling(pictures: Pictures) -> int:
 
 
 class SecondLook:
-    """Index of the originals' pictures of one kind of media.
+    """Index of the originals' pictures.
 
     Args:
+        min_share: score of a copy, at least.
+        arrived: item -> its place in the order of arrival.
         load: loads the local features of some items, in their order; called for candidates alone.
     """
 
-    def __init__(self, min_share: float, load: Callable[[list[str]], list[Pictures]], rule: PlaceRule | None = None):
+    def __init__(
+        self, min_share: float, arrived: Mapping[str, int], load: Callable[[list[str]], list[Pictures]]
+    ) -> None:
         self._min_share = min_share
+        self._arrived = arrived
         self._load = load
-        self._rule = rule or PlaceRule()
-        self._index = LocalIndex()
-        self._items: list[str] = []
+        self._rule = PlaceRule()
+        self._indexes: dict[str, LocalIndex] = {}
+        self._items: list[Arrival] = []
 
-    def add(self, item: str, pictures: Pictures) -> None:
+    def add(self, arrival: Arrival, pictures: Pictures) -> None:
         """Add an original."""
+        index = self._indexes.setdefault(arrival.media, LocalIndex())
         for features in pictures.searched:
-            self._index.add(len(self._items), features)
-        self._items.append(item)
+            index.add(len(self._items), features)
+        self._items.append(arrival)
 
-    def candidates(self, pictures: Pictures) -> list[str]:
-        """Find items that may show the same, the likeliest first."""
+    def find_original(self, arrival: Arrival, pictures: Pictures) -> Verdict:
+        """Find the earliest original that an item shows in another place, or that shows it, and no fact rules out."""
+        others = self._candidates(arrival, pictures)
+        by_facts = False
+        for other, known in zip(others, self._load([other.item for other in others]) if others else (), strict=True):
+            placed = place_item(known, pictures, self._rule)
+            if placed is None or placed.score < self._min_share:
+                continue
+            if differing_fact(arrival, other) is None:
+                return Verdict(Copy(other.item, _match(placed), placed.placement), by_facts)
+            by_facts = True
+        return Verdict(None, by_facts)
+
+    def _candidates(self, arrival: Arrival, pictures: Pictures) -> list[Arrival]:
+        index = self._indexes.get(arrival.media)
+        if arrival.facts.common or index is None:  # thousands may share a placeholder
+            return []
         votes: dict[int, int] = {}
         for features in pictures.searched:
-            for place, count in self._index.find(features, _CANDIDATES).items():
+            for place, count in index.find(features, _CANDIDATES).items():
                 votes[place] = max(count, votes.get(place, 0))
-        order = sorted(votes, key=lambda place: (-votes[place], place))[:_CANDIDATES]
-        return [self._items[place] for place in order]
+        best = sorted(votes, key=lambda place: (-votes[place], place))[:_CANDIDATES]
+        return sorted((self._items[place] for place in best), key=lambda one: self._arrived[one.item])
 
-    def find(self, pictures: Pictures, possible: Sequence[str]) -> tuple[str, Placed] | None:
-        """Find the first of some items that shows the same pictures in another place."""
-        for item, other in zip(possible, self._load(list(possible)) if possible else (), strict=True):
-            placed = place_item(other, pictures, self._rule)
-            if placed is not None and placed.score >= self._min_share:
-                return item, placed
-        return None
+
+def _match(placed: Placed) -> Match:
+    stretches = () if placed.times_s is None else (Stretch(*placed.times_s, *placed.times_s),)
+    return Match(placed.score, False, 1.0, stretches, FOUND_BY)
 
 
 def plain_placement(placement: Placement) -> str:
