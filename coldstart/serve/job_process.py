@@ -7,6 +7,7 @@ processes of its own.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -184,9 +185,11 @@ class JobProcess:
         self._process = context.Process(target=_serve, args=(theirs, self._uri, self._open), name="coldstart-jobs")
         self._process.start()
         theirs.close()
+        atexit.register(self.stop)  # a program that fails would wait for the process at its end
 
     def stop(self) -> int | None:
         """End the process, and return its exit code."""
+        atexit.unregister(self.stop)
         process, self._process = self._process, None
         if self._pipe is not None:
             self._pipe.close()
