@@ -44,6 +44,7 @@ GOOD: dict[str, Any] = {
 
 
 PLAIN = "White casual shoes for men. Crème leather without any fur. They come in a box of three."
+PLAIN_WITHOUT = PLAIN.replace("White casual", "Casual")
 PLAIN_GROUNDS = (
     Ground("summary", "White casual shoes for men.", "facts", "record: gender, type; predicted: colour 0.70"),
     Ground("summary", "Crème leather without any fur.", "description", "a sentence of its own"),
@@ -496,3 +497,40 @@ def test_a_plain_sentence_names_what_it_was_made_of(sentence: str, ground: str, 
     sources = Sources(texts, {"kind": "Pears"}, predicted, kind="video", evidence={"timeline": timeline})
     facts, attributes = {"kind": "Pears", "other": "plum"}, {"kind": Attribute(), "other": Attribute()}
     assert plain_ground(sentence, facts, attributes, sources) == Ground("summary", sentence, ground, detail)
+
+
+@pytest.mark.parametrize(
+    ("likely", "summary", "reason", "detail"),
+    [
+        (0.55, "White casual shoes in the size of a box.", None, ""),
+        (
+            0.45,
+            PLAIN_WITHOUT,
+            "ungrounded_value",
+            "colour 'White': no text says it, and its probability is 0.45 of the 0.5 it takes",
+        ),
+    ],
+)
+def test_prose_may_state_what_is_more_likely_than_not(
+    likely: float, summary: str, reason: str | None, detail: str
+) -> None:
+    """Plain sentences state facts alone."""
+    sources = replace(SOURCES, seen={}, likely={"colour": {"White": likely, "Blue": 0.3}})
+    checked = check_fields(sources=sources, summary="White casual shoes in the size of a box.")
+    assert checked.description.summary == summary
+    assert [one[1:] for one in cut_of(checked, "summary")] == ([(reason, detail)] if reason else [])
+    assert check_fields(Rules(min_claimed=0.4), sources, summary=GOOD["summary"]).status == "written"
+
+
+def test_likely_values_of_an_attribute_without_a_list_count_as_words_of_the_item() -> None:
+    attributes = {"type": Attribute(), "audience": Attribute()}
+    sources = Sources({"creator": "Acme"}, {"creator": "Acme"}, {"type": {"Tops": 0.97}, "audience": {"Women": 0.9}})
+    rules = Rules(output=("summary",), brands=frozenset({"Acme"}), categories=frozenset({"Tops", "Shirts"}))
+    for summary, reasons in (
+        ("A top by Acme, made for ladies.", []),
+        ("A shirt by Acme, made for women.", ["other_category"]),
+        ("Tops, women.", ["lists_values"]),
+    ):
+        checked = check_description(json.dumps({"summary": summary}), "stop", attributes, sources, rules)
+        assert [one.reason for one in checked.cut] == reasons
+        assert checked.description.summary == ("A top for women by Acme." if reasons else summary)
