@@ -190,12 +190,18 @@ class AddMethods(WorkMethods):
             )
 
     @contextmanager
-    def keep_warm(self) -> Iterator[None]:
-        """Keep models and worker processes from one `add_items` to the next, for the length of the block."""
-        from coldstart.engine.arrivals import warm_engine
+    def keep_warm(self, *, load: bool = False) -> Iterator[None]:
+        """Keep models and worker processes from one `add_items` to the next, for the length of the block.
+
+        Args:
+            load: load them now, by doing an item of each kind again without storing it, and not with the first row.
+        """
+        from coldstart.engine.arrivals import load_models, warm_engine
 
         with warm_engine() as self._warm:
             try:
+                if load and self._store.pipeline() is not None:
+                    load_models(self._store, self.pipeline(), self._warm)
                 yield
             finally:
                 self._warm = None

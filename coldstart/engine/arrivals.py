@@ -9,8 +9,9 @@ was changed, are done with it.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -20,15 +21,15 @@ from coldstart.core.stage import CatalogStage, FitStage, Gate, LedgerRow, MapSta
 from coldstart.engine import devices
 from coldstart.engine.local import Step, produce_here, run_map
 from coldstart.engine.run import run_map_stage
-from coldstart.engine.work import Scope, SourceWork
+from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import WorkerGroups, reuse_workers
 from coldstart.errors import NotFitted
 from coldstart.store import ITEMS, Store
 from coldstart.store.fits import with_fits
-from coldstart.store.freshness import PipelineState, build
+from coldstart.store.freshness import PipelineState, assess_map, build
 from coldstart.store.item_keys import carry_over
-from coldstart.store.layout import add_language
 from coldstart.store.items_view import ItemsView
+from coldstart.store.layout import add_language
 
 State: TypeAlias = Literal["searchable", "failed", "filtered", "duplicate", "pending"]
 Change: TypeAlias = Literal["added", "updated", "unchanged", "none"]
@@ -155,6 +156,27 @@ def run_arrivals(
     add_language(workspace, ITEMS)
     with reuse_workers(warm.workers):
         return _Batch(workspace, pipeline, warm, progress).run(source, wanted)
+
+
+def load_models(workspace: Store, pipeline: Pipeline, warm: WarmEngine) -> None:
+    """Load what the stages of arrivals need, by doing one item of each kind again; nothing is stored."""
+    if not workspace.has(ITEMS):
+        return
+    pipeline = with_fits(devices.with_first_device(pipeline), workspace)
+    rows = workspace.read(ITEMS, ["item_id", "kind"])
+    firsts = {kind: item for item, kind in zip(*(column.to_pylist() for column in rows.columns), strict=True)}
+    view = ItemsView(workspace, firsts.values())
+    stages = {spec.name: warm.stage(spec, pipeline) for spec in pipeline.stages if spec.kind != "ingest"}
+    state = PipelineState(view, pipeline, stages)
+    with reuse_workers(warm.workers):
+        for stage in stages.values():
+            if not is_map(stage):
+                continue
+            with suppress(NotFitted):
+                found = assess_map(view, stage, state.upstream(stage))
+                ready = [item for item in found.fresh if item not in found.waiting]
+                work = stale_work(view, found.expected, ready, sources(stage, state), stage.item_fields)
+                deque(produce_here(stage, work, pipeline.engine), maxlen=0)
 
 
 class _Batch:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -33,6 +33,8 @@ Batch = tuple[Sequence[Any], Mapping[str, str]]
 class Worker(Protocol):
     """Work of the jobs of one workspace; each method returns one result a batch, in their order."""
 
+    def warm(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
+
     def items(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
 
     def interactions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
@@ -47,11 +49,21 @@ class WorkspaceWorker:
         import coldstart
 
         self._workspace = coldstart.open(uri)
-        self._warm = self._workspace.keep_warm()
-        self._warm.__enter__()
+        self._models: AbstractContextManager[None] | None = None
+
+    def warm(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        """Load the models of the pipeline, before the first item."""
+        self._keep_models(load=True)
+        return []
+
+    def _keep_models(self, *, load: bool = False) -> None:
+        if self._models is None:
+            self._models = self._workspace.keep_warm(load=load)
+            self._models.__enter__()
 
     def items(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
         """Add the rows of all batches at once."""
+        self._keep_models()
         reports = self._workspace.add_item_batches(batches, progress=progress)
         return [
             {

@@ -81,6 +81,8 @@ class JobQueue:
         self._held: Any = None
         self._running: Running | None = None
         self._fault: str | None = None
+        self._warm = False
+        self._ready = True
 
     # -- submissions
 
@@ -163,10 +165,18 @@ class JobQueue:
         """What stopped the queue from working, if anything did; jobs are accepted all the same."""
         return self._fault
 
+    @property
+    def ready(self) -> bool:
+        """False while the models are loaded that `start` was to load."""
+        return self._ready
+
     # -- work
 
-    def start(self) -> None:
+    def start(self, *, warm: bool = False) -> None:
         """Work the queue off in a thread and a process of its own; jobs that an earlier server had begun come first.
+
+        Args:
+            warm: load the models now, and not with the first item; `ready` tells when that is done.
 
         Raises:
             ColdstartError: another server works this queue off.
@@ -186,6 +196,7 @@ class JobQueue:
         self._stop.clear()
         self._kill.clear()
         self._spool.requeue_interrupted()
+        self._warm, self._ready = warm, not warm
         self._thread = threading.Thread(target=self._work, name="coldstart-jobs", daemon=True)
         self._thread.start()
 
@@ -218,6 +229,10 @@ class JobQueue:
 
     def _work(self) -> None:
         pause, last = 0.0, time.monotonic()
+        if self._warm:
+            with suppress(ProcessDied, OSError):  # the first job shows what is wrong
+                self._process.run("warm", [], lambda *_: None, self._kill)
+            self._ready = True
         while not self._stop.is_set():
             self._wake.clear()
             batch: Sequence[Job] = ()

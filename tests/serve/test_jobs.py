@@ -103,15 +103,22 @@ def test_jobs_are_done_together_in_their_order(tmp_path: Path, queue: JobQueue) 
     ids.append(queue.submit_items([item("a0", "again")]).id)
     ids.append(queue.submit_interactions([{"user_id": "u", "item_id": "a0"}]).id)
     ids.append(queue.submit_removal(["a0"]).id)
-    queue.start()
+    queue.start(warm=True)
     assert queue.wait_until_idle(60)
+    assert queue.ready
     found = [(one["kind"], len(one["rows"])) for one in done(tmp_path)]
-    assert found == [("items", 3), ("items", 1), ("interactions", 1), ("removal", 1)]  # a0 stands in two jobs
+    assert found == [
+        ("warm", 0),
+        ("items", 3),
+        ("items", 1),
+        ("interactions", 1),
+        ("removal", 1),
+    ]  # a0 stands in two jobs
     jobs = [queue.get(job_id) for job_id in ids]
     assert {job.state for job in jobs} == {"done"}
     assert jobs[2].result == {"rows": 1, "files": {"f": "2"}}
     assert all(job.started_at and job.finished_at and job.submitted_at <= job.started_at for job in jobs)
-    assert done(tmp_path)[2]["rows"][0][0]["timestamp"] <= time.strftime("%Y-%m-%dT%H:%M:%S~", time.gmtime())
+    assert done(tmp_path)[3]["rows"][0][0]["timestamp"] <= time.strftime("%Y-%m-%dT%H:%M:%S~", time.gmtime())
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ class Ledger:
             file.write(json.dumps(line) + "\n")
         return [{"rows": len(rows)} for rows, _ in batches]
 
+    def warm(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        return self._note("warm", batches)
+
     def items(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
         if (self._folder / "locked").exists():
             raise ColdstartError("workspace x is being written by process 7: wait until it ends", kind="busy")
