@@ -69,7 +69,7 @@ _ALL_ALONG = 0.9
 def captions(lines: Sequence[Mapping[str, Any]], end_s: float) -> list[str]:
     """Choose texts that a creator put on the screen, largest print first in doubt, in the order of time.
 
-    Left out are addresses and names of accounts; lines that touch the side of the frame, which may be cut; small print
+    Left out are addresses and names of accounts; lines that touch a side of the frame, which may be cut; small print
     in a corner, such as the buttons of a player; and marks that stand in a corner or in the middle all along the clip.
     Lines that go on below each other are one text, quoted whole or not at all.
 
@@ -85,7 +85,10 @@ def captions(lines: Sequence[Mapping[str, Any]], end_s: float) -> list[str]:
     ]
     texts = [" ".join(line.text for line in block) for block in blocks]
     size = {place: max(line.height for line in block) for place, block in enumerate(blocks)}
-    fit = [place for place, text in enumerate(texts) if quotable_lines(text)]
+    fit: list[int] = []
+    for place, text in enumerate(texts):
+        if quotable_lines(text) and not any(_alike(text, texts[other]) for other in fit):
+            fit.append(place)
     chosen = sorted(fit, key=lambda place: -size[place])[: 2 * _MOST_LINES]
     return [texts[place] for place in sorted(chosen, key=lambda place: (blocks[place][0].start_s, place))]
 
@@ -133,7 +136,7 @@ def _is_overlay(line: _Line, lines: Sequence[_Line], end_s: float) -> bool:
     if line.box is None:
         return False
     left, top, right, bottom = line.box
-    if left <= _EDGE or right >= 1 - _EDGE:
+    if min(left, top) <= _EDGE or max(right, bottom) >= 1 - _EDGE:
         return True
     width, height = right - left, bottom - top
     corner = (right <= _SIDE or left >= 1 - _SIDE) and (bottom <= _BAND or top >= 1 - _BAND)
@@ -149,12 +152,17 @@ def _stands_s(line: _Line, lines: Sequence[_Line]) -> float:
         (one.start_s, one.end_s)
         for one in lines
         if one.box is not None and line.box is not None and _overlap(one.box, line.box) >= 0.5
-        if SequenceMatcher(None, one.text.casefold(), line.text.casefold(), autojunk=False).ratio() >= 0.6
+        if _alike(one.text, line.text, 0.6)
     )
     total, until = 0.0, 0.0
     for start, end in spans:
         total, until = total + max(0.0, end - max(start, until)), max(until, end)
     return total
+
+
+def _alike(one: str, other: str, least: float = 0.85) -> bool:
+    """Tell whether two texts are readings of one, by the share of equal letters."""
+    return SequenceMatcher(None, one.casefold(), other.casefold(), autojunk=False).ratio() >= least
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:

@@ -27,13 +27,15 @@ CAPTION = line("Pull a leaf!", (0.3, 0.85, 0.7, 0.92))
         line("Made with Cutter", (0.7, 0.84, 0.98, 0.98)),  # in a corner, all along
         line("Watch later", (0.8, 0.02, 0.97, 0.06), 0.0, 2.0),  # a button
         line("For research only, by the owners of the set", (0.0, 0.4, 1.0, 0.5), 0.0, 2.0),  # cut by both sides
+        line("packs away from children.", (0.46, 0.95, 0.66, 1.0)),  # cut by the lower side
+        line("Pull a leaf", (0.3, 0.85, 0.7, 0.92), 5.0),  # another reading
         line("more at leaf.example.com today", (0.3, 0.5, 0.7, 0.6)),
         line("follow @leaf for more", (0.3, 0.5, 0.7, 0.6)),
         line("Hardly read at all", (0.3, 0.5, 0.7, 0.6), confidence=0.9),
     ],
 )
 def test_marks_notices_buttons_and_addresses_are_no_captions(left_out: dict[str, Any]) -> None:
-    assert captions([left_out, CAPTION], END_S) == ["Pull a leaf!"]
+    assert captions([CAPTION, left_out], END_S) == ["Pull a leaf!"]
 
 
 @pytest.mark.parametrize(
