@@ -111,13 +111,13 @@ def _print(known: Mapping[str, Any]) -> None:
     ], whole=("reason",))  # fmt: skip
     links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
     links += [("original of", link) for link in known["copies"]]
-    _section("duplicates", ("title", "link", "item", "score", "mirrored", "speed", "the same"), [
+    _section("duplicates", ("title", "link", "item", "score", "changes", "speed", "the same"), [
         (
             link["title"],
             how,
             link["item_id"],
             _share(link["score"]),
-            "yes" if link["mirrored"] else "no",
+            link["changes"] or None,
             link["speed"],
             "; ".join(
                 f"{format_span(match)} at {format_time(match['other_start_s'])}–{format_time(match['other_end_s'])}"

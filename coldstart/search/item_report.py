@@ -22,6 +22,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess
 from coldstart.store.sql import equals
+from coldstart.understand.placement import describe_changes
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript, with_unread
 
 _COVERAGE = ("watched_s", "heard_s", "voiced_s", "frames_read", "frames_skipped")
@@ -54,7 +55,9 @@ class Link:
     Attributes:
         medium: its first picture or video, as ingest wrote it; None where it has none, or has left the workspace.
         score: share of the shorter of the two that is the same.
-        mirrored, speed: how the copy differs from its original.
+        mirrored, speed: how the copy differs from its original; changes: the same and more in words.
+        found_by: `whole` pictures, what a `border` encloses, or `details` of parts; None in rows of earlier versions.
+        placement: place of the original within the copy, where details told it: see `coldstart.understand.local_match`.
         matches: `start_s`, `end_s` here and `other_start_s`, `other_end_s` there, in seconds.
     """
 
@@ -65,6 +68,9 @@ class Link:
     mirrored: bool | None
     speed: float | None
     matches: Sequence[Mapping[str, float]]
+    changes: str = ""
+    found_by: str | None = None
+    placement: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,9 @@ class _Rows:
     def _link(self, item_id: str, row: Mapping[str, Any], matches: Sequence[Mapping[str, float]]) -> Link:
         other = _first(self._store, ITEMS, equals("item_id", item_id)) or {}
         medium = next((one for one in other.get("media") or [] if one["role"] in ("image", "video")), None)
-        return Link(item_id, other.get("title"), medium, row["score"], row["mirrored"], row["speed"], matches)
+        known = {name: row.get(name) for name in ("found_by", "placement")}
+        known["changes"] = describe_changes(row)
+        return Link(item_id, other.get("title"), medium, row["score"], row["mirrored"], row["speed"], matches, **known)
 
 
 def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list[StageState]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.understand.local_features import OCTAVE, OCTAVES, THUMB, LocalFeatures
+from coldstart.understand.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class PlaceRule:
             small pictures have lost detail.
         tint: levels that the mean colour around any part may be apart: more, and it is the product in another colour.
         detail: correlation of what is finer than a twelfth of the small picture; `resized_detail` as above.
+            From `clear_detail` on colours may be half as far apart again: that is the edges of a picture of strong
+            contrast, which never lie quite over one another.
         seen: share of one of the two pictures that the other must show.
         turn: degrees, at most; scale: factor of size, at most.
     """
@@ -40,6 +43,7 @@ class PlaceRule:
     tint: float = 7.0
     detail: float = 0.975
     resized_detail: float = 0.955
+    clear_detail: float = 0.988
     seen: float = 0.6
     turn: float = 20.0
     scale: float = 3.0
@@ -48,31 +52,9 @@ class PlaceRule:
         """Tell whether two pictures are alike for the factor of size and the degrees between them."""
         resized = max(scale, 1 / scale) > _RESIZED
         colour = self.resized_colour if resized else self.turned_colour if abs(angle) >= 1 else self.colour
+        colour *= 1.5 if likeness.detail >= self.clear_detail else 1.0
         detail = self.resized_detail if resized else self.detail
         return likeness.colour <= colour and likeness.tint <= self.tint and likeness.detail >= detail
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Place of a first picture within a second one.
-
-    Attributes:
-        angle: degrees that the first is turned by, clockwise as one sees it.
-        left, top, right, bottom: the box around it, in shares of the second's width and height, not cut at its edges.
-        seen: share of the first that the second shows; filled: share of the second that shows the first.
-        plain: the rest of the second is of one colour.
-        score: share of the corners that both should have which both have.
-    """
-
-    angle: float
-    left: float
-    top: float
-    right: float
-    bottom: float
-    seen: float
-    filled: float
-    plain: bool
-    score: float
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from coldstart.understand.candidates import CANDIDATE_RULES, CandidateIndex
 from coldstart.understand.fingerprint import Words
 from coldstart.understand.item_facts import Facts, find_difference
-from coldstart.understand.local_match import Placement
 from coldstart.understand.near_duplicates import (
     DuplicateRules,
     Match,
@@ -20,6 +19,7 @@ from coldstart.understand.near_duplicates import (
     Stretch,
     match_items,
 )
+from coldstart.understand.placement import Placement
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from coldstart.understand.local_features import LocalFeatures
 from coldstart.understand.local_index import LocalIndex
-from coldstart.understand.local_match import Placement, PlaceRule, place_picture
+from coldstart.understand.local_match import PlaceRule, place_picture
 from coldstart.understand.near_duplicates import Match, Stretch
 from coldstart.understand.originals import Arrival, Copy, Verdict, differing_fact
+from coldstart.understand.placement import Placement
 
 FOUND_BY = "details"
 """How a copy was found, in its row."""
@@ -133,43 +134,3 @@ class SecondLook:
 def _match(placed: Placed) -> Match:
     stretches = () if placed.times_s is None else (Stretch(*placed.times_s, *placed.times_s),)
     return Match(placed.score, False, 1.0, stretches, FOUND_BY)
-
-
-def plain_placement(placement: Placement) -> str:
-    """Describe in words how a copy shows its original."""
-    return ", ".join(_words(placement)) or "with small changes"
-
-
-def _words(placement: Placement) -> list[str]:
-    words = []
-    if abs(placement.angle) >= 1:
-        words.append(f"turned by {abs(placement.angle):.0f} degrees")
-    width, height = placement.right - placement.left, placement.bottom - placement.top
-    margins = (placement.left, placement.top, 1 - placement.right, 1 - placement.bottom)
-    left, top, right, bottom = (margin > 0.04 for margin in margins)
-    if placement.seen >= 0.93 and placement.filled < 0.94:
-        words.append(_surrounding(placement, left, top, right, bottom, max(width, height)))
-    elif placement.filled >= 0.93 and placement.seen < 0.93:
-        words.append(f"cut to {100 * placement.seen:.0f} % of the picture")
-    elif placement.seen < 0.93:
-        words.append(f"{100 * placement.seen:.0f} % of it is shown")
-    return words
-
-
-def _surrounding(placement: Placement, left: bool, top: bool, right: bool, bottom: bool, size: float) -> str:
-    if placement.plain:
-        if left and right and top and bottom:
-            return "with a border"
-        if left and right:
-            return "with bars left and right"
-        if top and bottom:
-            return "with bars above and below"
-    if not (left or right) and top != bottom:
-        return f"with a bar {'above' if top else 'below'}"
-    if not (top or bottom) and left != right:
-        return f"with a bar {'on the left' if left else 'on the right'}"
-    across, down = (placement.left + placement.right) / 2, (placement.top + placement.bottom) / 2
-    row = "upper" if down < 0.42 else "lower" if down > 0.58 else ""
-    column = "left" if across < 0.42 else "right" if across > 0.58 else ""
-    where = f"in the {' '.join(part for part in (row, column) if part)} part" if row or column else "in the middle"
-    return f"shown inside, {where}, at {100 * size:.0f} % size"

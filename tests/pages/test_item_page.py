@@ -68,7 +68,7 @@ def stage(name: str, state: str, **known: Any) -> dict[str, Any]:
 
 def link(**known: Any) -> dict[str, Any]:
     return {"item_id": "b", "title": "Other", "medium": VIDEO, "score": 0.97, "mirrored": True, "speed": 1.05,
-            "matches": [MATCH], **known}  # fmt: skip
+            "changes": "mirrored", "matches": [MATCH], **known}  # fmt: skip
 
 
 # -- lanes
@@ -193,7 +193,7 @@ def test_every_part_is_on_the_card() -> None:
             "policy": "safety 1",
         },
         duplicate_of=link(),
-        copies=[link(item_id="c", title=None, medium=None, matches=[], mirrored=False, speed=1.0)],
+        copies=[link(item_id="c", title=None, medium=None, matches=[], mirrored=False, changes="", speed=1.0)],
         stages=[
             stage("understand.safety", "fresh", keeps_out="unsafe: scam 0.50"),
             stage("text", "filtered", reason="not_it", detail="why", has_row=True),
@@ -364,7 +364,8 @@ def test_the_command_prints_what_is_known_and_writes_the_card(show: Any, tmp_pat
     ]
     cells = screens.rows("\n".join(lines))
     assert cells[0] == [
-        "which one is your favourite?", "copy of", "clip-01", "0.97", "yes", "1.05", "0:00.0–0:05.0 at 0:01.0–0:06.5",
+        "which one is your favourite?", "copy of", "clip-01", "0.97", "mirrored", "1.05",
+        "0:00.0–0:05.0 at 0:01.0–0:06.5",
     ]  # fmt: skip
     assert [cell[:2] for cell in cells[1:-1]] == [
         ["ingest", "fresh"],

@@ -142,6 +142,7 @@ def test_copies_and_originals_see_the_same_match_from_their_own_side(world: Worl
     assert (words.item_id, words.title, words.medium, words.matches) == ("words", "only words", None, [])
     assert (clip.item_id, clip.title) == ("clip-02", "traffic lights on my plate")
     assert (clip.score, clip.mirrored, clip.speed) == (0.5, True, 1.25)
+    assert (clip.changes, clip.found_by, clip.placement) == ("mirrored", None, None), "a row of an earlier version"
     assert clip.matches == [{"start_s": 1.0, "end_s": 6.5, "other_start_s": 0.0, "other_end_s": 5.0}]
     original = world.of("clip-02").duplicate_of
     assert original is not None and original.medium is not None
