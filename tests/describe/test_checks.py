@@ -534,3 +534,14 @@ def test_likely_values_of_an_attribute_without_a_list_count_as_words_of_the_item
         checked = check_description(json.dumps({"summary": summary}), "stop", attributes, sources, rules)
         assert [one.reason for one in checked.cut] == reasons
         assert checked.description.summary == ("A top for women by Acme." if reasons else summary)
+
+
+def test_a_plain_sentence_may_quote_any_language() -> None:
+    parts = [{"source": "screen", "text": "泰式邦一拍灵之拍打胃部", "confidence": 1.0, "start_s": 0.0, "end_s": 9.0}]
+    evidence = {"timeline": parts, "screen_text": parts[0]["text"]}
+    sources = Sources({"screen_text": parts[0]["text"]}, kind="video", evidence=evidence)
+    text = json.dumps(
+        {"summary": "On screen: “泰式邦一拍灵之拍打胃部”.", "attributes": {}, "keywords": [], "queries": []}
+    )
+    checked = check_twice(text, "stop", sources, Rules())
+    assert (checked.status, checked.cut) == ("written", ())

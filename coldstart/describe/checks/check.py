@@ -140,7 +140,8 @@ def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> t
     """Return the sentences of a summary that stay, their grounds, and what was cut of it."""
     rules = claims.rules
     fault = form_fault(summary, MAX_SUMMARY)
-    if fault is None and not may_be_written_in(summary, rules.languages):
+    prose = " ".join(one for one in split_sentences(summary) if one not in plain)  # plain ones may quote any language
+    if fault is None and prose and not may_be_written_in(prose, rules.languages):
         may = ", ".join(rules.languages)
         fault = "wrong_language", f"it is in {detect_language(summary)}, and {may} may be written"
     if fault:
