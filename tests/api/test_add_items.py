@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogue import contents, photo, rows, settings, write_manifest
 
 import coldstart
 from coldstart import sample
 from coldstart.api.workspace import Workspace
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
-from tests.support.catalogue import contents, photo, rows, settings, write_manifest
 
 pytestmark = pytest.mark.slow  # each starts worker processes
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from job_workers import Ledger, done
 
 from coldstart.errors import ColdstartError
 from coldstart.serve.jobs import JobQueue
 from coldstart.serve.spool import Spool, SpoolLimits
-from tests.support.job_workers import Ledger, done
 
 
 @pytest.fixture

@@ -9,17 +9,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from catalogue import contents, rows, settings, write_manifest
+from paths import ROOT
 
 import coldstart
 from coldstart.serve.spool import Spool
 from coldstart.store import Store
-from tests.support.catalogue import contents, rows, settings, write_manifest
 
 COUNT = 50
 
 
 def serve(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.job_server", str(folder), str(COUNT)]
+    command = [sys.executable, str(ROOT / "tests/support/job_server.py"), str(folder), str(COUNT)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

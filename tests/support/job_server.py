@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from catalogue import photo
+
 from coldstart.serve.jobs import JobQueue
-from tests.support.catalogue import photo
 
 
 def main(folder: Path, count: int) -> None:
@@ -25,7 +26,8 @@ def main(folder: Path, count: int) -> None:
                 row["image"] = "p.jpg"
                 files["p.jpg"] = photo(folder / "photo.jpg", 50 + number)
             job = queue.submit_items([row], files, key)
-        print(job.id, flush=True)  # accepted
+        sys.stdout.write(f"{job.id}\n")  # accepted
+        sys.stdout.flush()
     done = queue.wait_until_idle(300)
     queue.close()
     sys.exit(0 if done else 1)
