@@ -64,6 +64,7 @@ _EDGE = 0.005
 _SIDE, _BAND = 0.35, 0.2
 _SMALL_HEIGHT, _SMALL_WIDTH = 0.08, 0.3
 _ALL_ALONG = 0.9
+_MOST_READ = 500  # lines of one item, since each may be compared with each
 
 
 def captions(lines: Sequence[Mapping[str, Any]], end_s: float) -> list[str]:
@@ -77,19 +78,20 @@ def captions(lines: Sequence[Mapping[str, Any]], end_s: float) -> list[str]:
         lines: with `text`, `confidence`, `start_s`, `end_s`, and `box` where it is known.
         end_s: end of the clip.
     """
-    own = [_line(one) for one in lines]
-    blocks = [
-        block
-        for block in _blocks(own)
-        if all(line.sure and not _ADDRESS.search(line.text) and not _is_overlay(line, own, end_s) for line in block)
-    ]
+    own = [_line(one) for one in lines[:_MOST_READ]]
+    blocks = _blocks(own)
     texts = [" ".join(line.text for line in block) for block in blocks]
-    size = {place: max(line.height for line in block) for place, block in enumerate(blocks)}
-    fit: list[int] = []
-    for place, text in enumerate(texts):
-        if quotable_lines(text) and not any(_alike(text, texts[other]) for other in fit):
-            fit.append(place)
-    chosen = sorted(fit, key=lambda place: -size[place])[: 2 * _MOST_LINES]
+    chosen: list[int] = []
+    for place in sorted(range(len(blocks)), key=lambda place: -max(line.height for line in blocks[place])):
+        if (
+            all(line.sure and not _ADDRESS.search(line.text) for line in blocks[place])
+            and quotable_lines(texts[place])
+            and not any(_alike(texts[place], texts[other]) for other in chosen)
+            and not any(_is_overlay(line, own, end_s) for line in blocks[place])
+        ):
+            chosen.append(place)
+        if len(chosen) == 2 * _MOST_LINES:
+            break
     return [texts[place] for place in sorted(chosen, key=lambda place: (blocks[place][0].start_s, place))]
 
 
@@ -121,7 +123,8 @@ def _goes_on(before: _Line, line: _Line) -> bool:
     """Tell whether a line is the rest of the one above: a full line, and below it in the same print."""
     if before.box is None or line.box is None or line.listed or not before.text or before.text[-1] in ".!?:":
         return False
-    if (before.start_s, before.end_s) != (line.start_s, line.end_s) or not 0.6 < line.height / before.height < 1.6:
+    same_time = (before.start_s, before.end_s) == (line.start_s, line.end_s)
+    if not same_time or not 0.6 * before.height < line.height < 1.6 * before.height:
         return False
     below = -0.3 * before.height <= line.box[1] - before.box[3] <= 0.6 * before.height
     centres = [(box[0] + box[2]) / 2 for box in (before.box, line.box)]
