@@ -81,7 +81,7 @@ def _print(known: Mapping[str, Any]) -> None:
     output.note(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
     facts = [*facts_of(known), ("description", item.get("description"))]
     if known["described"]:
-        facts.append(("as written", known["described"]["summary"]))
+        facts.append(("described as", known["described"]["summary"]))
     if known["safety"] and not known["safety"].get("findings"):
         facts.append(("safety", f"nothing found by policy {known['safety'].get('policy')}"))
     if known["quality"]:

@@ -241,7 +241,7 @@ def test_claims_are_printed_with_their_evidence_and_the_removed_ones_with_the_re
         "cut": [{"claim": "price", "value": "9", "reason": "other_value", "detail": "the record says '19'"}],
     }))  # fmt: skip
     printed = capsys.readouterr().out
-    assert re.search(r"as written +A shoe\.", printed)
+    assert re.search(r"described as +A shoe\.", printed)
     found = [row for row in screens.rows(printed) if row[0] in ("A shoe.", "colour", "price")]
     assert found == [
         ["A shoe.", "title", "shoe"],
