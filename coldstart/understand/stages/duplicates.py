@@ -270,7 +270,7 @@ class DuplicatesStage:
         for item in originals:
             known.add(arrivals[item])
         second = SecondLook(self._rules.min_share, arrived, lambda items: self.load_pictures(store, items))
-        self._add_pictures(store, second, {item: arrivals[item] for item in originals})
+        self.add_pictures(store, second, {item: arrivals[item] for item in originals})
         order = sorted(todo, key=arrived.__getitem__)
         for chunk in (order[start : start + _PICTURES_AT_ONCE] for start in range(0, len(order), _PICTURES_AT_ONCE)):
             for item, pictures in zip(chunk, self.load_pictures(store, chunk), strict=True):
@@ -285,7 +285,7 @@ class DuplicatesStage:
                 key = _with_facts(key, inputs.facts[item]) if verdict.by_facts else key
                 yield _row(item, key, arrived[item], verdict)
 
-    def _add_pictures(self, store: Store, second: SecondLook, originals: Mapping[str, Arrival]) -> None:
+    def add_pictures(self, store: Store, second: SecondLook, originals: Mapping[str, Arrival]) -> None:
         """Index the pictures of originals, read piece by piece."""
         columns = ["item_id", "details", "details_s"]
         if not originals or opencv_version() is None or not set(columns) <= set(store.columns(self._source.table)):
