@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from benchmarks.describe_perfect_writer import NAMES, Viewed, measure, prose, rows, shares
 
+from benchmarks.describe_perfect_writer import NAMES, Viewed, known, measure, prose, rows, shares
 from coldstart.core.attributes import Attribute
 from coldstart.describe.checks import Rules, Sources
 
@@ -59,6 +59,8 @@ def test_the_rows_of_the_page_name_threshold_and_count() -> None:
     few = ITEMS[::5]
     found = measure([item(place, values, 0.9) for place, values in enumerate(few)], RULES)
     by_name = {name: shares(found, name) for name in (*NAMES, "all")}
-    lines = rows({"items": len(few), "curve": {"0.5": by_name, "0.3": by_name}})
-    assert len(lines) == 2 * (len(NAMES) + 1) + 2
+    sure = shares(measure([known(item(place, values, 0.1)) for place, values in enumerate(few)], RULES), "all")
+    lines = rows({"items": len(few), "sure": sure, "curve": {"0.5": by_name, "0.3": by_name}})
+    assert len(lines) == 2 * (len(NAMES) + 1) + 2 + 2
+    assert [line.figure for line in lines[-2:]] == ["0.000", "0.000"]
     assert lines[0].setting == f"{len(few)} values of {len(few)} unseen products, min_claimed 0.5 (the default)"
