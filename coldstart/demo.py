@@ -234,6 +234,7 @@ def _page_data(workspace: api.Workspace, found: _Findings, result: Result) -> di
     """Gather the data of the page but for its descriptions and commands; see `coldstart.pages.demo`."""
     views = found.views
     whole = [item for item, share in found.shares.items() if share == 1]
+    timelines = {row["item_id"]: row["timeline"] for row in workspace.table("stage.understand.evidence").to_pylist()}
     return {
         "items": len(views),
         "products": found.products,
@@ -246,11 +247,11 @@ def _page_data(workspace: api.Workspace, found: _Findings, result: Result) -> di
         "took_by": "from files to this page" if result.redone else "again: nothing was left to do",
         "all_page": result.neighbours.name,
         "card": result.card.name,
-        "found": _video_rows(workspace, views, found.truth, whole)[:SHOWN],
+        "found": _video_rows(workspace, views, found.truth, whole),
         "words": [
             row
             for words, one in found.by_words.items()
-            if one[0].item_id == WORDS[words] and (row := _moment(workspace, views[WORDS[words]], words))
+            if one[0].item_id == WORDS[words] and (row := _moment(timelines, views[WORDS[words]], words))
         ],
         "copies": [
             _copy_row(views[item], views[link.item_id], link, change)
@@ -289,7 +290,7 @@ def _item(view: ItemView, seconds: Sequence[float] = (1.0,)) -> dict[str, Any]:
 def _video_rows(
     workspace: api.Workspace, views: Mapping[str, ItemView], truth: Mapping[str, Any], videos: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """List videos, those of most products first, with the frame that is nearest to each of their products.
+    """List up to `SHOWN` videos, those of most products first, with the frame nearest to each of their products.
 
     Left out is a video of which such a frame shows another of its products.
     """
@@ -306,13 +307,15 @@ def _video_rows(
                     products.append({**_item(views[product]), "seconds": [second], "place": place})
         if len(products) == len(truth[item]["product_ids"]):
             rows.append({**_item(views[item]), "products": products})
+        if len(rows) == SHOWN:
+            break
     return rows
 
 
-def _moment(workspace: api.Workspace, view: ItemView, words: str) -> dict[str, Any] | None:
+def _moment(timelines: Mapping[str, Sequence[Mapping[str, Any]]], view: ItemView, words: str) -> dict[str, Any] | None:
     """Find the entry of a video's timeline that has the words; None where none has all of them."""
     wanted = set(_words(words))
-    for entry in workspace.dossier(view.item_id).to_dict()["timeline"]:
+    for entry in timelines[view.item_id]:
         if entry["start_s"] is None or not wanted <= set(_words(entry["text"])):
             continue
         text = entry["text"]
