@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldstart.api.opened import PipelineSource
 from coldstart.api.search import SearchMethods
 from coldstart.core.progress import Progress, SilentProgress
+from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.ablation.report import LadderReport
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from coldstart.describe.evaluate.report import DescribeReport
     from coldstart.evaluate.workspace import EvaluationReport
     from coldstart.recommend.evaluate import RecommendReport
+    from coldstart.understand.safety_evaluation import SafetyReport
 
 
 class EvaluateMethods(SearchMethods):
@@ -189,6 +191,32 @@ class EvaluateMethods(SearchMethods):
             labels=labels,
             held_out=None if held_out is None else list(held_out),
         )
+
+    def evaluate_safety(
+        self, pipeline: PipelineSource = None, *, labels: str | Path | Mapping[str, bool] | None = None
+    ) -> SafetyReport:
+        """Measure the safety gate: false alarms on harmless items, recall where unsafe ones are known.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            labels: item -> whether it is unsafe, or a file with `item_id` and `label`, `safe` or `unsafe`; they count
+                before what the records state.
+
+        Raises:
+            ColdstartError: the pipeline has no safety policy or has not run, or the labels cannot be read.
+        """
+        from coldstart.store.freshness import PipelineState
+        from coldstart.understand.safety_evaluation import measure_safety, read_harm_labels, stated_harm
+
+        loaded = self._loaded(pipeline)
+        specs = loaded.of_kind("understand.safety")
+        if not specs:
+            raise ColdstartError(
+                "the pipeline has no stage understand.safety: a group `understand: {safety: {}}` has one"
+            )
+        given = labels if isinstance(labels, Mapping) else {} if labels is None else read_harm_labels(Path(labels))
+        stage: Any = PipelineState(self._store, loaded).stage(specs[-1].name)
+        return measure_safety(self._store, stage, {**stated_harm(self._store), **given})
 
     def evaluate_all(
         self,

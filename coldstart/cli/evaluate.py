@@ -1,6 +1,7 @@
 """`coldstart evaluate align` and `coldstart evaluate describe`: measures of fits on items that no fit has seen.
 
-The group `evaluate`; its commands `recommend` and `stages` are in `evaluate_recommend`, `all` in `evaluate_all`.
+The group `evaluate`; its commands `recommend` and `stages` are in `evaluate_recommend`, `safety` and `all` in files of
+their names.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import complete, evaluate_all, evaluate_recommend, output
+from coldstart.cli import complete, evaluate_all, evaluate_recommend, evaluate_safety, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Split, Uri
 
 _ALIGN_PAGE = Path("alignment.html")
@@ -318,4 +319,5 @@ def _change(found: Mapping[str, Any]) -> str:
 
 
 evaluate_recommend.register(app)
+evaluate_safety.register(app)
 evaluate_all.register(app)

@@ -298,8 +298,8 @@ COMMANDS: Mapping[str, Fields] = {
         "quality": ("object?", "measures"),
         "safety": ("object?", "policy and findings"),
         "described": ("object?", "description, its evidence and removed claims"),
-        "duplicate_of": ("object?", "its original"),
-        "copies": ("[object]", "its copies"),
+        "duplicate_of": ("object?", "its original, with changes in words and placement within the copy"),
+        "copies": ("[object]", "its copies, with changes in words"),
         "stages": ("[object]", "state in every stage"),
     },
     "remove": {
@@ -344,6 +344,21 @@ COMMANDS: Mapping[str, Fields] = {
         "measures": ("object", "writer -> measures before and after the checks"),
         "texts": ("object", "writer -> texts stored in the workspace, and texts written now"),
         "gain": ("object", "search by the descriptions"),
+    },
+    "evaluate safety": {
+        **{
+            name: ("object", f"closed, n, value, low and high: {text}")
+            for name, text in {
+                "picture_alarms": "harmless items whose pictures were scored, closed by these",
+                "alarms": "harmless items",
+                "picture_recall": "unsafe items whose pictures were scored, closed by these",
+                "recall": "unsafe items; value null: not measured",
+                "unlabelled": "items of which neither is known",
+            }.items()
+        },
+        "wrong": ("{string}", "harmless item that is closed -> why; the first twenty"),
+        "policy": ("string", "name and version"),
+        "classifier": ("string?", "of pictures"),
     },
     "evaluate all": {
         "workspace": ("string", "its URI"),

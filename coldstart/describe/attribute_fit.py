@@ -29,7 +29,8 @@ from coldstart.describe.attribute_model import (
     brand_shares,
     softmax,
 )
-from coldstart.embed.zero_shot import Flags, Numbers, Vectors, calibration_error, ensemble, lowest_threshold, wilson
+from coldstart.embed.zero_shot import Flags, Numbers, Vectors, calibration_error, ensemble, lowest_threshold
+from coldstart.metrics.intervals import wilson
 
 MIN_ITEMS_PER_VALUE = 3
 """Least items that state a value of an open attribute for the value to count."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
+from coldstart.metrics.intervals import wilson
 
 Vectors = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -369,11 +370,3 @@ def calibration_error(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> 
     bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     gaps = np.bincount(bins, weights=scores - right, minlength=BINS)
     return float(np.abs(gaps).sum() / max(len(scores), 1))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Compute the interval of Wilson (1927) around a share, at 95 %."""
-    z = 1.959964
-    centre, scale = (hits + z * z / 2) / (count + z * z), count + z * z
-    half = z / scale * math.sqrt(hits * (count - hits) / count + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -12,11 +12,12 @@ import numpy as np
 from coldstart.core import class_file
 from coldstart.core.item_fields import read_attributes
 from coldstart.embed.class_scores import ClassScorer, LabelFit, text_spaces
-from coldstart.embed.zero_shot import ENOUGH, LabelTargets, wilson
+from coldstart.embed.zero_shot import ENOUGH, LabelTargets
 from coldstart.errors import ColdstartError
 from coldstart.evaluate.capability import Context
 from coldstart.evaluate.rows import Baseline, Row, exactly, judged
 from coldstart.metrics import ranking
+from coldstart.metrics.intervals import wilson
 from coldstart.metrics.ranking import Interval
 from coldstart.store import ITEMS
 

@@ -12,7 +12,7 @@ from typing import Any
 from coldstart.core.keys import digest
 from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError, NotFitted, machine_fault
-from coldstart.evaluate import behaviour, fits, media, retrieval
+from coldstart.evaluate import behaviour, fits, media, retrieval, safety
 from coldstart.evaluate.capability import Capability, Context
 from coldstart.evaluate.rows import VERDICTS, Row
 
@@ -29,6 +29,7 @@ CAPABILITIES: Mapping[str, Capability] = {
         Capability("copies", "Near copies", media.copy_rows, media.copy_seconds),
         Capability("speech", "Speech", media.speech_rows, media.word_seconds),
         Capability("screen", "Text on screen", media.screen_rows, media.word_seconds),
+        Capability("safety", "Safety", safety.safety_rows, safety.safety_seconds),
         Capability("index", "Index", retrieval.index_rows, retrieval.index_seconds),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,6 +83,14 @@ def difference(
     values = _over(draws[:, 2], draws[:, 3]) - _over(draws[:, 0], draws[:, 1])
     value = float(total[2] / total[3] - total[0] / total[1])
     return _measure(value, values, round(float(min(total[1], total[3]))))
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Compute the interval of Wilson (1927) around a share, at 95 %."""
+    z = 1.959964
+    centre, scale = (hits + z * z / 2) / (count + z * z), count + z * z
+    half = z / scale * math.sqrt(hits * (count - hits) / count + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def resampled_rows(

@@ -22,8 +22,8 @@ from coldstart.embed.zero_shot import (
     patterns,
     predict,
     uncalibrated,
-    wilson,
 )
+from coldstart.metrics.intervals import wilson
 
 
 def softmax(row: np.ndarray) -> np.ndarray:

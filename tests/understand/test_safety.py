@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pytest
 from catalogue import coldstart as command
 from catalogue import contents, rows, settings, states, write_manifest
@@ -18,16 +19,18 @@ import coldstart
 from coldstart import sample
 from coldstart.api import Workspace
 from coldstart.core import pipeline as pipelines
+from coldstart.core.items import Item
 from coldstart.core.keys import digest
 from coldstart.core.stage import Gate, MapStage
 from coldstart.encoders.fake import Fake
 from coldstart.engine.resolve import setup_faults
 from coldstart.errors import ColdstartError, MissingModel
 from coldstart.media.guard import file_sha256
-from coldstart.store import Store
+from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import build
 from coldstart.understand import nsfw
 from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures
+from coldstart.understand.safety_evaluation import Share, measure_safety, read_harm_labels, stated_harm
 from coldstart.understand.stages.safety import SafetyStage
 
 POLICY = """
@@ -486,3 +489,57 @@ def test_the_real_classifier_calls_a_lemon_harmless() -> None:
     image = np.asarray(photo.resize((nsfw.SIDE, nsfw.SIDE), Image.Resampling.BILINEAR))
     first, again = nsfw.OpenNsfw(weights, "cpu").scores([image, image])
     assert first == again and 0 < first < 0.2
+
+
+def stored(folder: Path, records: dict[str, dict[str, Any]], shades: dict[str, int]) -> tuple[Store, SafetyStage]:
+    """A store of items with a picture of a shade each, white ones closed, and the safety stage over its rows."""
+    gallery = Gallery(folder)
+    store = Store(folder / "w", create=True)
+    items = [Item.parse({"item_id": key, "title": "a lamp", "attributes": own}) for key, own in records.items()]
+    own = [item.row()["attributes"] for item in items]
+    store.append(ITEMS, pa.table({"item_id": [*records], "row_key": [*records], "attributes": own}))
+    made = [
+        {**gallery.row([gallery.medium(f"{key}.png", shade)] if shade else []), "item_id": key, "row_key": key}
+        for key, shade in shades.items()
+    ]
+    store.append(gallery.stage.table, pa.Table.from_pylist(made, schema=gallery.stage.schema))
+    return store, gallery.stage
+
+
+def test_false_alarms_are_counted_and_recall_is_unmeasured_without_unsafe_items(tmp_path: Path) -> None:
+    records = {"white": {"adult": "no"}, "dim": {"safety": "safe"}, "text": {"Adult": False}, "else": {"adult": "?"}}
+    store, stage = stored(tmp_path, records, {"white": 250, "dim": 20, "text": 0, "else": 250})
+    found = measure_safety(store, stage, stated_harm(store))
+    assert (found.picture_alarms, found.alarms, found.unlabelled) == (Share(1, 2), Share(1, 3), Share(1, 1))
+    assert found.picture_alarms.bounds == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson; statsmodels 0.14
+    assert (found.recall.value, found.recall.bounds, found.classifier) == (None, None, "open_nsfw")
+    assert list(found.wrong) == ["white"] and found.wrong["white"].startswith("bright 0.98 ≥ 0.9: picture")
+    known = measure_safety(store, stage, {**stated_harm(store), "else": True, "dim": True})
+    assert (known.recall, known.picture_recall, known.alarms) == (Share(1, 2), Share(1, 2), Share(1, 2))
+    assert json.loads(json.dumps(known.to_dict()))["recall"]["value"] == 0.5
+    with pytest.raises(ColdstartError, match=r"^stage safety has no rows: `coldstart run "):
+        measure_safety(Store(tmp_path / "empty", create=True), stage, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("item_id,label\na,safe\nb,Unsafe\n", {"a": False, "b": True}),
+        ('{"item_id": "a", "label": "harmless"}\n', {"a": False}),
+        (
+            "item_id,label\na,maybe\n",
+            "line 2: give item_id and label, which is safe or unsafe: item_id='a', label='may",
+        ),
+        ("", "has no rows: give item_id,label"),
+        ("{nothing}\n", "no JSON object in every line"),
+    ],
+)
+def test_labels_of_harm_are_read(text: str, expected: object, tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_text(text, "utf-8")
+    if isinstance(expected, dict):
+        assert read_harm_labels(path) == expected
+    else:
+        with pytest.raises(ColdstartError) as caught:
+            read_harm_labels(path)
+        assert str(expected) in str(caught.value)

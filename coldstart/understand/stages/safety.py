@@ -29,13 +29,14 @@ from coldstart.store import Store
 from coldstart.understand import nsfw
 from coldstart.understand import policy as word_policy
 from coldstart.understand.policy import WordPolicy
-from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures, scores
+from coldstart.understand.safety import SOURCES, Finding, RulePrompts, finding_time_s, score_pictures, scores
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
     from coldstart.understand.nsfw import Nsfw, Pixels
 
 _LISTED_FROM = 0.5  # a classifier's lower scores are no findings
+_PICTURES_BY = ", pictures by "  # in `policy` of a row, before the classifier that scored its pictures
 _PICTURE_COST = 8.0  # of the stage's batch, whose other items are texts
 Score = Annotated[float, Field(gt=0, le=1)]
 
@@ -118,6 +119,15 @@ def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy
     if not policy.picture_rules:
         raise ColdstartError(f"{name}.space: policy {policy.name} has no rules on pictures: add `pictures:` to it")
     return fitting[settings.space]
+
+
+@dataclass(frozen=True)
+class Closing:
+    """State of an item at the gate: closed at all, closed by its pictures alone, with pictures that were scored."""
+
+    closed: bool
+    closed_by_pictures: bool
+    has_pictures: bool
 
 
 class SafetyStage(MapStageDefaults):
@@ -233,7 +243,7 @@ class SafetyStage(MapStageDefaults):
                         for found in findings
                     ],
                     "scores": [{"rule": rule, "score": score} for rule, score in scores(findings).items()],
-                    "policy": self._policy.name + (f", pictures by {self._scorer}" if scored else ""),
+                    "policy": self._policy.name + (f"{_PICTURES_BY}{self._scorer}" if scored else ""),
                 }
             )
         return rows
@@ -300,6 +310,34 @@ class SafetyStage(MapStageDefaults):
             return {}
         rows = workspace.read(self.table, ["item_id", "findings", "policy"], ids=list(worst)).to_pylist()
         return {row["item_id"]: self._verdict(row, *worst[row["item_id"]]) for row in rows}
+
+    def closings(self, workspace: Store) -> dict[str, Closing]:
+        """List every item that has a row, with whether it is closed, by pictures or otherwise."""
+        if not workspace.has(self.table):
+            return {}
+        found = {}
+        columns = ["item_id", "scores", "findings", "policy"]
+        for row in workspace.read(self.table, columns).to_pylist():
+            seen = [one for one in row["findings"] if one["source"] not in SOURCES]
+            found[row["item_id"]] = Closing(
+                any(self._is_over(one["rule"], one["score"]) for one in row["scores"]),
+                any(self._is_over(one["rule"], one["score"]) for one in seen),
+                bool(seen) or _PICTURES_BY in row["policy"],
+            )
+        return found
+
+    def _is_over(self, rule: str, score: float) -> bool:
+        return round(score, 4) >= self._threshold(rule)
+
+    @property
+    def policy_name(self) -> str:
+        """Name and version of the policy."""
+        return self._policy.name
+
+    @property
+    def classifier_name(self) -> str | None:
+        """Name of the classifier of pictures, None without one."""
+        return self._classifier.name if self._classifier is not None else None
 
     def _threshold(self, rule: str) -> float:
         """Return the threshold of a rule; one for pictures by prompts needs its own, an older policy's has none."""
