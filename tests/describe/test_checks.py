@@ -249,6 +249,9 @@ def test_a_summary_at_fault_is_replaced_by_plain_sentences(summary: str, reason:
         ("Shoes for walking. Now for $20!", [0], ["other_price"]),
         ("Leather shoes for the summer. Stride Men's Casual Shoes, 500 ml.", [0], ["title_again"]),
         ("Men casual shoes. Casual shoes without fur.", [1], ["lists_values"]),
+        ("Casual shoes for men. They are white, by men.", [0], ["other_brand"]),
+        ("Casual shoes by White.", [], ["other_brand"]),
+        ("Casual shoes by Stride, worn by men.", [0], []),
         ("Men, white. White.", [], ["lists_values", "lists_values"]),
     ],
 )
@@ -545,3 +548,14 @@ def test_a_plain_sentence_may_quote_any_language() -> None:
     )
     checked = check_twice(text, "stop", sources, Rules())
     assert (checked.status, checked.cut) == ("written", ())
+
+
+def test_an_account_is_named_whole() -> None:
+    sources = Sources({"creator": "plate.by.plate", "category": "Dinner", "tags": "onions"}, kind="video")
+    rules = Rules(output=("summary",))
+    for summary, reasons in (
+        ("A dinner video by plate with onions.", ["other_brand"]),
+        ("A dinner video by plate.by.plate with onions.", []),
+    ):
+        checked = check_description(json.dumps({"summary": summary}), "stop", {}, sources, rules)
+        assert [one.reason for one in checked.cut] == reasons

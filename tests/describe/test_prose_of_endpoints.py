@@ -57,7 +57,7 @@ def test_facts_reach_the_prompt_with_their_confidence_and_as_plain_sentences(mon
         "brand: Acme",
         "audience: Men",
         "colour: Navy Blue (0.93)",
-        "the facts as plain sentences: A navy blue product for men by Acme.",
+        "in plain words: A navy blue product for men by Acme.",
         "</item>",
         "JSON with attributes (audience, colour, type) and summary:",
     ]
@@ -86,7 +86,7 @@ def test_the_command_shows_the_same_plain_sentences() -> None:
     prompt = writing.load_prompts("x", writing.PROSE_PROMPTS)["product"]
     attributes = Attributes.model_validate({"default": {"colour": {"visual": True}}})
     shown = render_prompt(prompt, {**ROW, "title": None}, attributes, lambda texts: [len(one) for one in texts])
-    assert "the facts as plain sentences: A navy blue product by Acme." in shown.text
+    assert "in plain words: A navy blue product by Acme." in shown.text
 
 
 def test_an_endpoint_waits_for_the_models_of_attributes(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ class TextClaims:
             ):
                 found.setdefault(*placed)
                 known.update(words[start:end])
+        if made := self._made_by_value(words, {at for start, end, _ in meant for at in range(start, end)} - makers):
+            raise UngroundedClaim("other_brand", f"it says by {made!r}, which is no maker")
         measured = list(numbers(words))
         if fault := price_fault(measured, self.evidence):
             raise UngroundedClaim(*fault)
@@ -114,6 +116,18 @@ class TextClaims:
         return len(words) < _BARE_WORDS and all(
             place in values or word in known or word == "and" for place, word in enumerate(words)
         )
+
+    def _made_by_value(self, words: Tokens, meant: Container[int]) -> str | None:
+        """Return what a text names as the maker that is none, such as "heels by Casual"; "worn by men" names none."""
+        for place, word in enumerate(words):
+            named = place + 1 + (words[place + 1 : place + 2] == ("the",))
+            if word == "by" and named in meant and (not place or words[place - 1] not in _DONE_BY_BUYERS):
+                return words[named]
+            for handle in self.evidence.handles:
+                own = words[named : named + len(handle)]
+                if word == "by" and own[:1] == handle[:1] and own != handle:
+                    return words[named]  # a part of the name
+        return None
 
     def names_kind(self, grounds: Sequence[Ground]) -> bool:
         """Tell whether the grounds of a sentence say that it names what the item is."""
@@ -223,6 +237,8 @@ def missing_ground(name: str, value: str, evidence: EvidenceIndex, rules: Rules)
     least = rules.min_claimed if evidence.is_likely(name, value) else rules.min_seen
     return f"{reason}, and its probability is {seen:.2f} of the {least:g} it takes"
 
+
+_DONE_BY_BUYERS = frozenset(tokens("worn used loved liked preferred bought chosen enjoyed accompanied followed"))
 
 _CACHED_CATALOGS = 8  # lexicons of brands and categories that stay in memory
 

@@ -95,6 +95,8 @@ class EvidenceIndex:
         self.texts: dict[str, Tokens] = {}
         maker = (self._facts.get("brand"), self._facts.get("creator"), sources.texts.get("creator"))
         self._makers = Lexicon((str(name), True) for name in maker if name)
+        self.handles = {tokens(str(name)) for name in maker if name and len(str(name).split()) == 1}
+        """Words of makers that are written in one, such as `lina.cooks`."""
         for name in TEXTS:
             if words := tokens(evidence_text(sources.texts.get(name) or "")):
                 self.texts[name] = words
