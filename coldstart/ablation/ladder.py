@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.ablation import descriptions
-from coldstart.ablation.descriptions import ADAPTER, BASE, WriterTexts
+from coldstart.ablation.descriptions import WriterTexts
 from coldstart.ablation.inputs import (
     Parts,
     TextVectors,
@@ -27,6 +27,7 @@ from coldstart.ablation.steps import MissingStep, Step
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import Row
+from coldstart.describe.evaluate.held_out import ADAPTER, BASE
 from coldstart.describe.evaluate.retrieval_gain import evaluation_encoder
 from coldstart.describe.finetune.dataset import item_rows
 from coldstart.errors import ColdstartError

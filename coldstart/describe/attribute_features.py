@@ -117,7 +117,8 @@ class JointFeatures:
             own = features[name].standardised(vectors[name])
             rows.append(own @ self.directions[name] if name in self.directions else own)
         has = np.all([vectors[name].any(axis=1) for name in self.spaces], axis=0)
-        return _waves(np.concatenate(rows, axis=1) @ self.frequencies) * has[:, None]
+        found: Vectors = _waves(np.concatenate(rows, axis=1) @ self.frequencies) * has[:, None]
+        return found
 
 
 def _waves(phases: Vectors) -> Vectors:

@@ -229,6 +229,18 @@ def test_a_fit_for_predicted_attributes_is_of_facts_and_holds_out_the_same_items
     assert (seeing.input, seeing.sellers) == ("fields", "together") and "title" in seeing.given
 
 
+@pytest.mark.parametrize("name", ["product", "starter"])
+def test_a_generator_of_the_command_writes_in_any_pipeline(name: str) -> None:
+    from coldstart.core import pipeline as pipelines
+    from coldstart.describe.finetune.settings import with_describe
+
+    found = pipelines.load(*with_describe(pipelines.load(name), {"generator": "sentences"}))
+    (writing,) = found.of_kind("describe.write")
+    assert writing.settings.generator == "sentences"
+    names = [spec.name for spec in found.stages]
+    assert names.index("describe.check") < names.index("index")
+
+
 def test_few_examples_make_small_steps() -> None:
     from coldstart.describe.finetune.training import batch_tokens
 

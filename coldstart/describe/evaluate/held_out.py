@@ -180,7 +180,7 @@ def stored_texts(
     view = None if given is None else frozenset(given)
     for spec in reversed(pipeline.of_kind(WRITE)):
         try:
-            stage = pipeline_state.stage(spec.name)
+            stage: Any = pipeline_state.stage(spec.name)
             builder, state = stage.builder, pipeline_state.of(spec.name)
         except NotFitted:
             continue

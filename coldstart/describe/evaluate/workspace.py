@@ -122,12 +122,12 @@ def evaluate_store(
     seen = against.seen
     if pipeline.of_kind(ATTRIBUTES):  # predicted from the fields of the view, not from all as those of the stage
         rows = [{**row, PREDICTED: predicted_row(against.predicted.get(row["item_id"], {}))} for row in rows]
-    known = held.known_attributes(every)
+    attributes = held.known_attributes(every)
     evaluated, about, texts = {}, {}, {}
     for name in writers or held.writers:
         writer = held.writer(name, pipeline, against.rules)
         stored = stored_texts(store, pipeline, pipeline_state, writer, rows, shown)
-        evaluated[name] = _evaluate_writer(writer, rows, held, known, shown, seen, stored, progress, name)
+        evaluated[name] = _evaluate_writer(writer, rows, held, attributes, shown, seen, stored, progress, name)
         about[name] = writer.generator.name
         texts[name] = {"stored": len(stored), "written": len(rows) - len(stored)}
     first = next(iter(evaluated.values()))
@@ -153,7 +153,7 @@ def evaluate_store(
         note=_NOTES[split],
         caveat=_FITTED_ON.format(against.fitted) if any(seen.values()) and against.fitted else "",
         given=None if shown is None else sorted(shown),
-        distractors=[_distractor(row, known, shown, query) for row in others],
+        distractors=[_distractor(row, attributes, shown, query) for row in others],
         min_seen=against.rules.min_seen,
         seed=seed,
     )

@@ -97,6 +97,15 @@ def with_finetune(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[st
     return _with_stage(pipeline, "finetune", FINETUNE, stated, before=("describe", "index"))
 
 
+def with_describe(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return settings as plain data, and overrides, of the pipeline with a stage that describes items.
+
+    Args:
+        given: settings of `describe.write`, such as `generator`; None leaves one unchanged.
+    """
+    return _with_stage(pipeline, "describe", WRITE, given, before=("index",))
+
+
 def _with_stage(
     pipeline: Pipeline, group: str, kind: str, given: Mapping[str, Any], before: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
