@@ -118,12 +118,12 @@ UNSEEN = (
     "bar added above",
     "cropped 15 %",
     "turned 3 degrees",
-    "letterbox",
-    "pillarbox",
-    "border",
     "picture in picture",
 )
-"""Those that no view is made for."""
+"""Those that no view is made for: local features find them, of pictures and of videos that begin where theirs does."""
+
+BORDERED = ("letterbox", "pillarbox", "border")
+"""Those that are found by what their border encloses."""
 
 
 def bar(width: int, height: int) -> NDArray[np.uint8]:
@@ -136,8 +136,14 @@ def bar(width: int, height: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def write_copies(source: Path, targets: Mapping[Path, Change], max_s: float = math.inf) -> None:
-    """Write several copies of a video's first `max_s` seconds in one pass over it, as H.264 without sound."""
+def write_copies(
+    source: Path, targets: Mapping[Path, Change], max_s: float = math.inf, max_rate: float = math.inf
+) -> None:
+    """Write several copies of a video's first `max_s` seconds in one pass over it, as H.264 without sound.
+
+    Args:
+        max_rate: frames a second that are kept, at most; fewer are encoded sooner.
+    """
     with ExitStack() as stack:
         given = stack.enter_context(av.open(source))
         stream = given.streams.video[0]
@@ -145,14 +151,17 @@ def write_copies(source: Path, targets: Mapping[Path, Change], max_s: float = ma
         writers = [
             _Writer(stack.enter_context(av.open(path, "w")), change, length_s) for path, change in targets.items()
         ]
-        start_s = None
+        start_s, due_s = None, 0.0
         for frame in given.decode(stream):
             start_s = frame.time if start_s is None else start_s
             if frame.time - start_s > length_s:
                 break
+            if frame.time - start_s < due_s:
+                continue
+            due_s = frame.time - start_s + 1 / max_rate - 1e-3
             pixels = frame.to_ndarray(format="rgb24")
             for writer in writers:
-                writer.add(pixels, frame.time - start_s, float(stream.average_rate or 25))
+                writer.add(pixels, frame.time - start_s, min(max_rate, float(stream.average_rate or 25)))
         for writer in writers:
             writer.finish()
 
