@@ -21,8 +21,8 @@ from coldstart.metrics.intervals import wilson
 from coldstart.metrics.ranking import Interval
 from coldstart.store import ITEMS
 
-COPIES = 200
-"""Copies that are made of the catalogue's pictures at most."""
+COPIES = 240
+"""Copies that are made of the catalogue's pictures at most: some twenty of each change."""
 LABELLED = 500
 """Items with a category whose labels are measured at most, where the pipeline has no stage that labels."""
 _COPY_S = 0.06  # of processor time to make and search one copy

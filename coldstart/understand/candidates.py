@@ -137,7 +137,8 @@ class CandidateIndex:
         whole = {view: frames for view, frames in asked.items() if view < plain}
         boxes = {view - plain: frames for view, frames in asked.items() if view >= plain}
         found = [pool.find(frames, self._threads) for pool, frames in ((self._whole, whole), (self._boxed, boxes))]
-        return np.unique(np.concatenate(found)).tolist()
+        numbers: list[int] = np.unique(np.concatenate(found)).tolist()
+        return numbers
 
     def _asked(self, query: Words) -> dict[int, Words]:
         """Gather the words that are compared with each stored view: view -> uint64 [K, 4]."""

@@ -173,8 +173,9 @@ def _within(span: tuple[float, float], part: tuple[float, float]) -> tuple[float
 def _shrunk(pictures: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """Shrink a box of pictures [N, SIDE, SIDE, 3] to colours: uint8 [N, 8, 8, 3]."""
     rows, columns = (span_shares(*span, SIDE, THUMB) for span in box)
-    found = rows @ pictures.transpose(0, 3, 1, 2).astype(np.float32) @ columns.T
-    return np.rint(found.transpose(0, 2, 3, 1)).astype(np.uint8)
+    means = rows @ pictures.transpose(0, 3, 1, 2).astype(np.float32) @ columns.T
+    found: NDArray[np.uint8] = np.rint(means.transpose(0, 2, 3, 1)).astype(np.uint8)
+    return found
 
 
 def mirrored(words: Words) -> Words:

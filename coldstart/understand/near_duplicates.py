@@ -117,10 +117,9 @@ def similar_frames(
     words = mirrored(one.words) if mirror else one.words
     grids, other_grids = _all_grids(one, mirror=mirror), _all_grids(other, mirror=False)
     usable = (one.quality >= MIN_QUALITY)[:, None] & (other.quality >= MIN_QUALITY)
-    change, other_change = _frame_change(one, borders=borders), _frame_change(other, borders=borders)
-    moved = [np.minimum(own[:, None], others) for own, others in zip(change, other_change, strict=True)]
-    max_bits = np.clip(rule.give * moved[0], rule.max_bits, rule.most_bits)
-    max_colour = np.clip(rule.give * moved[1], rule.max_colour, rule.most_colour)
+    (bits, colour), (others, other_colour) = (_frame_change(each, borders=borders) for each in (one, other))
+    max_bits = np.clip(rule.give * np.minimum(bits[:, None], others), rule.max_bits, rule.most_bits)
+    max_colour = np.clip(rule.give * np.minimum(colour[:, None], other_colour), rule.max_colour, rule.most_colour)
     found = np.zeros(usable.shape, bool)
     for left, right in BOX_PAIRS if borders else PAIRS:
         apart = np.bitwise_count(words[:, None, left] ^ other.words[None, :, right]).sum(axis=-1, dtype=np.int64)
