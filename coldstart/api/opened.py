@@ -163,9 +163,11 @@ class OpenedStore:
         Raises:
             ColdstartError: nothing is published.
         """
+        from coldstart.search.search import DISPLAY
+
         self._snapshot = None
         self._published = Catalog(self._store.db).published()
-        self.published()
+        self.published().load_rows((*DISPLAY, "creator"))
         pipeline = self._reading_pipeline()
         self._snapshot = Snapshot(pipeline, Limits(**pipeline.media.limits()), *self._read_calibration())
 

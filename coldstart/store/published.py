@@ -41,6 +41,9 @@ _FEW = 20
 MAX_TOP_K = 10_000
 """Results of one query: more is a scan, not a search."""
 
+MOST_HELD = 500_000
+"""Items whose columns are held in memory, some 300 bytes each."""
+
 MOST_ATTRIBUTES = 10_000
 """Items among which the names of attributes are looked up for a hint."""
 
@@ -63,6 +66,9 @@ class Published:
         self.publication = publication
         self.passports = publication.passports
         self._indexes = {report.space: report for report in publication.indexes}
+        self._rows: pa.Table | None = None
+        self._places: dict[str, int] = {}
+        self._copies: dict[str, list[str]] | None = None
 
     def __len__(self) -> int:
         return self.publication.rows
@@ -71,6 +77,24 @@ class Published:
     def schema(self) -> pa.Schema:
         """Columns of the catalog, with a vector column a space."""
         return self._table.schema
+
+    def load_rows(self, columns: Sequence[str]) -> None:
+        """Hold columns of all items in memory, which `items` and `copies` then answer from; nothing where there are
+        more than `MOST_HELD` items."""
+        if len(self) > MOST_HELD:
+            return
+        linked = [COPY_OF] if self._has_copies else []
+        rows = self._table.search().select(["item_id", *columns, *linked]).limit(None).to_arrow()
+        self._places = {item_id: place for place, item_id in enumerate(rows["item_id"].to_pylist())}
+        self._copies = {}
+        for item_id, original in (
+            zip(*(rows[name].to_pylist() for name in ("item_id", *linked)), strict=True) if linked else ()
+        ):
+            if original is not None:
+                self._copies.setdefault(original, []).append(item_id)
+        for own in self._copies.values():
+            own.sort()
+        self._rows = rows.combine_chunks()
 
     def keys(self) -> dict[str, str]:
         """Read item_id -> the `index_key` it was written with."""
@@ -135,6 +159,8 @@ class Published:
         """Read item_id -> the items that are linked to it as copies, for those that have any."""
         found: dict[str, list[str]] = {}
         wanted = sorted(set(item_ids))
+        if self._copies is not None:
+            return {item_id: self._copies[item_id] for item_id in wanted if item_id in self._copies}
         if wanted and self._has_copies:
             query = self._table.search().where(sql.one_of(COPY_OF, wanted)).select(["item_id", COPY_OF])
             for row in query.limit(None).to_arrow().sort_by("item_id").to_pylist():
@@ -198,6 +224,10 @@ class Published:
         wanted = sorted(set(item_ids))
         if not wanted:
             return {}
+        if self._rows is not None and set(columns) <= set(self._rows.column_names):
+            places = [self._places[item_id] for item_id in wanted if item_id in self._places]
+            held = self._rows.select(list(dict.fromkeys(["item_id", *columns]))).take(places)
+            return {row.pop("item_id"): row for row in held.to_pylist()}
         query = self._table.search().where(sql.one_of("item_id", wanted)).select(["item_id", *columns])
         return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
 
