@@ -349,7 +349,7 @@ def python_names() -> str:
 def json_shapes() -> str:
     """Write the JSON of every command: its fields, then the shapes that several share."""
     from coldstart.cli import shapes
-    from coldstart.cli.faults import KINDS
+    from coldstart.core.error_fields import KINDS
 
     def of(names: list[str], fields: Mapping[str, tuple[str, str]]) -> str:
         place = anchor(f"json {names[0]}") if names[0] in shapes.COMMANDS else f"shape-{names[0].lower()}"

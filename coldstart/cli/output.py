@@ -17,6 +17,7 @@ import typer
 
 from coldstart.cli import complete, tables
 from coldstart.core.reasons import counted, plain, remedy
+from coldstart.core.sanitize import without_controls as without_controls
 from coldstart.errors import ColdstartError, redact_urls
 
 if TYPE_CHECKING:
@@ -139,17 +140,8 @@ def line(text: str) -> None:
     _write(without_controls(text))
 
 
-def without_controls(text: str) -> str:
-    """Replace control characters, which would steer the terminal, by spaces."""
-    return _CONTROL.sub(" ", text)
-
-
 def _write(text: str) -> None:
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
-
-
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line break, and those that turn the direction of writing."""
 
 
 def as_json(value: Mapping[str, Any], notes: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from coldstart.cli.faults import KINDS
+from coldstart.core.error_fields import KINDS
 
 Fields = Mapping[str, tuple[str, str]]
 """Field -> type and meaning; a name that ends in `?` may be missing."""

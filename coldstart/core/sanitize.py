@@ -80,3 +80,12 @@ def check_text(text: str) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise ColdstartError(f"{text!r} is no Unicode text: give it in UTF-8") from None
+
+
+def without_controls(text: str) -> str:
+    """Replace control characters, which would steer a terminal, by spaces."""
+    return _CONTROL.sub(" ", text)
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line break, and those that turn the direction of writing."""

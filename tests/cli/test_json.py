@@ -15,6 +15,7 @@ from shapes_of import check, modes_of
 
 from coldstart.cli import faults, run
 from coldstart.cli.shapes import COMMANDS, schema
+from coldstart.core import error_fields
 from coldstart.errors import ColdstartError, MachineFault
 
 
@@ -96,7 +97,7 @@ def test_an_error_names_kind_place_and_next_step(
     assert {name: found[name] for name in error} == {
         name: value and value.format(here=tmp_path) for name, value in error.items()
     }
-    assert found["kind"] in faults.KINDS
+    assert found["kind"] in error_fields.KINDS
 
 
 def raising(error: BaseException) -> Any:
@@ -158,12 +159,12 @@ def test_what_was_found_before_a_fault_stands_beside_it(monkeypatch: pytest.Monk
     ],
 )
 def test_place_and_next_step_follow_from_the_message(message: str, where: str | None, following: str | None) -> None:
-    found = faults.error_fields(ColdstartError(message))
+    found = error_fields.error_fields(ColdstartError(message))
     assert (found["message"], found["where"], found["next"]) == (message, where, following)
 
 
 def test_secrets_of_urls_stay_out_of_errors() -> None:
-    found = faults.error_fields(ValueError("http://me:secret@host/x?token=abc"))
+    found = error_fields.error_fields(ValueError("http://me:secret@host/x?token=abc"))
     assert "secret" not in str(found) and "abc" not in str(found)
 
 
