@@ -16,6 +16,7 @@ from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, 
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, PIPELINES, Store
+from coldstart.store.artifacts import ARTIFACTS
 from coldstart.store.catalog import Catalog
 from coldstart.store.fits import with_fits
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from coldstart.store.published import Published
 
 DEFAULT_PIPELINE = "starter"
+
+HELD_BYTES = 1 << 30
+"""Vectors that a frozen workspace holds in memory: 350,000 items in two spaces of 384 numbers."""
 
 PipelineSource: TypeAlias = Pipeline | str | Path | Mapping[str, Any] | None
 
@@ -167,9 +171,18 @@ class OpenedStore:
 
         self._snapshot = None
         self._published = Catalog(self._store.db).published()
-        self.published().load_rows((*DISPLAY, "creator"))
+        published = self.published()
+        published.load_rows((*DISPLAY, "creator"))
+        published.load_vectors(published.passports, HELD_BYTES)
         pipeline = self._reading_pipeline()
         self._snapshot = Snapshot(pipeline, Limits(**pipeline.media.limits()), *self._read_calibration())
+
+    def serving_version(self) -> tuple[str, int, int, int]:
+        """Read what changes whenever answers may: tag and table version of the publication, and the versions of the
+        tables of settings and of fits. All 0 before the first publication."""
+        current = Catalog(self._store.db).current()
+        tag, version = ("", 0) if current is None else (current.tag, current.version)
+        return tag, version, self._store.table_version(PIPELINES), self._store.table_version(ARTIFACTS)
 
     def setting_faults(self) -> dict[str, str]:
         """Find the stages, or other sections, of the stored settings that do not resolve, and what is wrong with each.

@@ -264,6 +264,11 @@ class Store:
             return 1
         return max((seq or 0 for seq in self.read(table, ["seq"])["seq"].to_pylist()), default=0) + 1
 
+    def table_version(self, table: str) -> int:
+        """Return the version of a table, which every write to it raises; 0 where there is none."""
+        found = tables.open_table(self.db, table)
+        return 0 if found is None else int(found.version)
+
     def in_sequence(self, table: str) -> list[dict[str, Any]]:
         """Read all rows of a table by rising `seq`; first those of earlier releases, in the order they were added."""
         found = self._find(table)

@@ -341,6 +341,11 @@ class Catalog:
         """List the stored publications, newest first."""
         return publications.read_publications(self._db)
 
+    def current(self) -> Publication | None:
+        """Read what is published now, without opening it; None where nothing is."""
+        table = tables.open_table(self._db, CATALOG)
+        return None if table is None else self._current(table)
+
     def published(self) -> Published | None:
         """Open the catalog at the published version; None where nothing is published."""
         table = tables.open_table(self._db, CATALOG)

@@ -69,9 +69,15 @@ class Published:
         self._rows: pa.Table | None = None
         self._places: dict[str, int] = {}
         self._copies: dict[str, list[str]] | None = None
+        self._units: dict[str, Vectors] = {}
 
     def __len__(self) -> int:
         return self.publication.rows
+
+    @cached_property
+    def _dataset(self) -> Any:
+        """The version as Lance has it, for searches."""
+        return self._table.to_lance()
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -95,6 +101,20 @@ class Published:
         for own in self._copies.values():
             own.sort()
         self._rows = rows.combine_chunks()
+
+    def load_vectors(self, spaces: Iterable[str], most_bytes: int) -> None:
+        """Hold the unit vectors of spaces in memory, which `unit_vectors` then answers from: those that fit, the first
+        first; after `load_rows`."""
+        for space in spaces:
+            size = 4 * len(self._places) * self._dim(space)
+            if not size or size > most_bytes:
+                continue
+            most_bytes -= size
+            held = np.full((len(self._places), self._dim(space)), np.nan, np.float32)
+            for block in self.blocks([column_of(space)]):
+                places = [self._places[item_id] for item_id in block["item_id"].to_pylist()]
+                held[places] = unit_rows(block[column_of(space)])
+            self._units[space] = held
 
     def keys(self) -> dict[str, str]:
         """Read item_id -> the `index_key` it was written with."""
@@ -209,10 +229,10 @@ class Published:
         """
         _check_depth(top_k)
         words = word_search.word_query(text, by_characters=self._has_character_index)
-        query = self._table.search(words, query_type="fts").limit(top_k)
-        if where:
-            query = query.where(where, prefilter=True)
-        found = query.select(["item_id", "_score"]).to_arrow()
+        scanner = self._dataset.scanner(
+            ["item_id", "_score"], full_text_query=words, limit=top_k, filter=where, prefilter=True
+        )
+        found = scanner.to_table()
         return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
 
     @cached_property
@@ -255,6 +275,14 @@ class Published:
         Returns:
             space -> float32 `[N, D]` in the order of the ids; NaN for one that is unknown or has none.
         """
+        held = [space for space in spaces if space in self._units]
+        if held:
+            at = np.array([self._places.get(item_id, -1) for item_id in item_ids], np.intp)
+            units = {space: self._units[space][at] for space in held}
+            for own in units.values():
+                own[at < 0] = np.nan
+            rest = [space for space in spaces if space not in self._units]
+            return units | (self.unit_vectors(rest, item_ids) if rest else {})
         columns = {space: column_of(space) for space in spaces}
         found = {space: np.full((len(item_ids), self._dim(space)), np.nan, np.float32) for space in spaces}
         places = {item_id: place for place, item_id in enumerate(item_ids)}
@@ -310,7 +338,7 @@ class Published:
         effort = report.effort_filtered if where and report.effort_filtered else report.effort
 
         def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
-            return ann.nearest(self._table, column, some, top_k, effort=effort, where=where)
+            return ann.nearest(self._dataset, column, some, top_k, effort=effort, where=where)
 
         found = search(queries, effort)
         counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))

@@ -207,7 +207,7 @@ def damaged(db: lancedb.DBConnection, name: str, reason: str) -> DamagedTable:
 
 
 class GuardedTable:
-    """A table, or a query of it, whose every call runs in `reading`."""
+    """Table, its dataset in Lance, or a query of either, whose every call runs in `reading`."""
 
     def __init__(self, db: lancedb.DBConnection, name: str, inner: Any) -> None:
         self._db, self._name, self._inner = db, name, inner
@@ -223,7 +223,8 @@ class GuardedTable:
                 result = found(*values, **options)
                 if attribute == "to_batches":
                     return self._batches(result)
-            return GuardedTable(self._db, self._name, result) if hasattr(result, "to_arrow") else result
+            is_query = hasattr(result, "to_arrow") or hasattr(result, "to_table")  # of LanceDB, or of Lance
+            return GuardedTable(self._db, self._name, result) if is_query else result
 
         return call
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart.store.sql import quote
 
 if TYPE_CHECKING:
-    from lancedb.query import FullTextQuery
+    from lance.query import FullTextQuery
 
 CHARACTER_INDEX = "title_idx"
 MOST_CHARACTERS = 16
@@ -61,7 +61,7 @@ def word_query(text: str, *, by_characters: bool) -> FullTextQuery:
     Args:
         by_characters: also find titles with all characters of a run of Chinese characters or kana.
     """
-    from lancedb.query import BooleanQuery, MatchQuery, Occur
+    from lance.query import BooleanQuery, MatchQuery, Occur
 
     words = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot cross into the store
     parts: list[FullTextQuery] = [MatchQuery(words, "text")]

@@ -9,19 +9,13 @@ from coldstart.store.ann import Effort
 
 
 class Recorder:
-    """Stands for a table and its queries: notes every call, and finds nothing."""
+    """Stands for a dataset: notes the query that it is searched by, and finds nothing."""
 
-    def __init__(self) -> None:
-        self.calls: dict[str, Any] = {}
+    def scanner(self, columns: list[str], *, nearest: dict[str, Any], **_: Any) -> "Recorder":
+        self.query = nearest
+        return self
 
-    def __getattr__(self, name: str) -> Any:
-        def note(*args: Any, **kwargs: Any) -> Recorder:
-            self.calls[name] = args
-            return self
-
-        return note
-
-    def to_arrow(self) -> Any:
+    def to_table(self) -> Any:
         return ann.EMPTY
 
 
@@ -29,17 +23,17 @@ class Recorder:
     ("top_k", "least", "most"), [(1, 20, 40), (10, 20, 40), (11, 20, 40), (110, 40, 80), (1100, 60, 120)]
 )
 def test_more_results_are_looked_for_in_more_partitions(top_k: int, least: int, most: int) -> None:
-    table: Any = Recorder()
-    ann.nearest(table, "vector_text", np.zeros((1, 8), np.float32), top_k, effort=Effort(20, 5, 40))
-    assert table.calls["minimum_nprobes"] == (least,)
-    assert table.calls["maximum_nprobes"] == (most,)
-    assert table.calls["refine_factor"] == (5,)
+    dataset: Any = Recorder()
+    ann.nearest(dataset, "vector_text", np.zeros((1, 8), np.float32), top_k, effort=Effort(20, 5, 40))
+    assert dataset.query["minimum_nprobes"] == least
+    assert dataset.query["maximum_nprobes"] == most
+    assert dataset.query["refine_factor"] == 5
 
 
 def test_an_effort_without_a_bound_stays_so() -> None:
-    table: Any = Recorder()
-    ann.nearest(table, "vector_text", np.zeros((1, 8), np.float32), 1100, effort=Effort(20, 5))
-    assert table.calls["maximum_nprobes"] == (0,)
+    dataset: Any = Recorder()
+    ann.nearest(dataset, "vector_text", np.zeros((1, 8), np.float32), 1100, effort=Effort(20, 5))
+    assert "maximum_nprobes" not in dataset.query
 
 
 def test_reports_of_earlier_versions_are_read() -> None:

@@ -47,8 +47,9 @@ def table_of(folder: Path, titles: Sequence[str], index: FTS | None = None) -> A
 
 def found(table: Any, text: str) -> list[str]:
     by_characters = any(index.name == word_search.CHARACTER_INDEX for index in table.list_indices())
-    query = table.search(word_query(text, by_characters=by_characters), query_type="fts").limit(20)
-    rows = query.select(["item_id", "_score"]).to_arrow().sort_by([("_score", "descending")])
+    words = word_query(text, by_characters=by_characters)
+    rows = table.to_lance().scanner(["item_id", "_score"], full_text_query=words, limit=20).to_table()
+    rows = rows.sort_by([("_score", "descending")])
     return list(rows["item_id"].to_pylist())
 
 
@@ -99,11 +100,12 @@ def test_a_word_inside_a_title_without_spaces_is_found(every: Any, text: str, ti
 )
 def test_other_languages_are_searched_as_before(every: Any, tmp_path: Path, text: str, titles: tuple[str, ...]) -> None:
     assert sorted(found(every, text)) == sorted(titles)
-    rows = pa.table({"item_id": SPACED, "text": SPACED})
-    before = lancedb.connect(str(tmp_path)).create_table("before", rows)
+    table = pa.table({"item_id": SPACED, "text": SPACED})
+    before = lancedb.connect(str(tmp_path)).create_table("before", table)
     before.create_index("text", config=FTS())
-    query = before.search(word_query(text, by_characters=False), query_type="fts").limit(20)
-    assert sorted(query.select(["item_id"]).to_arrow()["item_id"].to_pylist()) == sorted(titles)
+    words = word_query(text, by_characters=False)
+    rows = before.to_lance().scanner(["item_id", "_score"], full_text_query=words, limit=20).to_table()
+    assert sorted(rows["item_id"].to_pylist()) == sorted(titles)
 
 
 def test_words_and_characters_of_one_query_weigh_alike(every: Any) -> None:

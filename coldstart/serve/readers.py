@@ -1,0 +1,211 @@
+"""Follow the publications of a workspace: requests are answered by one version each, and never wait for the next.
+
+A thread looks every second whether something else is published. It then opens the workspace anew, reads what searches
+need and makes one search, and only then lets new requests have it; those under way end on the version before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from coldstart.api.workspace import Workspace
+from coldstart.encoders import Encoder, Passport
+from coldstart.errors import ColdstartError
+from coldstart.search.notebook import Hits
+from coldstart.search.queries import Query
+from coldstart.serve.batching import Batcher
+from coldstart.store import Store
+from coldstart.store.publications import Publication
+
+T = TypeVar("T")
+
+LOG = logging.getLogger("coldstart.serve")
+POLL_S = 1.0
+_WARM_TEXT = "warm up"
+
+
+class EncoderPool:
+    """Query encoders by passport: loaded once, for all publications that they fit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._encoders: dict[str, Encoder] = {}
+
+    def encoder(self, passport: Passport, load: Callable[[], Encoder]) -> Encoder:
+        """Return the encoder of a passport, loaded by `load` where it is not there yet."""
+        with self._lock:
+            if passport.digest not in self._encoders:
+                self._encoders[passport.digest] = load()
+            return self._encoders[passport.digest]
+
+
+class Reader(Workspace):
+    """Workspace frozen at one publication, whose methods may be called from many threads."""
+
+    def __init__(self, store: Store, pool: EncoderPool) -> None:
+        super().__init__(store)
+        self._pool = pool
+        self._cold_lock = threading.Lock()
+        self._cold: frozenset[str] | None = None
+        self.text_searches: Batcher[str, Hits] = Batcher(self._search_texts)
+        self.opened_at = datetime.now(UTC)
+        self.version = self.serving_version()
+        self.freeze()
+
+    def encoder_for(self, passport: Passport) -> Encoder:
+        """Load an encoder of queries, shared by all readers."""
+        return self._pool.encoder(passport, lambda: super(Reader, self).encoder_for(passport))
+
+    def search_text(self, text: str, **options: Any) -> Hits:
+        """Search for a text as `search` does, together with the texts of other threads under the same options."""
+        return self.text_searches.ask(tuple(sorted(options.items())), text)
+
+    def _search_texts(self, key: Hashable, texts: Sequence[str]) -> list[Hits | Exception]:
+        options: dict[str, Any] = dict(key)  # type: ignore[call-overload]  # the items of the options
+        if len(texts) == 1:
+            return [self.search(text=texts[0], **options)]
+        answers: list[Hits | Exception] = []
+        found: dict[int, Hits] = {}
+        queries = []
+        for place, text in enumerate(texts):
+            with suppress(ColdstartError):
+                queries.append(Query(str(place), text=text))
+        for query_id, hits in self.search_many(queries, on_error=lambda *_: None, **options):
+            found[int(query_id)] = hits
+        for place in range(len(texts)):
+            if place in found:
+                answers.append(found[place])
+            else:  # alone, it says what is wrong with it
+                try:
+                    answers.append(self.search(text=texts[place], **options))
+                except Exception as error:
+                    answers.append(error)
+        return answers
+
+    @property
+    def publication(self) -> Publication:
+        """Published version that answers are from."""
+        return self.published().publication
+
+    @property
+    def tag(self) -> str:
+        """Tag of the published version."""
+        return self.publication.tag
+
+    def warm(self) -> None:
+        """Load what the first requests need: encoders of texts, and the scoring model of recommendations."""
+        with suppress(ColdstartError):  # no space takes texts, or an encoder is missing: each request says so
+            self.search(text=_WARM_TEXT, top_k=1)
+        self.cold_items()
+
+    def cold_items(self) -> frozenset[str] | None:
+        """Find the items with few or no interactions; None where the workspace has no interactions at all."""
+        with self._cold_lock:
+            if self._cold is None and self.interaction_summary() is not None:
+                try:
+                    model = self._listing().scoring_model
+                except ColdstartError:
+                    return None
+                self._cold = frozenset(
+                    item for item, cold in zip(model.item_ids, model.cold.tolist(), strict=True) if cold
+                )
+            return self._cold
+
+    def is_cold(self, item_id: str) -> bool | None:
+        """Tell whether an item is cold; None where no interactions are known."""
+        cold = self.cold_items()
+        return None if cold is None else item_id in cold or item_id not in self._listing().scoring_model.places
+
+
+class Readers:
+    """The reader of the present publication, replaced when another one is published.
+
+    Raises:
+        ColdstartError: the workspace cannot be opened.
+    """
+
+    def __init__(self, uri: str, *, poll_s: float = POLL_S) -> None:
+        from coldstart.core.uris import find_folder, plain_uri
+
+        find_folder(plain_uri(uri), create=False)
+        self.uri, self.pool = uri, EncoderPool()
+        self._poll_s = poll_s
+        self._reader: Reader | None = None
+        self._fault: ColdstartError | None = None
+        self._stopped = threading.Event()
+        self._swapping = threading.Lock()
+        self._thread = threading.Thread(target=self._follow, name="coldstart-publications", daemon=True)
+        self.swaps = 0
+        self.checked_at = 0.0
+
+    def start(self) -> None:
+        """Open the present publication, where there is one, and begin to follow."""
+        self.refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End following."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def current(self) -> Reader:
+        """Return the reader of the present publication.
+
+        Raises:
+            ColdstartError: nothing is published yet, or it cannot be opened.
+        """
+        reader = self._reader
+        if reader is None:
+            raise self._fault or ColdstartError(
+                f"workspace {self.uri} is being opened: try again in a second", kind="not_ready"
+            )
+        return reader
+
+    def refresh(self) -> bool:
+        """Open what is published now, if that is something else; tells whether it was."""
+        with self._swapping:
+            try:
+                store = Store(self.uri)
+                before = self._reader
+                if before is not None and Workspace(store).serving_version() == before.version:
+                    return False
+                reader = Reader(store, self.pool)
+                reader.warm()
+            except ColdstartError as error:
+                if self._reader is None:
+                    self._fault = error
+                else:  # the one before stays in use
+                    LOG.warning("publication not opened", extra={"fields": {"fault": str(error)}})
+                return False
+            finally:
+                self.checked_at = time.monotonic()
+            self._reader, self._fault = reader, None
+            self.swaps += 1
+            LOG.info(
+                "publication opened", extra={"fields": {"publication": reader.tag, "rows": len(reader.published())}}
+            )
+            return True
+
+    def answer(self, question: Callable[[Reader], T]) -> T:
+        """Answer by the present publication; anew by the next one where it was dropped meanwhile."""
+        reader = self.current()
+        try:
+            return question(reader)
+        except (ColdstartError, OSError, RuntimeError, ValueError):
+            if not self.refresh() and self._reader is reader:
+                raise
+            return question(self.current())
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(self._poll_s):
+            try:
+                self.refresh()
+            except Exception:
+                LOG.exception("publications cannot be read")

@@ -1,0 +1,285 @@
+"""Results of the served catalogue: what HTTP answers hold as JSON, and tools of the Model Context Protocol return.
+
+Fields have the names that `--json` of the command line gives them; `coldstart schema --json-output` describes those.
+Places on the disk of the server are left out: media have links to the server instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+if TYPE_CHECKING:
+    from coldstart.search.search import Hit
+
+
+class Result(BaseModel):
+    """Base of all results."""
+
+    publication: str = Field(description="tag of the published version that this is from", examples=["pub-000012"])
+    notes: list[str] = Field(default_factory=list, description="remarks, a line each")
+
+
+class Medium(BaseModel):
+    """One picture, video or sound of an item."""
+
+    role: str = Field(description="image, video or audio")
+    href: str = Field(description="link to it on this server", examples=["/v1/items/clip-7/media/0"])
+
+
+class ItemSummary(BaseModel):
+    """Item in a list."""
+
+    item_id: str
+    kind: str | None = Field(None, description="product or video")
+    title: str | None = None
+    category: str | None = None
+    price: float | None = None
+    creator: str | None = None
+    cold: bool | None = Field(None, description="few or no interactions; null where that is not known")
+    media: list[Medium] = Field(default_factory=list)
+
+
+class SearchHit(ItemSummary):
+    """Item that a search found."""
+
+    score: float = Field(description="0: as near as the catalogue on average; 1: as near as right items are")
+    ranks: dict[str, int] = Field(description="space, or full_text -> place there, from 1")
+    distances: dict[str, float] = Field(description="space -> 1 - cosine")
+    copies: list[str] = Field(description="items that are linked to it as copies")
+
+
+class SearchResult(Result):
+    """Items that a search found, best first."""
+
+    hits: list[SearchHit]
+    next_cursor: str | None = Field(None, description="give it as `cursor` for the next page; null on the last")
+
+
+class ItemList(Result):
+    """Items of the catalogue in order of their ids."""
+
+    items: list[ItemSummary]
+    total: int = Field(description="items that meet the conditions")
+    next_cursor: str | None = None
+
+
+class Item(Result):
+    """One item as it is published."""
+
+    item: dict[str, Any] = Field(description="its fields")
+    media: list[Medium]
+    cold: bool | None = None
+    copies: list[str] = Field(default_factory=list, description="items that are linked to it as copies")
+
+
+class ItemReport(Result):
+    """All that is known of one item, as `coldstart show --json` gives it."""
+
+    report: dict[str, Any]
+    media: list[Medium]
+
+
+class Explanation(BaseModel):
+    """Frame or words of a video that speak for a product."""
+
+    source: str = Field(description="frame, picture, title, speech, screen or text")
+    second: float | None = Field(None, description="when; null where it has no time")
+    text: str = ""
+    cosine: float
+    channel: str
+    seconds: list[float] = Field(default_factory=list)
+
+
+class MatchedProduct(ItemSummary):
+    """Product that a video shows or names."""
+
+    score: float
+    frame: Explanation | None = None
+    words: Explanation | None = None
+    channels: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    copies: list[str] = Field(default_factory=list)
+
+
+class MatchResult(Result):
+    """Products that a video shows or names, best first."""
+
+    used: list[str] = Field(description="what was compared, in words")
+    matches: list[MatchedProduct]
+    channels: list[dict[str, Any]]
+    weights: str = Field(description="default or fitted")
+    candidates: int
+    exact: bool
+
+
+class RecommendedItem(ItemSummary):
+    """Item of a list for a user."""
+
+    rank: int
+    score: float
+    explored: bool = Field(description="drawn at random by `explore`")
+    propensity: float = Field(description="probability of this slot")
+    reason: str | None = Field(None, description="why, in words")
+
+
+class Recommendations(Result):
+    """Items for one user or history, best first."""
+
+    user_id: str | None = None
+    scored_by: str = Field(description="behaviour, or the spaces of content")
+    history: int = Field(description="liked items that it is computed from")
+    items: list[RecommendedItem]
+
+
+class AudienceMember(BaseModel):
+    """User of an audience."""
+
+    user_id: str
+    rank: int
+    score: float
+    reason: str | None = None
+
+
+class AudienceResult(Result):
+    """Users who are most likely to like an item, best first."""
+
+    item_id: str
+    scored_by: str
+    by: str
+    cold: bool
+    users: int = Field(description="users scored")
+    met: int = Field(description="users left out, who interacted with it")
+    people: list[AudienceMember]
+
+
+class StageCounts(BaseModel):
+    """Items in each state of one stage."""
+
+    stage: str
+    kind: str
+    fresh: int
+    failed: int
+    filtered: int
+    duplicate: int
+    pending: int
+    reasons: dict[str, int] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    fault: str = ""
+
+
+class Status(Result):
+    """Counts of a workspace and its stages, at most as old as `counted_at` says."""
+
+    items: int
+    served: int
+    stages: list[StageCounts]
+    spaces: list[str]
+    fields: dict[str, str] = Field(description="columns that `where` may name, with their types")
+    languages: dict[str, int] = Field(default_factory=dict)
+    interactions: dict[str, Any] | None = None
+    counted_at: str = Field(description="ISO 8601, UTC")
+
+
+class LedgerEntry(BaseModel):
+    """Item without a row in one stage, and why."""
+
+    stage: str
+    item_id: str
+    state: str = Field(description="failed, filtered or duplicate")
+    reason: str
+    words: str = Field(description="the reason in words")
+    detail: str
+    at: str | None = None
+
+
+class Ledger(Result):
+    """Items that were turned away, by stage and item."""
+
+    entries: list[LedgerEntry]
+    total: int
+    next_cursor: str | None = None
+
+
+class Run(BaseModel):
+    """One run of a stage."""
+
+    stage: str
+    started_at: str
+    seconds: float
+    report: dict[str, Any]
+
+
+class Runs(Result):
+    """Runs of stages, newest first."""
+
+    runs: list[Run]
+
+
+class SpaceIndex(BaseModel):
+    """Index of one space."""
+
+    space: str
+    index_type: str
+    rows: int
+    dim: int
+    recall: float = Field(description="share of the true nearest that the index finds")
+    recall_filtered: float | None = None
+    ok: bool
+
+
+class PublicationInfo(BaseModel):
+    """Published version of the catalogue."""
+
+    tag: str
+    published_at: str
+    rows: int
+    spaces: list[SpaceIndex]
+
+
+class Publications(Result):
+    """Published versions that are stored, newest first."""
+
+    publications: list[PublicationInfo]
+
+
+class Problem(BaseModel):
+    """Fault of a request (RFC 9457), in the words of the command line."""
+
+    type: str = Field("about:blank")
+    title: str = Field(description="kind of the fault in words")
+    status: int
+    detail: str = Field(description="the value, the place and the next step")
+    kind: str = Field(description="as in `--json` of the command line")
+    where: str | None = None
+    next: str | None = None
+    request_id: str | None = None
+
+
+def media_links(item_id: str, media: Sequence[Mapping[str, Any]] | None) -> list[Medium]:
+    """Link the media of an item: its pictures and videos by their place in its row."""
+    from urllib.parse import quote
+
+    return [
+        Medium(role=str(entry["role"]), href=f"/v1/items/{quote(item_id, safe='')}/media/{place}")
+        for place, entry in enumerate(media or ())
+    ]
+
+
+def search_hit(hit: Hit, media: Sequence[Mapping[str, Any]] | None, cold: bool | None) -> SearchHit:
+    """Convert a hit of a search."""
+    return SearchHit(
+        item_id=hit.item_id,
+        kind=hit.kind,
+        title=hit.title,
+        category=hit.category,
+        price=hit.price,
+        creator=hit.creator,
+        cold=cold,
+        media=media_links(hit.item_id, media),
+        score=hit.score,
+        ranks=dict(hit.ranks),
+        distances=dict(hit.distances),
+        copies=list(hit.copies),
+    )
