@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -134,6 +135,25 @@ class WorkMethods(OpenedStore):
     def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
         """Count the items in each state, stage by stage."""
         return status(self._store, pipeline or self._reading_pipeline())
+
+    def count_items(self) -> int:
+        """Count the items of the workspace, served or not."""
+        return self._store.count(ITEMS)
+
+    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """List the last runs of stages, newest first: `stage`, `started_at` (ISO 8601), `seconds`, `report`."""
+        from coldstart.store import RUNS
+
+        rows = self._store.in_sequence(RUNS)[::-1][:limit]
+        return [
+            {
+                "stage": row["stage"],
+                "started_at": row["started_at"].isoformat(timespec="seconds"),
+                "seconds": row["seconds"],
+                "report": _json_object(row["report"]),
+            }
+            for row in rows
+        ]
 
     def languages(self) -> Counter[str]:
         """Count the languages of items: code -> items; `und` counts those whose language does not show.
@@ -347,3 +367,12 @@ class WorkMethods(OpenedStore):
         """Load the report of the last fit of a stage: settings and measures; empty where nothing was fitted."""
         artifact = self._store.artifacts.newest(stage)
         return {} if artifact is None else dict(artifact.report)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """Parse the report of a run; empty where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,538 @@
+"""Answer questions about the published catalogue, for every interface: requests in, results out.
+
+Each answer comes from one publication. Media of items are named by links, never by their place on this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from coldstart.core.item_fields import read_attributes
+from coldstart.core.reasons import plain
+from coldstart.errors import ColdstartError
+from coldstart.search.search import DISPLAY
+from coldstart.serve import results
+from coldstart.serve.readers import Reader, Readers
+from coldstart.store.published import COPY_OF
+
+MOST_HITS = 1000
+"""Results of one search over all its pages."""
+PAGE = 10
+MOST_PAGE = 100
+STATUS_S = 5.0
+"""Seconds for which counts of the stages are kept: they read the keys of all items."""
+_SHOWN = ("kind", "title", "category", "price", "media", "creator")
+_LISTS = 16
+
+
+@dataclass(frozen=True)
+class SearchQuery:
+    """One search.
+
+    Attributes:
+        text, image, video, item: exactly one of them; image and video are files of this machine.
+        kind, where, spaces, hybrid, copies: as for `Workspace.search`.
+        limit: hits a page; cursor: as an earlier answer gave it.
+    """
+
+    text: str | None = None
+    image: Path | None = None
+    video: Path | None = None
+    item: str | None = None
+    kind: str | None = None
+    where: str | None = None
+    spaces: tuple[str, ...] | None = None
+    hybrid: bool = True
+    copies: bool = False
+    limit: int = PAGE
+    cursor: str | None = None
+
+
+class Catalogue:
+    """Questions about a workspace, answered by its present publication; safe to call from many threads."""
+
+    def __init__(self, readers: Readers) -> None:
+        self.readers = readers
+        self._status: tuple[float, results.Status] | None = None
+        self._counting = threading.Lock()
+        self._lists: OrderedDict[tuple[Any, ...], list[str]] = OrderedDict()
+
+    # -- items of the published catalogue
+
+    def search(self, query: SearchQuery) -> results.SearchResult:
+        """Search for one text, picture, video or item.
+
+        Raises:
+            ColdstartError: as `Workspace.search`; or a cursor of another query or publication.
+        """
+        if not 1 <= query.limit <= MOST_PAGE:
+            raise ColdstartError(f"limit {query.limit}: give 1 to {MOST_PAGE}", kind="usage")
+        options: dict[str, Any] = {
+            "kind": query.kind,
+            "where": query.where,
+            "spaces": query.spaces,
+            "hybrid": query.hybrid,
+            "copies": query.copies,
+        }
+        mark = _mark([query.text, str(query.image), str(query.video), query.item, *options.values()])
+
+        def ask(reader: Reader) -> results.SearchResult:
+            start = _read_cursor(query.cursor, reader.tag, mark)
+            depth = min(start + query.limit + 1, MOST_HITS)
+            if query.text is not None and query.image is query.video is query.item is None:
+                found = reader.search_text(query.text, top_k=depth, **options)
+            else:
+                found = reader.search(
+                    text=query.text, image=query.image, video=query.video, item=query.item, top_k=depth, **options
+                )
+            page = found[start : start + query.limit]
+            more = len(found) > start + query.limit
+            media = reader.published().items((hit.item_id for hit in page), ["media"])
+            return results.SearchResult(
+                publication=reader.tag,
+                notes=list(found.notes),
+                hits=[
+                    results.search_hit(hit, media[hit.item_id]["media"], reader.is_cold(hit.item_id)) for hit in page
+                ],
+                next_cursor=_cursor(start + query.limit, reader.tag, mark) if more else None,
+            )
+
+        return self.readers.answer(ask)
+
+    def items(
+        self, where: str | None = None, kind: str | None = None, limit: int = PAGE, cursor: str | None = None
+    ) -> results.ItemList:
+        """List items of the catalogue that meet conditions, by rising id."""
+        if not 1 <= limit <= MOST_PAGE:
+            raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")
+        mark = _mark([where, kind])
+
+        def ask(reader: Reader) -> results.ItemList:
+            start = _read_cursor(cursor, reader.tag, mark)
+            ids = self._ids(reader, where, kind)
+            page = ids[start : start + limit]
+            more = len(ids) > start + limit
+            return results.ItemList(
+                publication=reader.tag,
+                items=self._summaries(reader, page),
+                total=len(ids),
+                next_cursor=_cursor(start + limit, reader.tag, mark) if more else None,
+            )
+
+        return self.readers.answer(ask)
+
+    def item(self, item_id: str) -> results.Item:
+        """Read one item as it is published.
+
+        Raises:
+            ColdstartError: it is not in the published catalogue.
+        """
+
+        def ask(reader: Reader) -> results.Item:
+            published = reader.published()
+            columns = [name for name in published.schema.names if not name.startswith("vector_") and name != "item_id"]
+            row = published.items([item_id], columns).get(item_id)
+            if row is None:
+                raise self._no_item(reader, item_id)
+            media = row.pop("media", None)
+            for name in ("index_key", "row_key"):
+                row.pop(name, None)
+            if "attributes" in row:
+                row["attributes"] = read_attributes(row["attributes"])
+            original = row.get(COPY_OF)
+            return results.Item(
+                publication=reader.tag,
+                notes=[f"a copy of {original}, which is found in its place"] if original else [],
+                item={"item_id": item_id, **row},
+                media=results.media_links(item_id, media),
+                cold=reader.is_cold(item_id),
+                copies=published.copies([item_id]).get(item_id, []),
+            )
+
+        return self.readers.answer(ask)
+
+    def report(self, item_id: str) -> results.ItemReport:
+        """Collect all that is known of one item, published or not, as the workspace has it at this moment.
+
+        Raises:
+            ColdstartError: the workspace has no such item.
+        """
+
+        def ask(reader: Reader) -> results.ItemReport:
+            known = reader.dossier(item_id).to_dict()
+            media = (known.get("item") or {}).pop("media", None)
+            for link in [known.get("duplicate_of"), *(known.get("copies") or ())]:
+                if link:
+                    link.pop("medium", None)
+            bad = known.get("item", {}).get("bad_media") or ()
+            for entry in bad:
+                entry["uri"] = Path(str(entry["uri"])).name
+            return results.ItemReport(publication=reader.tag, report=known, media=results.media_links(item_id, media))
+
+        return self.readers.answer(ask)
+
+    def medium(self, item_id: str, place: int) -> tuple[Mapping[str, Any], Reader]:
+        """Find one medium of an item, published or not: role and uri, and the reader that has its limits.
+
+        Raises:
+            ColdstartError: there is no such item or medium.
+        """
+
+        def ask(reader: Reader) -> tuple[Mapping[str, Any], Reader]:
+            media = reader.item(item_id).fields.get("media") or ()
+            if not 0 <= place < len(media):
+                raise ColdstartError(
+                    f"item {item_id!r} has no medium {place}: it has {len(media)}, from 0", kind="not_found"
+                )
+            return media[place], reader
+
+        return self.readers.answer(ask)
+
+    def similar(
+        self,
+        item_id: str,
+        spaces: Sequence[str] | None = None,
+        kind: str | None = None,
+        where: str | None = None,
+        limit: int = PAGE,
+    ) -> results.SearchResult:
+        """Find the items nearest to an item, in some spaces or in all."""
+        chosen = None if spaces is None else tuple(spaces)
+        return self.search(SearchQuery(item=item_id, spaces=chosen, kind=kind, where=where, limit=limit))
+
+    def match(
+        self,
+        *,
+        item: str | None = None,
+        video: Path | None = None,
+        title: str | None = None,
+        listen: bool = False,
+        kind: str | None = "product",
+        where: str | None = None,
+        limit: int = 5,
+    ) -> results.MatchResult:
+        """Find the products that a video shows or names.
+
+        Raises:
+            ColdstartError: as `Workspace.match`.
+        """
+        if not 1 <= limit <= MOST_PAGE:
+            raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")
+
+        def ask(reader: Reader) -> results.MatchResult:
+            found = reader.match(
+                item=item, video=video, title=title, listen=listen, kind=kind, where=where, top_k=limit
+            )
+            media = reader.published().items((one.item_id for one in found.matches), ["media", "creator"])
+            plain_result = found.to_dict()
+            matches = []
+            for one in plain_result["matches"]:
+                one.pop("uri")
+                row = media[one["item_id"]]
+                matches.append(
+                    results.MatchedProduct(
+                        **one,
+                        creator=row["creator"],
+                        cold=reader.is_cold(one["item_id"]),
+                        media=results.media_links(one["item_id"], row["media"]),
+                    )
+                )
+            return results.MatchResult(
+                publication=reader.tag,
+                notes=list(found.notes),
+                used=list(found.used),
+                matches=matches,
+                channels=[dict(channel) for channel in found.channels],
+                weights=found.weights,
+                candidates=found.candidates,
+                exact=found.exact,
+            )
+
+        return self.readers.answer(ask)
+
+    # -- users
+
+    def recommend(
+        self, user: str | None = None, history: Sequence[Any] | None = None, **options: Any
+    ) -> results.Recommendations:
+        """List items for a user of the workspace, or for a history; options as for `Workspace.recommend`.
+
+        Raises:
+            ColdstartError: as `Workspace.recommend`.
+        """
+
+        def ask(reader: Reader) -> results.Recommendations:
+            found = reader.recommend(user, history=history, **options)
+            shown = reader.published().items((one.item_id for one in found.items), ["media", "creator"])
+            return results.Recommendations(
+                publication=reader.tag,
+                notes=list(found.notes),
+                user_id=found.user_id,
+                scored_by=found.scored_by,
+                history=found.history,
+                items=[
+                    results.RecommendedItem(
+                        item_id=one.item_id,
+                        kind=one.kind,
+                        title=one.title,
+                        category=one.category,
+                        price=one.price,
+                        creator=shown[one.item_id]["creator"],
+                        cold=one.cold,
+                        media=results.media_links(one.item_id, shown[one.item_id]["media"]),
+                        rank=one.rank,
+                        score=one.score,
+                        explored=one.explored,
+                        propensity=one.propensity,
+                        reason=one.reason.text if one.reason else None,
+                    )
+                    for one in found.items
+                ],
+            )
+
+        return self.readers.answer(ask)
+
+    def audience(
+        self, item_id: str, top_k: int = 100, by: str = "score", reasons: bool = True
+    ) -> results.AudienceResult:
+        """List the users who are most likely to like an item.
+
+        Raises:
+            ColdstartError: as `Workspace.audience`.
+        """
+
+        def ask(reader: Reader) -> results.AudienceResult:
+            found = reader.audience(item_id, top_k=top_k, by=by, reasons=reasons)
+            return results.AudienceResult(
+                publication=reader.tag,
+                notes=list(found.notes),
+                item_id=found.item_id,
+                scored_by=found.scored_by,
+                by=found.by,
+                cold=found.cold,
+                users=found.users,
+                met=found.met,
+                people=[
+                    results.AudienceMember(
+                        user_id=one.user_id,
+                        rank=one.rank,
+                        score=one.score,
+                        reason=one.reason.text if one.reason else None,
+                    )
+                    for one in found.people
+                ],
+            )
+
+        return self.readers.answer(ask)
+
+    # -- the state of the workspace
+
+    def status(self) -> results.Status:
+        """Count the items in each state, stage by stage; kept for `STATUS_S` seconds."""
+        with self._counting:
+            if self._status is not None and time.monotonic() - self._status[0] < STATUS_S:
+                return self._status[1]
+            found = self.readers.answer(self._count)
+            self._status = (time.monotonic(), found)
+            return found
+
+    @staticmethod
+    def _count(reader: Reader) -> results.Status:
+        stages = []
+        for report in reader.status():
+            balance = report.balance
+            stages.append(
+                results.StageCounts(
+                    stage=report.stage,
+                    kind=report.kind,
+                    fresh=balance.fresh,
+                    failed=balance.failed,
+                    filtered=balance.filtered,
+                    duplicate=balance.duplicate,
+                    pending=balance.pending,
+                    reasons=dict(balance.reasons),
+                    notes=list(report.notes),
+                    fault=report.fault,
+                )
+            )
+        summary = reader.interaction_summary()
+        published = reader.published()
+        fields = {
+            field.name: str(field.type)
+            for field in published.schema
+            if not field.name.startswith("vector_") and field.name not in ("index_key", "media")
+        }
+        return results.Status(
+            publication=reader.tag,
+            notes=reader.setting_notes(),
+            items=reader.count_items(),
+            served=len(published),
+            stages=stages,
+            spaces=sorted(published.passports),
+            fields=fields,
+            languages=dict(reader.languages()),
+            interactions=None
+            if summary is None
+            else {
+                name: value.isoformat() if isinstance(value, datetime) else value
+                for name, value in asdict(summary).items()
+            },
+            counted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def ledger(
+        self,
+        state: str | None = None,
+        stage: str | None = None,
+        reason: str | None = None,
+        limit: int = MOST_PAGE,
+        cursor: str | None = None,
+    ) -> results.Ledger:
+        """List items that were turned away, by stage and item."""
+        mark = _mark(["ledger", state, stage, reason])
+
+        def ask(reader: Reader) -> results.Ledger:
+            start = _read_cursor(cursor, reader.tag, mark)
+            rows = [
+                row
+                for row in reader.failures()
+                if (state is None or row["state"] == state)
+                and (stage is None or row["stage"] == stage)
+                and (reason is None or row["reason"] == reason)
+            ]
+            page = rows[start : start + limit]
+            return results.Ledger(
+                publication=reader.tag,
+                entries=[
+                    results.LedgerEntry(
+                        stage=row["stage"],
+                        item_id=row["item_id"],
+                        state=row["state"],
+                        reason=row["reason"],
+                        words=plain(row["reason"]),
+                        detail=row["detail"],
+                        at=row["at"].isoformat(timespec="seconds") if row.get("at") else None,
+                    )
+                    for row in page
+                ],
+                total=len(rows),
+                next_cursor=_cursor(start + limit, reader.tag, mark) if len(rows) > start + limit else None,
+            )
+
+        return self.readers.answer(ask)
+
+    def runs(self, limit: int = 50) -> results.Runs:
+        """List the runs of stages, newest first."""
+
+        def ask(reader: Reader) -> results.Runs:
+            return results.Runs(publication=reader.tag, runs=[results.Run(**row) for row in reader.runs(limit)])
+
+        return self.readers.answer(ask)
+
+    def publications(self) -> results.Publications:
+        """List the published versions that are stored, with the recall of their indexes, newest first."""
+
+        def ask(reader: Reader) -> results.Publications:
+            return results.Publications(
+                publication=reader.tag,
+                publications=[
+                    results.PublicationInfo(
+                        tag=one.tag,
+                        published_at=one.published_at.isoformat(timespec="seconds"),
+                        rows=one.rows,
+                        spaces=[
+                            results.SpaceIndex(
+                                space=index.space,
+                                index_type=index.index_type,
+                                rows=index.rows,
+                                dim=index.dim,
+                                recall=index.recall,
+                                recall_filtered=index.recall_filtered,
+                                ok=index.ok,
+                            )
+                            for index in one.indexes
+                        ],
+                    )
+                    for one in reader.publications()
+                ],
+            )
+
+        return self.readers.answer(ask)
+
+    # -- parts
+
+    def _summaries(self, reader: Reader, item_ids: Sequence[str]) -> list[results.ItemSummary]:
+        rows = reader.published().items(item_ids, _SHOWN)
+        return [
+            results.ItemSummary(
+                item_id=item_id,
+                media=results.media_links(item_id, rows[item_id].pop("media")),
+                cold=reader.is_cold(item_id),
+                **rows[item_id],
+            )
+            for item_id in item_ids
+        ]
+
+    def _ids(self, reader: Reader, where: str | None, kind: str | None) -> list[str]:
+        key = (reader.tag, reader.version, where, kind)
+        if key not in self._lists:
+            published = reader.published()
+            condition = published.condition(where=where, kind=kind, copies=True)
+            found = [item for block in published.blocks([], where=condition) for item in block["item_id"].to_pylist()]
+            self._lists[key] = sorted(found)
+            while len(self._lists) > _LISTS:
+                self._lists.popitem(last=False)
+        return self._lists[key]
+
+    @staticmethod
+    def _no_item(reader: Reader, item_id: str) -> ColdstartError:
+        from coldstart.store.similar import similar_ids
+
+        hint = similar_ids(item_id, reader.published().blocks([]))
+        return ColdstartError(f"item {item_id!r} is not in the published catalog{hint}", kind="not_found")
+
+
+def _mark(parts: Sequence[Any]) -> str:
+    """Digest what a query asks, so that a cursor of another one is refused."""
+    from coldstart.core.keys import digest
+
+    return digest([None if part is None else str(part) for part in parts])[:12]
+
+
+def _cursor(start: int, tag: str, mark: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([start, tag, mark]).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None, tag: str, mark: str) -> int:
+    """Read the place that a cursor stands for.
+
+    Raises:
+        ColdstartError: it is none, or of another query or publication.
+    """
+    if cursor is None:
+        return 0
+    try:
+        start, of_tag, of_mark = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        start = int(start)
+    except (ValueError, TypeError, RecursionError):
+        raise ColdstartError(
+            f"cursor {cursor[:40]!r}: give the `next_cursor` of the answer before", kind="usage"
+        ) from None
+    if of_mark != mark or not 0 <= start <= MOST_HITS * MOST_PAGE * 100:
+        raise ColdstartError(
+            "cursor: it is of another query: give the same conditions as for the first page", kind="usage"
+        )
+    if of_tag != tag:
+        raise ColdstartError(
+            f"cursor: it is of publication {of_tag}, and {tag} is served now: begin with the first page", kind="expired"
+        )
+    return start
