@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.reasons import plain
 from coldstart.errors import ColdstartError
-from coldstart.search.search import DISPLAY
 from coldstart.serve import results
 from coldstart.serve.readers import Reader, Readers
 from coldstart.store.published import COPY_OF
@@ -88,7 +87,7 @@ class Catalogue:
         def ask(reader: Reader) -> results.SearchResult:
             start = _read_cursor(query.cursor, reader.tag, mark)
             depth = min(start + query.limit + 1, MOST_HITS)
-            if query.text is not None and query.image is query.video is query.item is None:
+            if query.text is not None and not (query.image or query.video or query.item):
                 found = reader.search_text(query.text, top_k=depth, **options)
             else:
                 found = reader.search(
