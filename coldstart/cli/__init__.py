@@ -28,6 +28,7 @@ from coldstart.cli import (
     remove,
     run,
     search,
+    serve,
     show,
     status,
 )
@@ -53,7 +54,21 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
-for family in (init, import_catalogue, run, status, search, label, describe, recommend, show, remove, export, demo):
+for family in (
+    init,
+    import_catalogue,
+    run,
+    status,
+    search,
+    label,
+    describe,
+    recommend,
+    show,
+    remove,
+    export,
+    serve,
+    demo,
+):
     family.register(app)
 
 

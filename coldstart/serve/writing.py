@@ -1,0 +1,211 @@
+"""Routes that take in items, interactions and removals: queued, and done by the workspace's pipeline."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
+from fastapi import Path as PathParameter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from coldstart.core.scratch import scratch_folder
+from coldstart.errors import ColdstartError
+from coldstart.serve.http import PROBLEMS, Body, ItemId, in_thread, needs, save_upload
+
+if TYPE_CHECKING:
+    from coldstart.serve.jobs import Job, JobQueue
+
+MOST_ROWS = 10_000
+"""Rows of one request."""
+MOST_FILES = 100
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=200, description="a request that is sent again with the same key makes no second job"),
+]
+
+
+class MediumRow(Body):
+    """Medium of an item that is added."""
+
+    role: Literal["image", "video", "audio"] = Field(description="image, video or audio")
+    uri: str = Field(
+        max_length=4000,
+        description="name of a file that is sent along, or an address that the pipeline's settings allow",
+        examples=["photo.jpg"],
+    )
+
+
+class ItemRow(BaseModel):
+    """Item that is added, or that replaces the one of its id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    item_id: str = Field(max_length=1024, examples=["sku-77"])
+    kind: Literal["product", "video"] | None = None
+    title: str | None = Field(None, max_length=10_000, examples=["Oat drink, 1 l"])
+    description: str | None = Field(None, max_length=100_000)
+    category: str | None = Field(None, max_length=1000)
+    tags: list[str] | None = Field(None, max_length=1000)
+    creator: str | None = Field(None, max_length=1000)
+    created_at: str | None = Field(None, max_length=100, description="ISO 8601; by default now")
+    price: float | None = Field(None, allow_inf_nan=False)
+    attributes: dict[str, str | float | int | bool | None] | None = None
+    media: list[MediumRow] = Field(default_factory=list, max_length=100)
+
+
+class ItemsBody(Body):
+    """Items to add."""
+
+    items: list[ItemRow] = Field(min_length=1, max_length=MOST_ROWS)
+
+
+class InteractionRow(Body):
+    """One user's action on one item."""
+
+    user_id: str = Field(max_length=1024)
+    item_id: str = Field(max_length=1024)
+    timestamp: int = Field(description="seconds since 1970", ge=0, lt=2**40)
+    event: str | None = Field(None, max_length=100)
+    weight: float | None = Field(None, allow_inf_nan=False)
+
+
+class InteractionsBody(Body):
+    """Interactions to add."""
+
+    interactions: list[InteractionRow] = Field(min_length=1, max_length=MOST_ROWS)
+
+
+class JobResult(BaseModel):
+    """State of a job."""
+
+    job_id: str
+    kind: str = Field(description="items, interactions or removal")
+    state: str = Field(description="queued, running, waiting, done or failed")
+    submitted_at: str
+    finished_at: str | None = None
+    detail: str = Field("", description="why it waits or failed, or the stage that runs")
+    results: list[dict[str, Any]] = Field(
+        default_factory=list, description="of each item: item_id, state, reason and detail"
+    )
+    publication: str | None = Field(None, description="tag of the publication that has them")
+
+
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobResult]
+    counts: dict[str, int]
+    next_cursor: str | None = None
+
+
+writing = APIRouter(prefix="/v1", tags=["changes"], responses=PROBLEMS)
+
+
+@writing.post("/items", status_code=202, response_model=JobResult, dependencies=needs("write"))
+async def add_items(request: Request, body: ItemsBody, idempotency_key: IdempotencyKey = None) -> Response:
+    """Queue items; `GET /v1/jobs/{job_id}` tells when they are found."""
+    rows = [row.model_dump(exclude_none=True) for row in body.items]
+    jobs: JobQueue = request.app.state.jobs
+    return _accepted(await in_thread(request, partial(jobs.submit_items, rows, {}, idempotency_key=idempotency_key)))
+
+
+@writing.post("/items/media", status_code=202, response_model=JobResult, dependencies=needs("write"))
+async def add_items_with_media(
+    request: Request,
+    items: Annotated[str, Form(description="the items as JSON: a list, or one", max_length=4_000_000)],
+    files: Annotated[list[UploadFile], File(description="their media; rows name them as `uri`", max_length=MOST_FILES)],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Queue items with media that are sent along."""
+    rows = _rows_of(items)
+    jobs: JobQueue = request.app.state.jobs
+    with scratch_folder("media") as folder:
+        saved = {}
+        for number, file in enumerate(files):
+            name = file.filename or ""
+            if not name or name in saved:
+                raise ColdstartError(f"files: {name[:100]!r} stands twice or has no name: name each once", kind="input")
+            own = folder / str(number)
+            own.mkdir()
+            saved[name], _ = await save_upload(file, own)
+        named = {medium["uri"] for row in rows for medium in row.get("media", ())}
+        if unused := sorted(saved.keys() - named):
+            raise ColdstartError(f"files: no item names {unused[0][:100]!r} among its media", kind="input")
+        return _accepted(
+            await in_thread(request, partial(jobs.submit_items, rows, saved, idempotency_key=idempotency_key))
+        )
+
+
+@writing.delete("/items/{item_id}", status_code=202, response_model=JobResult, dependencies=needs("write"))
+async def remove_item(request: Request, item_id: ItemId) -> Response:
+    """Queue the removal of an item from every table and from the served catalogue."""
+    jobs: JobQueue = request.app.state.jobs
+    return _accepted(await in_thread(request, partial(jobs.submit_removal, [item_id])))
+
+
+@writing.post("/interactions", status_code=202, response_model=JobResult, dependencies=needs("write"))
+async def add_interactions(
+    request: Request, body: InteractionsBody, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Queue interactions; those that the workspace has already are not added again."""
+    rows = [row.model_dump(exclude_none=True) for row in body.interactions]
+    jobs: JobQueue = request.app.state.jobs
+    return _accepted(await in_thread(request, partial(jobs.submit_interactions, rows, idempotency_key=idempotency_key)))
+
+
+@writing.get("/jobs/{job_id}", response_model=JobResult, dependencies=needs("read"))
+async def job(request: Request, job_id: Annotated[str, PathParameter(max_length=100)]) -> Response:
+    """Tell the state of a job, and of each of its items."""
+    jobs: JobQueue = request.app.state.jobs
+    found = await in_thread(request, partial(jobs.get, job_id))
+    return Response(_result(found).model_dump_json(), media_type="application/json")
+
+
+@writing.get("/jobs", response_model=JobList, dependencies=needs("read"))
+async def list_jobs(
+    request: Request,
+    state: Annotated[Literal["queued", "running", "waiting", "done", "failed"] | None, Query()] = None,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """List jobs, newest first."""
+    jobs: JobQueue = request.app.state.jobs
+    found, after = await in_thread(request, partial(jobs.list, state, cursor))
+    listed = JobList(jobs=[_result(one) for one in found], counts=jobs.counts(), next_cursor=after)
+    return Response(listed.model_dump_json(), media_type="application/json")
+
+
+def _rows_of(text: str) -> list[dict[str, Any]]:
+    """Read items from the form.
+
+    Raises:
+        ColdstartError: they are no JSON, or no items.
+    """
+    from pydantic import ValidationError
+
+    try:
+        given = json.loads(text)
+        body = ItemsBody.model_validate({"items": given if isinstance(given, list) else [given]})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ColdstartError(f"{place}: {first['msg']}", kind="input", where=place) from None
+    except (ValueError, RecursionError) as error:
+        raise ColdstartError(f"items: they are no JSON ({error}): give a list of items", kind="input") from None
+    return [row.model_dump(exclude_none=True) for row in body.items]
+
+
+def _result(job: Job) -> JobResult:
+    return JobResult(**job.to_dict())
+
+
+def _accepted(job: Job) -> Response:
+    return Response(
+        _result(job).model_dump_json(),
+        202,
+        media_type="application/json",
+        headers={"Location": f"/v1/jobs/{job.job_id}", "Cache-Control": "no-store"},
+    )
