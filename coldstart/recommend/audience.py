@@ -94,13 +94,15 @@ def audience(
     if item_id not in model.places:
         raise ColdstartError(
             f"item {item_id!r} has no vector by which users are scored ({model.name}): run `coldstart run --workspace "
-            f"{recommender.store.uri}`"
+            f"{recommender.store.uri}`",
+            kind="not_ready",
         )
     rows = recommender.interactions()
     if not len(rows):
         raise ColdstartError(
             f"workspace {recommender.store.uri} has no interactions, and so no users: run `coldstart ingest "
-            "--interactions FILE`"
+            "--interactions FILE`",
+            kind="not_ready",
         )
     likes = model.likes(rows, None, recommender.min_weight)
     users = np.concatenate(

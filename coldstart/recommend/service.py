@@ -90,7 +90,7 @@ class Recommender:
         cold = np.array([users.get(item, 0) < WARM_MIN for item in content.item_ids], bool)
         found = content_scoring(content, cold)
         if not len(found.item_ids):
-            raise ColdstartError(f"no item of workspace {self.store.uri} has a vector: see `coldstart status`")
+            raise ColdstartError(f"no item of workspace {self.store.uri} has a vector: see `coldstart status`", kind="not_ready")
         return found
 
     @property
@@ -163,7 +163,8 @@ class Recommender:
             if not queries.any():
                 raise ColdstartError(
                     f"{who} has no known item: give --history FILE with items of this workspace, or run `coldstart "
-                    "finetune behaviour` to score for the average user"
+                    "finetune behaviour` to score for the average user",
+                    kind="not_found",
                 )
             notes.append(f"{who} has no known item: the list is scored for the average user")
             liked = liked.first(0)

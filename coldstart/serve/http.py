@@ -169,6 +169,7 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings, app.state.catalogue, app.state.jobs = settings, catalogue, jobs
     app.state.limiter = anyio.CapacityLimiter(THREADS)
@@ -198,7 +199,7 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
-    return problem_of(error, request.state.request_id)
+    return problem_of(error, request.state.request_id, workspace=request.app.state.settings.workspace)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -247,7 +248,8 @@ class Refused(HTTPException):
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {
         "description": TITLES[code],
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "model": results.Problem,
+        "content": {"application/problem+json": {}},
     }
     for code in (400, 401, 403, 404, 409, 413, 422, 503, 504)
 }

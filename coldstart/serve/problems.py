@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -68,19 +69,20 @@ def problem(
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 
-def problem_of(error: BaseException, request_id: str = "") -> Response:
-    """Create the response for an error: a fault that the client can mend, of the machine, or of the program."""
+def problem_of(error: BaseException, request_id: str = "", *, workspace: str = "") -> Response:
+    """Create the response for an error: a fault that the client can mend, of the machine, or of the program.
+
+    Args:
+        workspace: URI of the workspace, of which clients learn the last part alone.
+    """
     shown: BaseException = error if isinstance(error, ColdstartError) else machine_fault(error) or error
-    fields = error_fields(shown)
-    kind = fields["kind"] if fields["kind"] in KINDS else "usage"
     if not isinstance(shown, ColdstartError):  # its text may hold anything of the server
         return problem(500, "the server failed: its log has the request id", kind="internal", request_id=request_id)
-    status = STATUS.get(str(kind), 400)
-    return problem(
-        status,
-        str(fields["message"]),
-        kind=str(kind),
-        where=fields["where"],
-        next=fields["next"],
-        request_id=request_id,
+    fields = error_fields(shown)
+    kind = str(fields["kind"] if fields["kind"] in KINDS else "usage")
+    short = PurePath(workspace).name
+    message, where, next = (
+        text if text is None or not workspace else text.replace(workspace, short)
+        for text in (fields["message"], fields["where"], fields["next"])
     )
+    return problem(STATUS.get(kind, 400), str(message), kind=kind, where=where, next=next, request_id=request_id)

@@ -322,7 +322,7 @@ class OperandReader:
         where = "" if place is None else f" (character {place + 1})"
         names = ", ".join(self.fields)
         more = f" and {ATTRIBUTES}.NAME" if self.fields.get(ATTRIBUTES) == "text" else ""
-        return ColdstartError(f"where {shown!r}: {reason}{where}; write a condition over {names}{more}")
+        return ColdstartError(f"where {shown!r}: {reason}{where}; write a condition over {names}{more}", kind="usage")
 
 
 def _type_of(kind: pa.DataType) -> Type | None:

@@ -168,7 +168,7 @@ class Published:
             known = sorted({key for text in some.to_pylist() for key in read_attributes(text)})
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:20]) or 'none'}"
-            raise ColdstartError(f"where {where!r}: no item has an attribute {name!r}: {hint}")
+            raise ColdstartError(f"where {where!r}: no item has an attribute {name!r}: {hint}", kind="usage")
 
     @cached_property
     def _has_copies(self) -> bool:
@@ -412,4 +412,4 @@ def _explained(where: str) -> Iterator[None]:
             reason = f"takes longer than {TIMEOUT.total_seconds():g} s over this catalog; ask for less at a time"
         else:
             reason = re.sub(r", /\S+\.rs:\d+:\d+.*", "", str(error).splitlines()[0])
-        raise ColdstartError(f"where {where!r}: {reason}") from error
+        raise ColdstartError(f"where {where!r}: {reason}", kind="usage") from error
