@@ -432,7 +432,8 @@ def search_many(
             elif on_error is None:
                 after = "" if own.reason in _ADVISED else ": give another one"
                 shown = own.detail if query.query_id == SINGLE and own.detail else f"query {query.query_id!r}: {own}"
-                raise ColdstartError(f"{shown}{after}", kind="input")
+                unknown = own.reason == "not_found" and isinstance(query, Query) and query.by == "item"
+                raise ColdstartError(f"{shown}{after}", kind="not_found" if unknown else "input")
             else:
                 on_error(query.query_id, own)
 

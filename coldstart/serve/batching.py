@@ -32,6 +32,11 @@ class Batcher(Generic[Q, A]):
         self._waiting: list[tuple[Hashable, Q, Future[A]]] = []
         self.batches = self.questions = 0
 
+    @property
+    def waiting(self) -> int:
+        """Number of questions that wait for a batch."""
+        return len(self._waiting)
+
     def ask(self, key: Hashable, question: Q) -> A:
         """Answer a question, together with others of its key that wait."""
         future: Future[A] = Future()

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coldstart.serve.measures import Measures
-from coldstart.serve.problems import problem, problem_of
+from coldstart.serve.problems import RequestProblem, problem, problem_of
 from coldstart.serve.settings import ServeSettings
 
 LOG = logging.getLogger("coldstart.serve")
@@ -43,20 +43,16 @@ CSP = (
 )
 
 
-class _BodyTooLargeError(Exception):
-    """The body is larger than allowed."""
-
-
-class _BodyTooSlowError(Exception):
-    """The client sends nothing for too long."""
-
-
 class Gate:
     """Middleware that every request passes; see the module."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, measures: Measures) -> None:
         self._app, self._settings, self._measures = app, settings, measures
         self._in_flight = 0
+        self._too_large = (
+            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} where media "
+            "or rows are sent: send less at a time"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,9 +88,6 @@ class Gate:
             self._measures.in_flight.set(self._in_flight)
             try:
                 await self._app(scope, self._limited(scope, headers, receive), reply)
-            except (_BodyTooLargeError, _BodyTooSlowError) as error:
-                if not sent["status"]:
-                    await _refused_body(error, self._settings, request_id)(scope, receive, reply)
             except Exception as error:
                 LOG.exception("request failed", extra={"fields": {"request_id": request_id}})
                 if sent["status"]:
@@ -155,7 +148,7 @@ class Gate:
             )
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._most(scope):
-            return _refused_body(_BodyTooLargeError(), settings, request_id)
+            return problem(413, self._too_large, kind="input", request_id=request_id)
         return None
 
     def _own_origin(self, origin: str, headers: Headers) -> bool:
@@ -178,31 +171,16 @@ class Gate:
             try:
                 message = await asyncio.wait_for(receive(), self._settings.body_s)
             except TimeoutError:
-                raise _BodyTooSlowError from None
+                raise RequestProblem(
+                    408, f"no part of the request came for {self._settings.body_s:g} s: send it again"
+                ) from None
             read += len(message.get("body", b""))
             if read > most:
-                raise _BodyTooLargeError
+                raise RequestProblem(413, self._too_large, "input")
             finished = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
         return limited
-
-
-def _refused_body(error: Exception, settings: ServeSettings, request_id: str) -> Response:
-    if isinstance(error, _BodyTooSlowError):
-        return problem(
-            408,
-            f"no part of the request came for {settings.body_s:g} s: send it again",
-            kind="usage",
-            request_id=request_id,
-        )
-    return problem(
-        413,
-        f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with media: "
-        "send less at a time",
-        kind="input",
-        request_id=request_id,
-    )
 
 
 def _bearer(headers: Headers) -> str | None:

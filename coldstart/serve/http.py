@@ -31,7 +31,7 @@ from coldstart.media.limits import Limits
 from coldstart.serve import measures, results
 from coldstart.serve.catalogue import MOST_PAGE, PAGE, Catalogue, SearchQuery
 from coldstart.serve.gate import Gate
-from coldstart.serve.problems import TITLES, problem, problem_of
+from coldstart.serve.problems import TITLES, RequestProblem, problem, problem_of
 from coldstart.serve.readers import Reader, Readers
 from coldstart.serve.settings import Scope, ServeSettings
 
@@ -214,6 +214,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error, RequestProblem):
+        return problem(error.status_code, error.detail, kind=error.kind, request_id=request.state.request_id)
     kind = "not_found" if error.status_code == 404 else "usage"
     detail = f"{request.method} {request.url.path[:200]}: {TITLES.get(error.status_code, error.detail)}"
     found = problem(error.status_code, detail, kind=kind, request_id=request.state.request_id)
@@ -233,16 +235,10 @@ def needs(scope: Scope) -> Any:
     async def check(request: Request) -> None:
         identity = request.state.identity
         if scope not in identity.scopes:
-            raise Refused(f"this needs the scope {scope!r}, and the token has {', '.join(sorted(identity.scopes))}")
+            has = ", ".join(sorted(identity.scopes))
+            raise RequestProblem(403, f"this needs the scope {scope!r}, and the token has {has}: take another token")
 
     return [Depends(_BEARER), Depends(check)]
-
-
-class Refused(HTTPException):
-    """A token does not allow a request."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(403, detail)
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

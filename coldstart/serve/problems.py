@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from coldstart.core.error_fields import KINDS, error_fields
@@ -45,6 +46,14 @@ TITLES = {
     503: "The server is busy",
     504: "The answer takes too long",
 }
+
+
+class RequestProblem(HTTPException):
+    """Problem of a request that a route or its body states in words of its own."""
+
+    def __init__(self, status: int, detail: str, kind: str = "usage") -> None:
+        super().__init__(status, detail)
+        self.kind = kind
 
 
 def problem(

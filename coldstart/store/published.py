@@ -246,7 +246,7 @@ class Published:
             return {}
         if self._rows is not None and set(columns) <= set(self._rows.column_names):
             places = [self._places[item_id] for item_id in wanted if item_id in self._places]
-            held = self._rows.select(list(dict.fromkeys(["item_id", *columns]))).take(places)
+            held = self._rows.select(list(dict.fromkeys(["item_id", *columns]))).take(pa.array(places, pa.int64()))
             return {row.pop("item_id"): row for row in held.to_pylist()}
         query = self._table.search().where(sql.one_of("item_id", wanted)).select(["item_id", *columns])
         return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
