@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "open": "coldstart.api",
+    "connect": "coldstart.api.remote",
     "Workspace": "coldstart.api",
     "Hits": "coldstart.search.notebook",
     "ItemView": "coldstart.search.notebook",
@@ -41,11 +42,13 @@ __all__ = [
     "Reject",
     "Workspace",
     "__version__",
+    "connect",
     "open",
 ]
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace, open
+    from coldstart.api.remote import connect
     from coldstart.core.pipeline import Pipeline, PipelineError
     from coldstart.core.stage import Reject
     from coldstart.encoders import Encoder, Passport

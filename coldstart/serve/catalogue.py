@@ -292,7 +292,7 @@ class Catalogue:
                         score=one.score,
                         explored=one.explored,
                         propensity=one.propensity,
-                        reason=one.reason.text if one.reason else None,
+                        **(one.reason.to_dict() if one.reason else {}),
                     )
                     for one in found.items
                 ],
@@ -325,7 +325,7 @@ class Catalogue:
                         user_id=one.user_id,
                         rank=one.rank,
                         score=one.score,
-                        reason=one.reason.text if one.reason else None,
+                        **(one.reason.to_dict() if one.reason else {}),
                     )
                     for one in found.people
                 ],

@@ -50,8 +50,8 @@ class Gate:
         self._app, self._settings, self._measures = app, settings, measures
         self._in_flight = 0
         self._too_large = (
-            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} where media "
-            "or rows are sent: send less at a time"
+            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with media or "
+            "rows: send less at a time"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

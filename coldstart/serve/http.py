@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseModel)
 
-THREADS = 16
-"""Threads that answer: more only wait for each other on a few cores."""
+THREADS = 40
+"""Threads that answer; most wait for the batch that their search is in."""
 _CONTENT_TYPES = {
     "jpeg": "image/jpeg",
     "png": "image/png",
@@ -160,7 +160,7 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
         finally:
             readers.stop()
             if jobs is not None:
-                await anyio.to_thread.run_sync(jobs.stop)
+                await anyio.to_thread.run_sync(jobs.close)
 
     app = FastAPI(
         title="coldstart",

@@ -122,6 +122,9 @@ class RecommendedItem(ItemSummary):
     explored: bool = Field(description="drawn at random by `explore`")
     propensity: float = Field(description="probability of this slot")
     reason: str | None = Field(None, description="why, in words")
+    evidence: dict[str, Any] | None = Field(
+        None, description="liked item, shared facts and cosines that the reason is of"
+    )
 
 
 class Recommendations(Result):
@@ -140,6 +143,7 @@ class AudienceMember(BaseModel):
     rank: int
     score: float
     reason: str | None = None
+    evidence: dict[str, Any] | None = None
 
 
 class AudienceResult(Result):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import platformdirs
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from coldstart.serve.gate import LOG, log_to_stderr
 from coldstart.serve.http import create_app
+from coldstart.serve.jobs import JobQueue
 from coldstart.serve.readers import Readers
 from coldstart.serve.settings import ServeSettings
 
@@ -35,6 +39,18 @@ class BoundedProtocol(H11Protocol):
     def _close_silent(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
             self.transport.close()
+
+
+def open_queue(workspace: str) -> JobQueue:
+    """Open the queue of a workspace: in its folder, or, of a remote one, among the files that this user's programs keep.
+
+    Raises:
+        ColdstartError: the folder cannot be written.
+    """
+    if "://" not in workspace:
+        return JobQueue(Path(workspace) / "queue", workspace)
+    name = sha256(workspace.encode()).hexdigest()[:16]
+    return JobQueue(platformdirs.user_data_path("coldstart") / "queues" / name, workspace)
 
 
 def serve(settings: ServeSettings, *, read_only: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,13 +14,13 @@ from starlette.responses import Response
 
 from coldstart.core.scratch import scratch_folder
 from coldstart.errors import ColdstartError
+from coldstart.serve.jobs import MOST_ROWS
 from coldstart.serve.http import PROBLEMS, Body, ItemId, in_thread, needs, save_upload
 
 if TYPE_CHECKING:
-    from coldstart.serve.jobs import Job, JobQueue
+    from coldstart.serve.jobs import JobQueue, Running
+    from coldstart.serve.spool import Job
 
-MOST_ROWS = 10_000
-"""Rows of one request."""
 MOST_FILES = 100
 
 IdempotencyKey = Annotated[
@@ -60,7 +61,7 @@ class ItemRow(BaseModel):
 class ItemsBody(Body):
     """Items to add."""
 
-    items: list[ItemRow] = Field(min_length=1, max_length=MOST_ROWS)
+    items: list[ItemRow] = Field(min_length=1, max_length=MOST_ROWS["items"])
 
 
 class InteractionRow(Body):
@@ -76,7 +77,7 @@ class InteractionRow(Body):
 class InteractionsBody(Body):
     """Interactions to add."""
 
-    interactions: list[InteractionRow] = Field(min_length=1, max_length=MOST_ROWS)
+    interactions: list[InteractionRow] = Field(min_length=1, max_length=MOST_ROWS["interactions"])
 
 
 class JobResult(BaseModel):
@@ -85,7 +86,8 @@ class JobResult(BaseModel):
     job_id: str
     kind: str = Field(description="items, interactions or removal")
     state: str = Field(description="queued, running, waiting, done or failed")
-    submitted_at: str
+    rows: int
+    submitted_at: str = Field(description="ISO 8601, UTC")
     finished_at: str | None = None
     detail: str = Field("", description="why it waits or failed, or the stage that runs")
     results: list[dict[str, Any]] = Field(
@@ -162,7 +164,7 @@ async def job(request: Request, job_id: Annotated[str, PathParameter(max_length=
     """Tell the state of a job, and of each of its items."""
     jobs: JobQueue = request.app.state.jobs
     found = await in_thread(request, partial(jobs.get, job_id))
-    return Response(_result(found).model_dump_json(), media_type="application/json")
+    return Response(_result(found, jobs.running).model_dump_json(), media_type="application/json")
 
 
 @writing.get("/jobs", response_model=JobList, dependencies=needs("read"))
@@ -174,7 +176,7 @@ async def list_jobs(
     """List jobs, newest first."""
     jobs: JobQueue = request.app.state.jobs
     found, after = await in_thread(request, partial(jobs.list, state, cursor))
-    listed = JobList(jobs=[_result(one) for one in found], counts=jobs.counts(), next_cursor=after)
+    listed = JobList(jobs=[_result(one, jobs.running) for one in found], counts=jobs.counts(), next_cursor=after)
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
@@ -198,8 +200,23 @@ def _rows_of(text: str) -> list[dict[str, Any]]:
     return [row.model_dump(exclude_none=True) for row in body.items]
 
 
-def _result(job: Job) -> JobResult:
-    return JobResult(**job.to_dict())
+def _result(job: Job, running: Running | None = None) -> JobResult:
+    result = dict(job.result or {})
+    return JobResult(
+        job_id=job.id,
+        kind=job.kind,
+        state=job.state,
+        rows=job.rows,
+        submitted_at=_iso(job.submitted_at),
+        finished_at=None if job.finished_at is None else _iso(job.finished_at),
+        detail=str((job.error or {}).get("message") or (running.stage if running and job.id in running.jobs else "")),
+        results=[dict(one) for one in result.get("items") or ()],
+        publication=result.get("publication"),
+    )
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _accepted(job: Job) -> Response:
@@ -207,5 +224,5 @@ def _accepted(job: Job) -> Response:
         _result(job).model_dump_json(),
         202,
         media_type="application/json",
-        headers={"Location": f"/v1/jobs/{job.job_id}", "Cache-Control": "no-store"},
+        headers={"Location": f"/v1/jobs/{job.id}", "Cache-Control": "no-store"},
     )

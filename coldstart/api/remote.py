@@ -1,0 +1,395 @@
+"""Client of a served workspace: `coldstart.connect` has the methods of `coldstart.open` that a server can answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import httpx
+
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.engine.report import StageReport
+    from coldstart.recommend.audience import Audience
+    from coldstart.recommend.service import Recommended
+    from coldstart.search.match import Answer
+    from coldstart.search.notebook import Hits, ItemView
+
+TIMEOUT_S = 60.0
+TRIES = 4
+"""Times that a request is sent while the server is busy or cannot be reached: one that reads, or has a key."""
+_PAGE = 100
+_ENDED = ("done", "failed")
+
+
+def connect(url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S) -> RemoteWorkspace:
+    """Connect to a workspace that `coldstart serve` serves.
+
+    Args:
+        url: as in `http://127.0.0.1:8123`.
+        token: one of the server's token file.
+        timeout_s: seconds for one answer.
+
+    Raises:
+        ColdstartError: it cannot be reached, or is no such server.
+    """
+    workspace = RemoteWorkspace(url, token=token, timeout_s=timeout_s)
+    workspace.health()
+    return workspace
+
+
+class RemoteWorkspace:
+    """Workspace that a server has: searches, lists and items as the methods of `coldstart.Workspace` return them.
+
+    `uri` of hits and media of items are addresses on the server. Use it in a `with` block, or `close` it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
+            self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+        except httpx.InvalidURL as error:
+            raise ColdstartError(f"url {url}: {error}: give one such as http://127.0.0.1:8123", kind="usage") from None
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"coldstart.connect({self.url!r})"
+
+    def __enter__(self) -> RemoteWorkspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def health(self) -> dict[str, Any]:
+        """Read whether the server runs, and its version."""
+        return self._get("/healthz")
+
+    # -- items
+
+    def search(
+        self,
+        *,
+        text: str | None = None,
+        image: str | Path | None = None,
+        video: str | Path | None = None,
+        item: str | None = None,
+        top_k: int = 10,
+        kind: str | None = None,
+        where: str | None = None,
+        spaces: Iterable[str] | None = None,
+        hybrid: bool = True,
+        copies: bool = False,
+    ) -> Hits:
+        """Find the items nearest to one text, picture, video or item; arguments as for `Workspace.search`.
+
+        Raises:
+            ColdstartError: as there; or the server does not answer.
+        """
+        from coldstart.search.notebook import Hits
+
+        if (file := image or video) is not None:
+            fields = {"kind": kind, "where": where, "space": None if spaces is None else list(spaces), "limit": top_k}
+            found = self._send("/v1/search/media", Path(file), fields)
+            return Hits([self._hit(hit) for hit in found["hits"]], None, found["notes"])
+        body = {
+            "text": text,
+            "item": item,
+            "kind": kind,
+            "where": where,
+            "hybrid": hybrid,
+            "copies": copies,
+            "spaces": None if spaces is None else list(spaces),
+        }
+        hits: list[Any] = []
+        cursor = None
+        while True:
+            found = self._post("/v1/search", {**body, "limit": min(_PAGE, top_k - len(hits)), "cursor": cursor})
+            hits += [self._hit(hit) for hit in found["hits"]]
+            cursor = found["next_cursor"]
+            if cursor is None or len(hits) >= top_k:
+                return Hits(hits, None, found["notes"])
+
+    def match(
+        self,
+        *,
+        item: str | None = None,
+        video: str | Path | None = None,
+        title: str | None = None,
+        listen: bool = False,
+        kind: str = "product",
+        where: str | None = None,
+        top_k: int = 5,
+    ) -> Answer:
+        """Find the products that a video shows or names; arguments as for `Workspace.match`."""
+        from coldstart.search.match import Answer, ChannelScore, Evidence, Match
+
+        if (item is None) == (video is None):
+            raise ColdstartError("match: give exactly one of item and video", kind="usage")
+        if item is not None:
+            given = {"kind": kind, "where": where, "limit": top_k}
+            found = self._get(f"/v1/items/{_part(item)}/match", given)
+        else:
+            fields = {"title": title, "listen": "true" if listen else "false", "where": where, "limit": top_k}
+            found = self._send("/v1/match/media", Path(str(video)), fields)
+
+        def evidence(one: Mapping[str, Any] | None) -> Evidence | None:
+            return None if one is None else Evidence(**one)
+
+        matches = [
+            Match(
+                **{name: one[name] for name in ("item_id", "score", "kind", "title", "category", "price")},
+                uri=self._uri(one),
+                frame=evidence(one["frame"]),
+                words=evidence(one["words"]),
+                channels={name: ChannelScore(**score) for name, score in one["channels"].items()},
+                copies=one["copies"],
+            )
+            for one in found["matches"]
+        ]
+        kept = {name: found[name] for name in ("used", "channels", "weights", "candidates", "exact", "notes")}
+        return Answer(asked=item or str(video), matches=matches, **kept)
+
+    def item(self, item_id: str) -> ItemView:
+        """Read one item as it is published.
+
+        Raises:
+            ColdstartError: it is not in the published catalogue.
+        """
+        from coldstart.search.notebook import ItemView
+
+        found = self._get(f"/v1/items/{_part(item_id)}")
+        media = [{"role": one["role"], "uri": self._client.base_url.join(one["href"])} for one in found["media"]]
+        return ItemView({**found["item"], "media": [{**one, "uri": str(one["uri"])} for one in media]})
+
+    def dossier(self, item_id: str) -> dict[str, Any]:
+        """Collect all that is known of one item, as `Workspace.dossier(item_id).to_dict()` has it, without places of
+        media."""
+        return dict(self._get(f"/v1/items/{_part(item_id)}/report")["report"])
+
+    # -- users
+
+    def recommend(
+        self, user: str | None = None, *, history: Sequence[Any] | None = None, top_k: int = 10, **options: Any
+    ) -> Recommended:
+        """List items for a user or a history; options as for `Workspace.recommend`."""
+        from coldstart.recommend.service import Recommendation, Recommended
+
+        found = self._post("/v1/recommend", {"user": user, "history": history, "limit": top_k, **options})
+        names = ("item_id", "rank", "score", "cold", "explored", "propensity", "kind", "title", "category", "price")
+        items = tuple(
+            Recommendation(**{name: one[name] for name in names}, reason=_reason(one)) for one in found["items"]
+        )
+        return Recommended(found["user_id"], found["scored_by"], found["history"], items, tuple(found["notes"]))
+
+    def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
+        """List the users who are most likely to like an item; arguments as for `Workspace.audience`."""
+        from coldstart.recommend.audience import Audience, Person
+
+        given = {"limit": top_k, "by": by, "reasons": "true" if reasons else "false"}
+        found = self._get(f"/v1/items/{_part(item)}/audience", given)
+        people = tuple(Person(one["user_id"], one["rank"], one["score"], _reason(one)) for one in found["people"])
+        kept = {name: found[name] for name in ("item_id", "scored_by", "by", "cold", "users", "met")}
+        return Audience(**kept, people=people, notes=tuple(found["notes"]))
+
+    # -- the workspace
+
+    def status(self) -> list[StageReport]:
+        """Count the items in each state, stage by stage."""
+        from coldstart.engine.report import StageReport
+        from coldstart.store.freshness import Balance
+
+        states = ("fresh", "failed", "filtered", "duplicate", "pending", "reasons")
+        return [
+            StageReport(
+                one["stage"],
+                one["kind"],
+                Balance(**{name: one[name] for name in states}),
+                notes=one["notes"],
+                fault=one["fault"],
+            )
+            for one in self._get("/v1/status")["stages"]
+        ]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Read the ledger: every item without a row in a stage, why, and when; by stage and item."""
+        rows: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            found = self._get("/v1/ledger", {"limit": _PAGE, "cursor": cursor})
+            rows += found["entries"]
+            cursor = found["next_cursor"]
+            if cursor is None:
+                return rows
+
+    def publications(self) -> list[dict[str, Any]]:
+        """List the published versions that are stored, newest first."""
+        return list(self._get("/v1/publications")["publications"])
+
+    # -- changes
+
+    def add_items(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        files: Mapping[str, str | Path] | None = None,
+        key: str | None = None,
+        wait_s: float | None = 300.0,
+    ) -> dict[str, Any]:
+        """Add items, or change those of the same ids, and wait until they are found.
+
+        Args:
+            rows, files: as for `Workspace.add_items`.
+            key: a request that is sent again under the same key adds nothing twice.
+            wait_s: seconds to wait for the job; None: return at once.
+
+        Returns:
+            The job: `job_id`, `state`, `results` with the state of each item, and `publication`.
+
+        Raises:
+            ColdstartError: rows are at fault, the server takes nothing in, or it is not done in time.
+        """
+        headers = {} if key is None else {"Idempotency-Key": key}
+        listed = [dict(row) for row in rows]
+        if not files:
+            return self._wait(self._post("/v1/items", {"items": listed}, headers), wait_s)
+        with ExitStack() as stack:
+            parts = [("files", (name, stack.enter_context(Path(path).open("rb")))) for name, path in files.items()]
+            form = {"items": json.dumps(listed)}
+            job = self._request("POST", "/v1/items/media", data=form, files=parts, headers=headers)
+        return self._wait(job, wait_s)
+
+    def ingest_interactions(
+        self, rows: Iterable[Mapping[str, Any]], *, key: str | None = None, wait_s: float | None = 300.0
+    ) -> dict[str, Any]:
+        """Add interactions (`user_id`, `item_id`, `timestamp`, `event`, `weight`); returns the job as `add_items`."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        body = {"interactions": [dict(row) for row in rows]}
+        return self._wait(self._post("/v1/interactions", body, headers), wait_s)
+
+    def remove(self, item: str, *, wait_s: float | None = 300.0) -> dict[str, Any]:
+        """Remove one item from every table and from the served catalogue; returns the job as `add_items`."""
+        return self._wait(self._request("DELETE", f"/v1/items/{_part(item)}"), wait_s)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Read the state of a job."""
+        return self._get(f"/v1/jobs/{_part(job_id)}")
+
+    # -- parts
+
+    def _wait(self, job: dict[str, Any], wait_s: float | None) -> dict[str, Any]:
+        if wait_s is None:
+            return job
+        until, pause = time.monotonic() + wait_s, 0.1
+        while job["state"] not in _ENDED:
+            if time.monotonic() > until:
+                raise ColdstartError(
+                    f"job {job['job_id']} is {job['state']} after {wait_s:g} s: read it later with "
+                    f"`job({job['job_id']!r})`",
+                    kind="busy",
+                    result=job,
+                )
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
+            job = self.job(job["job_id"])
+        return job
+
+    def _hit(self, given: Mapping[str, Any]) -> Any:
+        from coldstart.search.search import Hit
+
+        names = ("item_id", "score", "kind", "title", "category", "price", "ranks", "distances", "copies", "creator")
+        return Hit(**{name: given[name] for name in names}, uri=self._uri(given))
+
+    def _uri(self, given: Mapping[str, Any]) -> str | None:
+        return str(self._client.base_url.join(given["media"][0]["href"])) if given["media"] else None
+
+    def _get(self, path: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        params = {name: value for name, value in (given or {}).items() if value is not None}
+        return self._request("GET", path, params=params)
+
+    def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        given = {name: value for name, value in body.items() if value is not None}
+        repeatable = path in ("/v1/search", "/v1/recommend") or bool(headers)
+        return self._request("POST", path, repeatable=repeatable, json=given, headers=headers)
+
+    def _send(self, path: str, file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in fields.items() if value is not None}
+        try:
+            with file.open("rb") as content:
+                return self._request("POST", path, data=given, files={"file": (file.name, content)})
+        except OSError as error:
+            raise ColdstartError(
+                f"cannot read {file}: {error.strerror}: give a file that is there", kind="input"
+            ) from None
+
+    def _request(self, method: str, path: str, *, repeatable: bool | None = None, **given: Any) -> dict[str, Any]:
+        """Send a request, again where it may be and the server is busy.
+
+        Raises:
+            ColdstartError: the server states a problem, or does not answer.
+        """
+        repeatable = method == "GET" if repeatable is None else repeatable
+        for number in range(1, TRIES + 1):
+            last = number == TRIES or not repeatable
+            try:
+                answer = self._client.request(method, path, **given)
+            except httpx.HTTPError as error:
+                if last:
+                    raise ColdstartError(
+                        f"{self.url} does not answer ({type(error).__name__}: {error}): is `coldstart serve` running?",
+                        kind="not_ready",
+                    ) from None
+            else:
+                if answer.status_code != 503 or last:
+                    return _read(answer, self.url)
+            time.sleep(0.2 * 2**number)
+        raise AssertionError("the last try returns or raises")
+
+
+def _read(answer: httpx.Response, url: str) -> dict[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ColdstartError(f"{url} is no server of coldstart: it answers {answer.status_code}: look at the address")
+    if answer.is_success:
+        return found
+    raise ColdstartError(
+        str(found.get("detail") or f"{url} answers {answer.status_code}"),
+        **{name: found.get(name) for name in ("kind", "where", "next")},
+    )
+
+
+def _reason(given: Mapping[str, Any]) -> Any:
+    from coldstart.recommend.reasons import Fact, Reason
+
+    if given.get("reason") is None:
+        return None
+    evidence = given.get("evidence") or {}
+    shared = tuple(Fact(**fact) for fact in evidence.get("shared") or ())
+    return Reason(given["reason"], evidence.get("because"), shared, evidence.get("cosines") or {})
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
