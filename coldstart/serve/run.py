@@ -42,7 +42,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def open_queue(workspace: str) -> JobQueue:
-    """Open the queue of a workspace: in its folder, or, of a remote one, among the files that this user's programs keep.
+    """Open the queue of a workspace: in its folder; of a remote one in the data folder of this user.
 
     Raises:
         ColdstartError: the folder cannot be written.

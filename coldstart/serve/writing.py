@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from coldstart.core.scratch import scratch_folder
 from coldstart.errors import ColdstartError
-from coldstart.serve.jobs import MOST_ROWS
 from coldstart.serve.http import PROBLEMS, Body, ItemId, in_thread, needs, save_upload
+from coldstart.serve.jobs import MOST_ROWS
 
 if TYPE_CHECKING:
     from coldstart.serve.jobs import JobQueue, Running
