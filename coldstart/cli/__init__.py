@@ -22,6 +22,7 @@ from coldstart.cli import (
     import_catalogue,
     init,
     label,
+    mcp,
     models,
     output,
     recommend,
@@ -68,6 +69,7 @@ for family in (
     export,
     serve,
     demo,
+    mcp,
 ):
     family.register(app)
 

@@ -1,7 +1,7 @@
 """Results of the tools that agents call. Texts of items stand in fields whose names begin with `untrusted_`.
 
-Whoever reads an answer knows by the name of a field whether a person outside wrote it. Media and places on disk are left
-out; an item is named by its id.
+Whoever reads an answer knows by the name of a field whether a person outside wrote it. Media and places on disk are
+left out; an item is named by its id.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Explained(ToolResult):
 class Difference(BaseModel):
     """Field in which items differ."""
 
-    field: str
+    untrusted_field: str = Field(description="attributes as attributes.NAME")
     untrusted_values: dict[str, str | None] = Field(description="item -> its value")
 
 
@@ -214,7 +214,7 @@ class Compared(ToolResult):
     """Items side by side."""
 
     items: list[ItemLine]
-    same: list[str] = Field(description="fields with one value for all")
+    untrusted_same: list[str] = Field(description="fields with one value for all")
     differences: list[Difference]
     cosines: dict[str, float] = Field(description="space -> cosine of the first two items")
 
@@ -223,7 +223,7 @@ class Group(BaseModel):
     """One group of an aggregate."""
 
     untrusted_group: str | None = Field(description="value that its items have; null where they have none")
-    value: float | int | None
+    value: float | int | str | None
     items: int
 
 
@@ -234,7 +234,7 @@ class Aggregate(ToolResult):
     of: str | None = Field(description="field that is measured; null for a count")
     group_by: str | None
     items: int = Field(description="items that meet the conditions")
-    value: float | int | None = Field(description="over all of them")
+    value: float | int | str | None = Field(description="over all of them; a time in ISO 8601")
     groups: list[Group] = Field(description="the largest first")
     groups_total: int
 
@@ -242,7 +242,7 @@ class Aggregate(ToolResult):
 class FieldInfo(BaseModel):
     """Field that `where`, `group_by` and `order_by` may name."""
 
-    name: str
+    untrusted_name: str = Field(description="attributes as attributes.NAME")
     type: str
     filled: int = Field(description="items that have a value")
     distinct: int | None = None

@@ -1,0 +1,133 @@
+"""Count the values of the fields of a published catalogue: what agents read first, and what questions may name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from coldstart.core.item_fields import read_attributes
+from coldstart.errors import ColdstartError
+from coldstart.serve.readers import Reader
+
+GROUPED = ("kind", "category", "creator", "language", "label", "tags")
+"""Columns whose values repeat."""
+MEASURED = ("price", "label_score", "created_at")
+"""Columns that have an order."""
+TEXTS = ("title", "description", "transcript", "screen_text", "summary")
+_DATES = {"created_at:day": 10, "created_at:month": 7, "created_at:year": 4}
+_ATTRIBUTE = re.compile(r"attributes\.(\w[\w .-]*)")
+_MOST_VALUES = 5_000
+
+
+@dataclass
+class Vocabulary:
+    """Values of a publication.
+
+    Attributes:
+        values: field -> value -> items; attributes as `attributes.NAME`.
+        filled: field -> items that have a value.
+        ranges: field -> least and greatest value.
+        titles: item -> title.
+    """
+
+    items: int = 0
+    values: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    filled: Counter[str] = field(default_factory=Counter)
+    ranges: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+
+
+def read_vocabulary(reader: Reader) -> Vocabulary:
+    """Count the values of all fields in one pass over the catalogue."""
+    found = Vocabulary()
+    columns = [*GROUPED, *MEASURED, *TEXTS, "attributes"]
+    for row in rows_of(reader, columns):
+        found.items += 1
+        for name in TEXTS:
+            found.filled[name] += bool(row.get(name))
+        if row.get("title"):
+            found.titles[row["item_id"]] = str(row["title"])
+        for name in MEASURED:
+            value = row.get(name)
+            if value is not None:
+                found.filled[name] += 1
+                least, greatest = found.ranges.get(name, (value, value))
+                found.ranges[name] = (min(least, value), max(greatest, value))
+        named = {name: row.get(name) for name in GROUPED}
+        named |= {f"attributes.{name}": value for name, value in read_attributes(row.get("attributes")).items()}
+        for name, value in named.items():
+            each = [one for one in (value if isinstance(value, list) else [value]) if one not in (None, "")]
+            found.filled[name] += bool(each)
+            counter = found.values[name]
+            for one in each:
+                if not isinstance(one, Mapping | list) and (str(one) in counter or len(counter) < _MOST_VALUES):
+                    counter[str(one)] += 1
+    return found
+
+
+def rows_of(reader: Reader, columns: list[str], where: str | None = None, kind: str | None = None) -> Iterator[Any]:
+    """Read columns of all items that meet conditions, an item at a time; a column that is not there is left out.
+
+    Raises:
+        ColdstartError: `where` is no condition over the fields there are.
+    """
+    published = reader.published()
+    present = [name for name in dict.fromkeys(columns) if name in published.schema.names]
+    condition = published.condition(where=where, kind=kind, copies=True)
+    for block in published.blocks(present, where=condition):
+        yield from block.to_pylist()
+
+
+def check_field(name: str, known: Vocabulary, allowed: tuple[str, ...], what: str) -> str:
+    """Return the column that holds a field.
+
+    Raises:
+        ColdstartError: there is no such field, with those there are.
+    """
+    attributes = sorted(one for one in known.values if one.startswith("attributes."))
+    if name in allowed:
+        return name.partition(":")[0]
+    if name in attributes and _ATTRIBUTE.fullmatch(name):
+        return "attributes"
+    raise ColdstartError(
+        f"{what} {name[:60]!r}: no such field: write {', '.join([*allowed, *attributes][:60])}", kind="usage"
+    )
+
+
+def value_of(row: Mapping[str, Any], name: str) -> list[Any]:
+    """Read the values that an item has for a field, a date cut to its day, month or year."""
+    if name.startswith("attributes."):
+        value = read_attributes(row.get("attributes")).get(name.partition(".")[2])
+    elif name in _DATES:
+        value = row.get("created_at")
+        return [] if value is None else [iso(value)[: _DATES[name]]]  # type: ignore[index]
+    else:
+        value = row.get(name)
+    return [one for one in (value if isinstance(value, list) else [value]) if one not in (None, "")]
+
+
+def number_of(row: Mapping[str, Any], name: str) -> Any:
+    """Read the number or time that an item has for a field; None where it has none."""
+    value = value_of(row, name)
+    if not value:
+        return None
+    if name.startswith("attributes."):
+        try:
+            return float(str(value[0]))
+        except ValueError:
+            return None
+    return value[0]
+
+
+def iso(value: Any) -> str | None:
+    """Write a time in ISO 8601, UTC, to the second."""
+    if not isinstance(value, datetime):
+        return None if value is None else str(value)
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+GROUP_FIELDS = (*GROUPED, *_DATES)
