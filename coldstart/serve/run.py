@@ -42,13 +42,13 @@ class BoundedProtocol(H11Protocol):
 
 
 def open_queue(workspace: str) -> JobQueue:
-    """Open the queue of a workspace: in its folder; of a remote one in the data folder of this user.
+    """Open the queue of a workspace: beside its folder; of a remote one in the data folder of this user.
 
     Raises:
         ColdstartError: the folder cannot be written.
     """
     if "://" not in workspace:
-        return JobQueue(Path(workspace) / "queue", workspace)
+        return JobQueue(Path(f"{workspace.rstrip(chr(47))}.queue"), workspace)
     name = sha256(workspace.encode()).hexdigest()[:16]
     return JobQueue(platformdirs.user_data_path("coldstart") / "queues" / name, workspace)
 
