@@ -34,7 +34,7 @@ from benchmarks.index_200k import clustered
 from benchmarks.report import Row, ratio
 from coldstart import sample
 from coldstart.core.items import CONTENT_FIELDS
-from coldstart.encoders import create
+from coldstart.encoders import load
 from coldstart.store import Store
 from coldstart.store.ann import IndexSettings
 from coldstart.store.catalog import Catalog
@@ -90,7 +90,7 @@ def made_catalogue(folder: Path, rows: int) -> tuple[list[str], list[str]]:
         "vector_text": pa.FixedSizeListArray.from_arrays(flat, DIM),
     }
     catalog = Catalog(Store(folder, create=True).db)
-    catalog.write(pa.table(columns), {"text": create("starter").passport("text")})
+    catalog.write(pa.table(columns), {"text": load("starter").passport("text")})
     catalog.publish(catalog.build_indexes(IndexSettings()))
     return words, ids[:: rows // 200]
 
@@ -125,7 +125,7 @@ def served(folder: Path) -> Iterator[str]:
         process.wait(60)
 
 
-def load(address: str, script: str, clients: int, seconds: int) -> dict[str, float]:
+def send_load(address: str, script: str, clients: int, seconds: int) -> dict[str, float]:
     """Send requests with wrk: per second, p50 and p99 in milliseconds, share that failed."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
@@ -170,8 +170,8 @@ def measure(name: str, seconds: int, rows: int) -> dict[str, Any]:
             for number in range(-1, ROUNDS):  # the first warms up
                 one: dict[str, Any] = {"in_process": in_process(workspace, words, number + 9, seconds)}
                 for clients in CLIENTS:
-                    one[f"search_{clients}"] = load(address, LUA % (listed, number + 9), clients, seconds)
-                one["recommend_8"] = load(address, LISTS % (named, number + 9), 8, seconds)
+                    one[f"search_{clients}"] = send_load(address, LUA % (listed, number + 9), clients, seconds)
+                one["recommend_8"] = send_load(address, LISTS % (named, number + 9), 8, seconds)
                 if number >= 0:
                     found["rounds"].append(one)
             metrics = httpx.get(f"{address}/metrics").text
