@@ -12,6 +12,7 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import (
+    ask,
     complete,
     demo,
     describe,
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
+ask.register_evaluation(evaluate.app)
 for family in (
     init,
     import_catalogue,
@@ -68,8 +70,9 @@ for family in (
     remove,
     export,
     serve,
-    demo,
     mcp,
+    ask,
+    demo,
 ):
     family.register(app)
 

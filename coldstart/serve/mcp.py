@@ -27,7 +27,7 @@ from coldstart.errors import ColdstartError
 from coldstart.serve import tool_results
 from coldstart.serve.bounded import BYTES, LEAST_BYTES, MOST_BYTES, shorten, without_places
 from coldstart.serve.settings import ServeSettings, is_loopback
-from coldstart.serve.tools import MEASURES, MOST_COMPARED, MOST_PAGE, PAGE, PARTS, Tools
+from coldstart.serve.tools import MEASURES, MOST_COMPARED, MOST_PAGE, MOST_WORDS, PAGE, PARTS, Tools
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,6 +58,13 @@ Limit = Annotated[int, Field(ge=1, le=MOST_PAGE, description="items of one page"
 Cursor = Annotated[str | None, Field(max_length=500, description="next_cursor of the page before")]
 Bytes = Annotated[int, Field(ge=LEAST_BYTES, le=MOST_BYTES, description="most bytes of the answer's JSON")]
 Space = Annotated[str | None, Field(max_length=100, description="one of the spaces that `about` lists; all by default")]
+Words = Annotated[
+    list[str] | None,
+    Field(
+        max_length=MOST_WORDS, description="words or phrases that must stand in the item's texts, whole, in any number"
+    ),
+]
+WordsIn = Annotated[Literal["all", "title", "speech", "screen"], Field(description="texts that are looked through")]
 Name = Annotated[str | None, Field(max_length=200)]
 
 
@@ -143,12 +150,17 @@ def _add_tools(server: MCPServer[Any], tools: Tools, call: Call) -> None:
             str | None, Field(max_length=200, description="price, created_at, label_score or attributes.NAME")
         ] = None,
         descending: Annotated[bool, Field(description="largest, dearest or newest first")] = False,
+        words: Words = None,
+        words_in: WordsIn = "all",
         limit: Limit = PAGE,
         cursor: Cursor = None,
         max_bytes: Bytes = BYTES,
     ) -> Annotated[CallToolResult, tool_results.Listed]:
         return await call(
-            "list_items", partial(tools.list_items, where, kind, order_by, descending, limit, cursor, max_bytes)
+            "list_items",
+            partial(
+                tools.list_items, where, kind, order_by, descending, words or (), words_in, limit, cursor, max_bytes
+            ),
         )
 
     add(list_items, "List all items that meet conditions, in an order such as the cheapest or newest first.")
@@ -238,9 +250,13 @@ def _add_tools(server: MCPServer[Any], tools: Tools, call: Call) -> None:
         ] = None,
         where: Where = None,
         kind: Kind = None,
+        words: Words = None,
+        words_in: WordsIn = "all",
         max_bytes: Bytes = BYTES,
     ) -> Annotated[CallToolResult, tool_results.Aggregate]:
-        return await call("aggregate", partial(tools.aggregate, measure, of, group_by, where, kind, max_bytes))
+        return await call(
+            "aggregate", partial(tools.aggregate, measure, of, group_by, where, kind, words or (), words_in, max_bytes)
+        )
 
     add(aggregate, "Compute a count, average, least, greatest or sum, in all or by group. Take every number from here.")
 

@@ -36,6 +36,9 @@ class ItemLine(BaseModel):
     price: float | None = None
     created_at: str | None = Field(None, description="ISO 8601, UTC")
     cold: bool | None = Field(None, description="few or no interactions; null where that is not known")
+    untrusted_match: dict[str, str] = Field(
+        default_factory=dict, description="field -> where the words that were asked for stand"
+    )
 
 
 class FoundItem(ItemLine):

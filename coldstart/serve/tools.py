@@ -24,18 +24,22 @@ from coldstart.serve.vocabulary import (
     GROUPED,
     MEASURED,
     TEXTS,
+    WORD_FIELDS,
     Vocabulary,
     check_field,
     iso,
+    normal,
     number_of,
     read_vocabulary,
     rows_of,
     value_of,
+    words_found,
 )
 
 PAGE = 10
 MOST_PAGE = 50
 MOST_COMPARED = 5
+MOST_WORDS = 8
 MEASURES = ("count", "avg", "min", "max", "sum")
 PARTS = ("record", "claims", "timeline")
 _GROUPS = 50
@@ -134,35 +138,44 @@ class Tools:
         kind: str | None = None,
         order_by: str | None = None,
         descending: bool = False,
+        words: Sequence[str] = (),
+        words_in: str = "all",
         limit: int = PAGE,
         cursor: str | None = None,
         max_bytes: int = BYTES,
     ) -> tool_results.Listed:
         """List all items that meet conditions, in an order; those without a value in it are left out."""
-        mark = _mark(["list", where, kind, order_by, descending])
+        mark = _mark(["list", where, kind, order_by, descending, list(words), words_in])
+        searched = _word_fields(words, words_in)
 
-        def ask(reader: Reader) -> tuple[Reader, int, list[str]]:
+        def ask(reader: Reader) -> tuple[Reader, int, list[str], dict[str, dict[str, str]]]:
             start = _read_cursor(cursor, reader.tag, mark)
-            if order_by is None:
-                return reader, start, sorted(row["item_id"] for row in rows_of(reader, [], where, kind))
-            column = check_field(order_by, self.vocabulary_of(reader), MEASURED, "order_by")
-            keyed = [
-                (value, row["item_id"])
-                for row in rows_of(reader, [column], where, kind)
-                if (value := number_of(row, order_by)) is not None
-            ]
+            columns = [*searched]
+            if order_by is not None:
+                columns.append(check_field(order_by, self.vocabulary_of(reader), MEASURED, "order_by"))
+            keyed: list[tuple[Any, str]] = []
+            places: dict[str, dict[str, str]] = {}
+            for row in rows_of(reader, columns, where, kind):
+                value = 0 if order_by is None else number_of(row, order_by)
+                held = words_found(row, words, searched) if words else {}
+                if value is not None and held is not None:
+                    keyed.append((value, row["item_id"]))
+                    places[row["item_id"]] = held
             keyed.sort(key=lambda pair: pair[1])
             keyed.sort(key=lambda pair: pair[0], reverse=descending)
-            return reader, start, [item_id for _, item_id in keyed]
+            return reader, start, [item_id for _, item_id in keyed], places
 
-        reader, start, ids = self.catalogue.readers.answer(ask)
+        reader, start, ids, places = self.catalogue.readers.answer(ask)
 
         def make(limit: int) -> tool_results.Listed:
             chosen = ids[start : start + limit]
             more = len(ids) > start + limit
+            lines = _lines(reader, chosen)
+            for line in lines:
+                line.untrusted_match = {name: shorten(text, TITLE) or "" for name, text in places[line.item_id].items()}
             return tool_results.Listed(
                 publication=reader.tag,
-                items=_lines(reader, chosen),
+                items=lines,
                 total=len(ids),
                 more=more,
                 next_cursor=_cursor(start + limit, reader.tag, mark) if more else None,
@@ -390,9 +403,12 @@ class Tools:
         group_by: str | None = None,
         where: str | None = None,
         kind: str | None = None,
+        words: Sequence[str] = (),
+        words_in: str = "all",
         max_bytes: int = BYTES,
     ) -> tool_results.Aggregate:
         """Compute a number over the items that meet conditions, or one for each group of them."""
+        searched = _word_fields(words, words_in)
         if measure not in MEASURES:
             raise ColdstartError(f"measure {measure[:40]!r}: write {', '.join(MEASURES)}", kind="usage")
         if (measure == "count") != (of is None):
@@ -408,7 +424,9 @@ class Tools:
                 columns.append(check_field(group_by, known, GROUP_FIELDS, "group_by"))
             groups: dict[str | None, list[Any]] = {}
             numbers: list[Any] = []
-            for row in rows_of(reader, columns, where, kind):
+            for row in rows_of(reader, [*columns, *searched], where, kind):
+                if words and words_found(row, words, searched) is None:
+                    continue
                 value = 1 if of is None else number_of(row, of)
                 numbers.append(value)
                 for name in (value_of(row, group_by) or [None]) if group_by is not None else ():
@@ -584,6 +602,14 @@ def _measured(measure: str, values: Sequence[Any]) -> Any:
     )
     value = compute(known)
     return round(value, 6) if isinstance(value, float) else iso(value) if isinstance(value, datetime) else value
+
+
+def _word_fields(words: Sequence[str], words_in: str) -> tuple[str, ...]:
+    if words_in not in WORD_FIELDS:
+        raise ColdstartError(f"words_in {words_in[:40]!r}: write {', '.join(WORD_FIELDS)}", kind="usage")
+    if len(words) > MOST_WORDS or any(not normal(word) for word in words):
+        raise ColdstartError(f"words: give up to {MOST_WORDS}, each with a letter or a digit", kind="usage")
+    return WORD_FIELDS[words_in] if words else ()
 
 
 def _page(limit: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ class Vocabulary:
         values: field -> value -> items; attributes as `attributes.NAME`.
         filled: field -> items that have a value.
         ranges: field -> least and greatest value.
-        titles: item -> title.
+        titles: item -> title; ids: all items.
     """
 
     items: int = 0
@@ -39,6 +39,7 @@ class Vocabulary:
     filled: Counter[str] = field(default_factory=Counter)
     ranges: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
 
 
 def read_vocabulary(reader: Reader) -> Vocabulary:
@@ -47,6 +48,7 @@ def read_vocabulary(reader: Reader) -> Vocabulary:
     columns = [*GROUPED, *MEASURED, *TEXTS, "attributes"]
     for row in rows_of(reader, columns):
         found.items += 1
+        found.ids.add(row["item_id"])
         for name in TEXTS:
             found.filled[name] += bool(row.get(name))
         if row.get("title"):
@@ -130,4 +132,54 @@ def iso(value: Any) -> str | None:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def normal(text: str) -> str:
+    """Write a text as lower-case words in the singular, so that `Shoes` and `shoe` are one word."""
+    return " ".join(map(_singular, _WORD.findall(text.casefold().replace("’", "'"))))
+
+
+def _singular(word: str) -> str:
+    word = word.removesuffix("'s").strip("'")
+    if word.endswith("ies") and len(word) > 4:
+        return f"{word[:-3]}y"
+    if word.endswith(("sses", "xes", "ches", "shes")) or (word.endswith("oes") and word not in _OE):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+def words_found(row: Mapping[str, Any], words: Sequence[str], columns: Sequence[str]) -> dict[str, str] | None:
+    """Find the fields of an item that hold words, whole and in any number, with what stands around each.
+
+    Returns:
+        None where one of the words stands in no field.
+    """
+    wanted = {word: f" {normal(word)} " for word in words}
+    found: dict[str, str] = {}
+    missing = set(words)
+    for column in columns:
+        value = row.get(column)
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+        plain = f" {normal(text)} " if text else ""
+        here = [word for word, form in wanted.items() if form in plain]
+        if here and missing.intersection(here):
+            missing.difference_update(here)
+            found[column] = _around(text, here[0])
+    return None if missing else found
+
+
+def _around(text: str, word: str) -> str:
+    """Cut the part of a text that holds a word."""
+    place = max(0, text.casefold().find(word.casefold()[:-1] or word))
+    start = max(0, text.rfind(" ", 0, max(0, place - 40)) + 1) if place > 40 else 0
+    return text[start : start + 110]
+
+
+_OE = frozenset({"shoes", "toes", "canoes"})
+_WORD = re.compile(r"[\w'&]+")
 GROUP_FIELDS = (*GROUPED, *_DATES)
+WORD_FIELDS = {
+    "all": ("title", "tags", "category", "creator", "label", "description", "transcript", "screen_text"),
+    "title": ("title",),
+    "speech": ("transcript",),
+    "screen": ("screen_text",),
+}
+"""Name -> columns whose words can be asked for."""

@@ -1,0 +1,350 @@
+"""Read a question by rules: its intent out of a fixed set, conditions of known values, prices and dates, and the words
+that are left, which must stand in an item's texts.
+
+No model reads the question. What the rules do not know, they do not guess: an unknown word narrows the answer to the
+items whose texts hold it, so a question about something that is not there is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import month_name
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from coldstart.core.sanitize import strip_invisible
+from coldstart.serve.ask.words import RULES, STOP
+from coldstart.serve.vocabulary import Vocabulary, normal
+
+MOST = 1000
+"""Characters of a question."""
+
+
+_NUMBER = r"(?:[$€£]\s*)?(\d+(?:[.,]\d+)?)(?:\s*(?:kr|sek|kronor|usd|eur|euros?|dollars?|[$€£]))?"
+_PRICES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (rf"\b(?:priced |costing |costs? )?(?:between|from) {_NUMBER} (?:and|to|-) {_NUMBER}", (">=", "<=")),
+    (
+        rf"\b(?:priced |costing |costs? )?(?:at most|up to|no more than|not more than|maximum(?: of)?|max) {_NUMBER}",
+        ("<=",),
+    ),
+    (rf"\b(?:priced |costing |costs? |for )?(?:under|below|less than|cheaper than|beneath) {_NUMBER}", ("<",)),
+    (
+        rf"\b(?:priced |costing |costs? )?(?:at least|minimum(?: of)?|no less than|from) {_NUMBER}(?! days?| hours?)",
+        (">=",),
+    ),
+    (rf"\b(?:priced |costing |costs? )?(?:over|above|more than|dearer than|upwards of|exceeding) {_NUMBER}", (">",)),
+    (rf"\b(?:priced at|costing|costs?|for exactly|price of) {_NUMBER}", ("=",)),
+)
+_MONTHS = {name.lower(): number for number, name in enumerate(month_name) if name}
+_KINDS = {"video": "video", "clip": "video", "film": "video", "product": "product", "article": "product"}
+_GROUPS = {
+    "category": "category",
+    "brand": "creator",
+    "creator": "creator",
+    "maker": "creator",
+    "kind": "kind",
+    "colour": "attributes.colour",
+    "color": "attributes.colour",
+    "language": "language",
+    "tag": "tags",
+}
+_FOLLOW = re.compile(
+    r"[,;]?\s*\b(?:and )?who(?:m)? (?:should|would|might|could) (?:see|like|want|buy|watch|get) "
+    r"(?:them|it|this|these|those)\b\W*$"
+)
+_OF_TEXTS = re.compile(r"\b(?:items?|products?|articles?|things?|everything|texts?|descriptions?|titles?)\b")
+_PRIORITY = ("category", "attributes", "label", "tags", "creator", "language")
+
+
+@dataclass
+class Asked:
+    """Question as the rules read it.
+
+    Attributes:
+        values: field -> values that an item must have, any of them.
+        prices: comparison and number; since, until: times of `created_at`.
+        words: words and phrases that must stand in an item's texts.
+        items: ids of items that it names; group: field of the groups; follow: who should see what is found.
+    """
+
+    question: str
+    intent: str = "filter"
+    kind: str | None = None
+    values: dict[str, list[str]] = field(default_factory=dict)
+    prices: list[tuple[str, float]] = field(default_factory=list)
+    since: datetime | None = None
+    until: datetime | None = None
+    words: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    user: str | None = None
+    group: str | None = None
+    limit: int | None = None
+    follow: bool = False
+
+    def where(self) -> str | None:
+        """Write the conditions in SQL; values are quoted."""
+        parts = []
+        for name, values in self.values.items():
+            if name == "tags":
+                parts += [f"array_has(tags, {_quoted(value)})" for value in values]
+            else:
+                parts.append(f"{name} IN ({', '.join(map(_quoted, values))})")
+        parts += [f"price {sign} {number:g}" for sign, number in self.prices]
+        if self.since is not None:
+            parts.append(f"created_at >= '{self.since:%Y-%m-%dT%H:%M:%SZ}'")
+        if self.until is not None:
+            parts.append(f"created_at < '{self.until:%Y-%m-%dT%H:%M:%SZ}'")
+        return " AND ".join(parts) or None
+
+
+def understand(question: str, known: Vocabulary, now: datetime | None = None) -> Asked:
+    """Read a question.
+
+    Args:
+        now: for `yesterday` and the like; by default the present.
+    """
+    text = strip_invisible(question[:MOST])
+    asked = Asked(text)
+    rest = _Rest(text)
+    follow = _FOLLOW.search(rest.lower)
+    if follow and follow.start() > 12:
+        asked.follow = True
+        rest.take(follow.start(), follow.end())
+    for intent, patterns in RULES:
+        found = re.search("|".join(patterns), rest.lower)
+        if found:
+            asked.intent = intent
+            groups = found.groupdict()
+            if groups.get("user"):
+                asked.user = text[found.start("user") : found.end("user")].rstrip(".?!,")
+                rest.take(found.start("user"), found.end("user"))
+            group = groups.get("group") or groups.get("by")
+            if group:
+                asked.group = _GROUPS.get(normal(group))
+                rest.take(found.start("group" if groups.get("group") else "by"), found.end())
+            break
+    _dates(rest, asked, now or datetime.now(UTC))
+    _prices(rest, asked)
+    _limits(rest, asked)
+    _items(rest, asked, known)
+    _values(rest, asked, known)
+    if asked.group and asked.group not in known.values:
+        spellings = (asked.group, asked.group.replace("ou", "o"))
+        asked.group = next((name for name in known.values if name.lower() in spellings), None)
+    asked.words = [*rest.quoted, *(word for word in normal(rest.text()).split() if word not in STOP and len(word) > 1)]
+    _settle(asked, known)
+    return asked
+
+
+def _settle(asked: Asked, known: Vocabulary) -> None:
+    """Choose the intent that the parts allow."""
+    products = [one for one in asked.items if one in known.ids]
+    if asked.intent == "compare" and len(products) < 2:
+        asked.intent = "filter" if not products else "fact"
+    if asked.intent in ("cheapest", "dearest", "newest", "oldest") and len(products) >= 2:
+        asked.intent = "compare"
+    if asked.intent in ("similar", "audience", "fact") and not products:
+        asked.intent = {"similar": "find", "audience": "audience", "fact": "filter"}[asked.intent]
+    if asked.intent == "spoken" and asked.kind != "video" and _OF_TEXTS.search(asked.question.lower()):
+        asked.intent = "filter"
+    if asked.intent in ("spoken", "screen") and not (asked.words or asked.values or asked.items):
+        asked.intent = "filter"
+    if asked.intent == "shown" and not products and asked.kind != "video":
+        asked.intent = "filter"
+    if asked.intent == "filter" and products and not (asked.values or asked.prices or asked.words):
+        asked.intent = "fact"
+
+
+class _Rest:
+    """Text of a question whose understood parts are taken out."""
+
+    def __init__(self, text: str) -> None:
+        self.original = text
+        self._left = [True] * len(text)
+        self.quoted: list[str] = []
+
+    @property
+    def lower(self) -> str:
+        folded = self.text().lower()
+        return folded if len(folded) == len(self.original) else self.text()
+
+    def text(self) -> str:
+        return "".join(sign if left else " " for sign, left in zip(self.original, self._left, strict=True))
+
+    def take(self, start: int, end: int) -> None:
+        self._left[start:end] = [False] * (end - start)
+
+
+def _dates(rest: _Rest, asked: Asked, now: datetime) -> None:
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    week = day - timedelta(days=day.weekday())
+    month = day.replace(day=1)
+    before = (month - timedelta(days=1)).replace(day=1)
+    spans = {
+        r"\byesterday(?:['’]s)?\b": (day - timedelta(days=1), day),
+        r"\btoday(?:['’]s)?\b": (day, day + timedelta(days=1)),
+        r"\bthis week(?:['’]s)?\b": (week, week + timedelta(days=7)),
+        r"\blast week(?:['’]s)?\b": (week - timedelta(days=7), week),
+        r"\bthis month(?:['’]s)?\b": (month, _next_month(month)),
+        r"\blast month(?:['’]s)?\b": (before, month),
+    }
+    for pattern, (since, until) in spans.items():
+        if found := re.search(pattern, rest.lower):
+            asked.since, asked.until = since, until
+            rest.take(*found.span())
+            return
+    if found := re.search(
+        r"\b(?:in |over |from |during )?(?:the )?(?:last|past) (\d{1,4}) (day|hour|week)s?\b", rest.lower
+    ):
+        size = {"day": timedelta(days=1), "hour": timedelta(hours=1), "week": timedelta(days=7)}[found[2]]
+        asked.since = (now if found[2] == "hour" else day) - int(found[1]) * size
+        rest.take(*found.span())
+        return
+    names = "|".join(_MONTHS)
+    forms = (
+        r"(?P<y>\d{4})-(?P<m>\d\d)-(?P<d>\d\d)",
+        rf"(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<n>{names}),?(?: (?P<y>\d{{4}}))?",
+        rf"(?P<n>{names}) (?P<d>\d{{1,2}})(?:st|nd|rd|th)?\b,?(?: (?P<y>\d{{4}}))?",
+        rf"(?P<n>{names})(?: (?P<y>\d{{4}}))?",
+    )
+    lead = r"\b(?P<lead>since|after|before|until|from|on|in|during|by)?\s*\b"
+    for form in forms:
+        found = re.search(lead + form + r"(?:['’]s)?\b", rest.lower)
+        if found is None or (found.groupdict().get("n") == "may" and not found["lead"]):
+            continue
+        parts = found.groupdict()
+        number = int(parts["m"]) if parts.get("m") else _MONTHS[parts["n"]]
+        year = int(parts["y"]) if parts.get("y") else now.year - (number > now.month)
+        try:
+            start = datetime(year, number, int(parts.get("d") or 1), tzinfo=UTC)
+        except ValueError:
+            continue
+        end = start + timedelta(days=1) if parts.get("d") else _next_month(start)
+        if parts["lead"] == "since":
+            asked.since = start
+        elif parts["lead"] == "after":
+            asked.since = end
+        elif parts["lead"] in ("before", "until"):
+            asked.until = start
+        else:
+            asked.since, asked.until = start, end
+        rest.take(*found.span())
+        return
+
+
+def _next_month(start: datetime) -> datetime:
+    return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def _prices(rest: _Rest, asked: Asked) -> None:
+    for pattern, signs in _PRICES:
+        while found := re.search(pattern, rest.lower):
+            for sign, number in zip(signs, found.groups(), strict=True):
+                asked.prices.append((sign, float(number.replace(",", "."))))
+            rest.take(*found.span())
+        if len(signs) == 2 and asked.prices:
+            return
+
+
+def _limits(rest: _Rest, asked: Asked) -> None:
+    words = {"two": 2, "three": 3, "four": 4, "five": 5, "ten": 10}
+    ranked = "cheapest|dearest|newest|oldest|latest|earliest|most expensive|least expensive|most recent|priciest"
+    number = rf"(\d{{1,2}}|{'|'.join(words)})"
+    ordered = asked.intent in ("cheapest", "dearest", "newest", "oldest")
+    forms = (rf"\b{number} (?={ranked})", rf"(?:{ranked}|top) {number}\b", *((rf"\b{number} (?=[a-z])",) * ordered))
+    for pattern in forms:
+        if found := re.search(pattern, rest.lower):
+            asked.limit = words.get(found[1]) or int(found[1])
+            rest.take(*found.span(1))
+            return
+
+
+def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
+    """Take the items that are named by id, by title in quotes, or, where the intent is of items, by title."""
+    for found in list(re.finditer(r"[\w][\w./:@-]*[\w]|\w", rest.text())):
+        if found[0] in known.ids:
+            asked.items.append(found[0])
+            rest.take(*found.span())
+    titles: dict[str, list[str]] = {}
+    for item_id, title in known.titles.items():
+        titles.setdefault(normal(title), []).append(item_id)
+    for found in list(re.finditer(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)", rest.text())):
+        quoted = next(filter(None, found.groups()))
+        named = titles.get(normal(quoted))
+        if quoted in known.ids:
+            asked.items.append(quoted)
+        elif named and asked.intent not in ("spoken", "screen"):
+            asked.items.append(named[0])
+        elif normal(quoted):
+            rest.quoted.append(normal(quoted))
+        rest.take(*found.span())
+    if asked.intent not in (
+        "compare",
+        "fact",
+        "similar",
+        "shown",
+        "audience",
+        "cheapest",
+        "dearest",
+        "newest",
+        "oldest",
+    ):
+        return
+    spans = [(found.start(), found.end(), normal(found[0])) for found in re.finditer(r"[\w'’&]+", rest.text())]
+    place = 0
+    longest = max((len(title.split()) for title in titles), default=0)
+    while place < len(spans):
+        for size in range(min(longest, len(spans) - place), 0, -1):
+            part = spans[place : place + size]
+            named = titles.get(" ".join(form for *_, form in part if form))
+            if named and (size > 1 or asked.intent not in ("cheapest", "dearest", "newest", "oldest")):
+                asked.items.append(named[0])
+                rest.take(part[0][0], part[-1][1])
+                place += size - 1
+                break
+        place += 1
+
+
+def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
+    """Take known values out of the question, the longest first."""
+    forms: dict[str, list[tuple[str, str]]] = {}
+    for name, values in known.values.items():
+        if name != "kind":
+            for value in values:
+                if form := normal(value):
+                    forms.setdefault(form, []).append((name, value))
+    longest = min(6, max((len(form.split()) for form in forms), default=0))
+    for size in range(longest, 0, -1):
+        spans = [(found.start(), found.end(), normal(found[0])) for found in re.finditer(r"[\w'’&-]+", rest.text())]
+        place = 0
+        while place + size <= len(spans):
+            part = spans[place : place + size]
+            form = " ".join(form for *_, form in part)
+            options = forms.get(form)
+            if options and not (size == 1 and form in STOP):
+                name = _choose(rest.original[: part[0][0]], options)
+                same = [value for own, value in options if own == name]
+                asked.values.setdefault(name, []).extend(same)
+                rest.take(part[0][0], part[-1][1])
+                place += size
+            else:
+                place += 1
+    for found in list(re.finditer(r"\w+", rest.text())):
+        kind = _KINDS.get(normal(found[0]))
+        if kind and kind in known.values["kind"]:
+            asked.kind = asked.kind or kind
+            rest.take(*found.span())
+
+
+def _choose(before: str, options: Sequence[tuple[str, str]]) -> str:
+    """Choose the field of a value that several have: of a maker after `by` or `from`, else in a fixed order."""
+    names = [name for name, _ in options]
+    if "creator" in names and re.search(r"\b(?:by|from|brand|maker|creator|made by|of brand)\s*$", before.lower()):
+        return "creator"
+    return min(names, key=lambda name: (_PRIORITY.index(name.partition(".")[0]), name))
+
+
+def _quoted(value: str) -> str:
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"
