@@ -1,8 +1,8 @@
 """How well the packaged safety policy tells unsafe texts from innocent ones, and how fast it reads.
 
-The labelled texts are `tests/safety_texts.jsonl`, all by the policy's author: `before` were written before the policy,
-`hard` were meant to fool it and it was mended on them, `after` were meant to fool it and it was not changed since. The
-real texts are titles, overviews and captions of catalogues, taken as innocent.
+The labelled texts are `tests/support/safety_texts.jsonl`, all by the policy's author: `before` were written before the
+policy, `hard` were meant to fool it and it was mended on them, `after` were meant to fool it and it was not changed
+since. The real texts are titles, overviews and captions of catalogues, taken as innocent.
 
 Pictures: false alarms of open_nsfw on pictures that are taken as harmless, by the count of `coldstart evaluate safety`
 (the posters of films are not all harmless). Its recall is not measured: no unsafe picture is at hand.
@@ -55,7 +55,9 @@ def run(short: bool) -> dict[str, Any]:
         found = scores(policy.find({"description": text}))
         return {rule for rule, score in found.items() if score >= THRESHOLD}
 
-    labelled = [json.loads(line) for line in (ROOT / "tests" / "safety_texts.jsonl").read_text("utf-8").splitlines()]
+    labelled = [
+        json.loads(line) for line in (ROOT / "tests" / "support" / "safety_texts.jsonl").read_text("utf-8").splitlines()
+    ]
     result: dict[str, Any] = {}
     for name in SETS:
         counts, by_rule = Counter[str](), Counter[str]()

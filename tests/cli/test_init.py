@@ -13,6 +13,7 @@ import pytest
 from catalogue import coldstart as cli
 
 import coldstart
+from coldstart.cli.status import _languages
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline_schema import field_docs, pipeline_schema
 from coldstart.core.sections import Engine
@@ -111,12 +112,15 @@ def test_import_and_doctor_advise_the_encoder_of_other_languages(
     assert f"languages: {expected}" in done.stdout and command in done.stdout
     opened = coldstart.open("w")
     assert opened.languages() == {"de": 12}
+    assert _languages("w")["languages of the items"].startswith(expected)  # of `coldstart doctor`
+    assert _languages("nowhere") == {}
     assert json.loads(cli("status", "-w", "w", "--json").stdout)["languages"] == {"de": 12}
     assert "languages:" not in cli("status", "-w", "w").stdout  # one alone says nothing
     Path("shop.csv").write_text(GERMAN + "90;Black shoes for men\n91;Avocado\n", "utf-8")
     opened.run("starter", manifest="shop.csv", only=["ingest"], overrides=["text.encoder=starter:multilingual"])
     assert "languages: German 92 %, English 8 % of the 13 items whose language shows" in cli("status", "-w", "w").stdout
     assert opened.encoder_advice() is None  # it is chosen
+    assert _languages("w")["languages of the items"] == "German 92 %, English 8 %"
 
 
 @pytest.mark.slow
