@@ -102,18 +102,19 @@ def _continues(value: int | None, more: int) -> bool:
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of a transcript: of words and of numbers, each with how many were said."""
+    """Errors of a transcript: of words and of numbers, each with how many were said; numbers put in are errors too."""
 
     word_errors: int
     words: int
     number_errors: int
     numbers: int
+    numbers_right: int
 
 
 def count_errors(expected: str, heard: str) -> Errors:
     """Compare two texts in the form of `plain`; what was put in is counted by what it is, all else by what was said."""
     said, found = expected.split(), heard.split()
-    wrong = {True: 0, False: 0}
+    wrong, missed = {True: 0, False: 0}, 0
     for part in jiwer.process_words(expected, heard).alignments[0]:
         if part.type == "insert":
             tokens = found[part.hyp_start_idx : part.hyp_end_idx]
@@ -121,10 +122,11 @@ def count_errors(expected: str, heard: str) -> Errors:
             continue
         else:
             tokens = said[part.ref_start_idx : part.ref_end_idx]
+            missed += sum(token.isdigit() for token in tokens)
         for token in tokens:
             wrong[token.isdigit()] += 1
     numbers = sum(token.isdigit() for token in said)
-    return Errors(wrong[False], len(said) - numbers, wrong[True], numbers)
+    return Errors(wrong[False], len(said) - numbers, wrong[True], numbers, numbers - missed)
 
 
 _CHILD = """

@@ -256,10 +256,10 @@ def test_numbers_compare_fairly() -> None:
 @pytest.mark.parametrize(
     ("said", "heard", "errors"),
     [
-        ("arla milk for 18", "arla milk for 18", Errors(0, 3, 0, 1)),
-        ("arla milk for 18", "ala milk 80", Errors(2, 3, 1, 1)),
-        ("arla milk", "arla 2 milk too", Errors(1, 2, 1, 0)),
-        ("arla 18", "", Errors(1, 1, 1, 1)),
+        ("arla milk for 18", "arla milk for 18", Errors(0, 3, 0, 1, 1)),
+        ("arla milk for 18", "ala milk 80", Errors(2, 3, 1, 1, 0)),
+        ("arla milk", "arla 2 milk too", Errors(1, 2, 1, 0, 0)),
+        ("arla 18", "", Errors(1, 1, 1, 1, 0)),
     ],
 )
 def test_errors_of_numbers_are_counted_apart(said: str, heard: str, errors: Errors) -> None:
