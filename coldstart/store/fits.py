@@ -147,10 +147,11 @@ def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfi
 def read_writer_config(folder: Path, attributes: Attributes) -> WriterConfig:
     """Read the generator and prompts of a fit from the card in its folder."""
     card = json.loads((folder / CARD).read_text("utf-8"))
+    is_facts = "tuned" in card  # sentences with slots take any value, also one that no training item has
     return WriterConfig(
         card["generator"],
         folder,
-        attributes.with_values(card["values"]),
+        attributes if is_facts else attributes.with_values(card["values"]),
         None if card["given"] is None else tuple(card["given"]),
         card["prompt"],
         card.get("templates") or {},

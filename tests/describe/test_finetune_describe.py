@@ -229,6 +229,16 @@ def test_a_fit_for_predicted_attributes_is_of_facts_and_holds_out_the_same_items
     assert (seeing.input, seeing.sellers) == ("fields", "together") and "title" in seeing.given
 
 
+def test_sentences_with_slots_take_values_that_no_training_item_has(tmp_path: Path) -> None:
+    from coldstart.core.attributes import Attributes
+
+    attributes = Attributes.model_validate({"default": {"colour": {}}})
+    values = {"default": {"colour": ["Red"]}}
+    for card, listed in (({"generator": "starter"}, ("Red",)), ({"generator": "sentences", "tuned": "starter"}, ())):
+        (tmp_path / "card.json").write_text(json.dumps({"values": values, "given": None, "prompt": {}, **card}))
+        assert read_writer_config(tmp_path, attributes).attributes.of(None)["colour"].values == listed
+
+
 @pytest.mark.parametrize("name", ["product", "starter"])
 def test_a_generator_of_the_command_writes_in_any_pipeline(name: str) -> None:
     from coldstart.core import pipeline as pipelines

@@ -62,7 +62,7 @@ class HeldOutItems:
 
     def known_attributes(self, rows: Mapping[str, Row]) -> Attributes:
         """Return the attributes with the values that texts are searched for: those that the fit saw."""
-        if self.tuned:
+        if self.tuned and not self.is_facts:
             return self.writing.attributes
         learnt = [rows[item] for item, (part, _) in self.split.items() if part == "train" and item in rows]
         return self.writing.attributes.with_values(observed_values(learnt, self.writing.attributes))
