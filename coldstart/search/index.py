@@ -38,6 +38,9 @@ from coldstart.store.items_view import ItemsView
 from coldstart.store.published import Published
 
 VERSION = 3
+_CLEANED_EVERY = 16
+"""Publications of a few items from one clean-up to the next, which takes longer than to add one; older ones stay till
+then."""
 _MEASURED_FROM = 100
 """Vectors from which on recall@10 says something: of a few dozen any index finds the 10 nearest."""
 _EVIDENCE = {"transcript": "transcript", "screen_text": "screen_text", "language": "spoken_language"}
@@ -209,7 +212,8 @@ class IndexStage:
             few_changed=None if among is None else changed,
         )
         publication = catalog.publish(reports)
-        catalog.cleanup(self._settings.keep_publications, timedelta(hours=1))
+        if among is None or publication.number % _CLEANED_EVERY == 0:
+            catalog.cleanup(self._settings.keep_publications, timedelta(hours=1))
         published = catalog.published()
         calibrated = [] if published is None else Calibrator(store, self._pipeline).run(published)
         changes = f"{written.added} added, {written.changed} changed, {written.deleted} removed"

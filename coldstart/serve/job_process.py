@@ -25,6 +25,8 @@ _NICE = 5
 """Added to the nice value: queries go first."""
 _STOP_S = 5.0
 _TICK_S = 0.2
+_GROWTH_BYTES = 2 * 2**30
+"""Memory by which the process may grow from its first batch on, before it is ended and a new one takes its place."""
 
 Batch = tuple[Sequence[Any], Mapping[str, str]]
 """Rows of one job, and its files: name -> path."""
@@ -146,10 +148,13 @@ class JobProcess:
     Args:
         uri: the workspace.
         open_worker: makes the `Worker` there; a function of a module, so that the process can import it.
+        growth_bytes: see `_GROWTH_BYTES`.
     """
 
-    def __init__(self, uri: str, open_worker: Open = WorkspaceWorker) -> None:
+    def __init__(self, uri: str, open_worker: Open = WorkspaceWorker, growth_bytes: int = _GROWTH_BYTES) -> None:
         self._uri = uri
+        self._growth_bytes = growth_bytes
+        self._first_bytes = 0
         self._open = open_worker
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -185,13 +190,26 @@ class JobProcess:
                     on_progress(*values)
                 else:
                     found: list[dict[str, Any]] | Failure = values[0]
-                    return found
+                    break
         except (EOFError, OSError) as error:
             code = self.stop()
             raise ProcessDied(f"the process of the queue ended with exit code {code}") from error
+        self._bound_memory()
+        return found
+
+    def _bound_memory(self) -> None:
+        """End a process that grew too far; libraries keep memory that no batch needs any more."""
+        import psutil
+
+        with suppress(psutil.Error):
+            now = psutil.Process(self.pid).memory_info().rss
+            self._first_bytes = self._first_bytes or now
+            if now - self._first_bytes > self._growth_bytes:
+                self.stop()
 
     def _start(self) -> None:
         self.stop()
+        self._first_bytes = 0
         context = multiprocessing.get_context("spawn")  # a forked child would inherit the threads of the server
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._uri, self._open), name="coldstart-jobs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from job_workers import Ledger, done
 
 from coldstart.errors import ColdstartError
+from coldstart.serve.job_process import JobProcess
 from coldstart.serve.jobs import JobQueue
 from coldstart.serve.spool import Spool, SpoolLimits
 
@@ -176,3 +178,12 @@ def test_what_a_stopped_server_had_begun_is_done_by_the_next(tmp_path: Path, que
     assert queue.wait_until_idle(60)
     assert queue.get(job.id).state == "done"
     assert len(done(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_grew_is_replaced(tmp_path: Path) -> None:
+    process = JobProcess(str(tmp_path), Ledger, growth_bytes=-1)  # any size is too large
+    for _ in range(2):
+        assert process.run("removal", [(["x"], {})], lambda *_: None, threading.Event()) == [{"rows": 1}]
+        assert process.pid is None
+    assert len({one["pid"] for one in done(tmp_path)}) == 2
