@@ -93,7 +93,9 @@ class TextClaims:
             ):
                 found.setdefault(*placed)
                 known.update(words[start:end])
-        if made := self._made_by_value(words, {at for start, end, _ in meant for at in range(start, end)} - makers):
+        if made := self._made_by_value(
+            words, {at for start, end, _ in meant for at in range(start, end)} - makers, makers
+        ):
             raise UngroundedClaim("other_brand", f"it says by {made!r}, which is no maker")
         measured = list(numbers(words))
         if fault := price_fault(measured, self.evidence):
@@ -117,15 +119,17 @@ class TextClaims:
             place in values or word in known or word == "and" for place, word in enumerate(words)
         )
 
-    def _made_by_value(self, words: Tokens, meant: Container[int]) -> str | None:
+    def _made_by_value(self, words: Tokens, meant: Container[int], makers: Container[int]) -> str | None:
         """Return what a text names as the maker that is none, such as "heels by Casual"; "worn by men" names none."""
         for place, word in enumerate(words):
+            if word != "by" or place in makers:
+                continue
             named = place + 1 + (words[place + 1 : place + 2] == ("the",))
-            if word == "by" and named in meant and (not place or words[place - 1] not in _DONE_BY_BUYERS):
+            if named in meant and (not place or words[place - 1] not in _DONE_BY_BUYERS):
                 return words[named]
             for handle in self.evidence.handles:
                 own = words[named : named + len(handle)]
-                if word == "by" and own[:1] == handle[:1] and own != handle:
+                if own[:1] == handle[:1] and own != handle:
                     return words[named]  # a part of the name
         return None
 
