@@ -219,9 +219,10 @@ class _Rows:
     def _link(self, item_id: str, row: Mapping[str, Any], matches: Sequence[Mapping[str, float]]) -> Link:
         other = _first(self._store, ITEMS, equals("item_id", item_id)) or {}
         medium = next((one for one in other.get("media") or [] if one["role"] in ("image", "video")), None)
-        known = {name: row.get(name) for name in ("found_by", "placement")}
-        known["changes"] = describe_changes(row)
-        return Link(item_id, other.get("title"), medium, row["score"], row["mirrored"], row["speed"], matches, **known)
+        return Link(
+            item_id, other.get("title"), medium, row["score"], row["mirrored"], row["speed"], matches,
+            changes=describe_changes(row), found_by=row.get("found_by"), placement=row.get("placement"),
+        )  # fmt: skip
 
 
 def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list[StageState]:

@@ -124,7 +124,8 @@ def compute_local_features(pixels: NDArray[np.uint8]) -> LocalFeatures:
 def _orb() -> Any:
     import cv2
 
-    return cv2.ORB_create(
+    create: Any = cv2.ORB_create
+    return create(
         nfeatures=_SEARCHED, scaleFactor=OCTAVE, nlevels=OCTAVES, edgeThreshold=12, patchSize=31, fastThreshold=8
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from coldstart.understand.local_features import LocalFeatures
 from coldstart.understand.local_index import LocalIndex
@@ -17,7 +18,7 @@ from coldstart.understand.near_duplicates import Match, Stretch
 from coldstart.understand.originals import Arrival, Copy, Verdict, differing_fact
 from coldstart.understand.placement import Placement
 
-FOUND_BY = "details"
+FOUND_BY: Final = "details"
 """How a copy was found, in its row."""
 
 _INDEXED = (1, 3)  # frames of a video that are searched, by their place: each costs as much as a picture
@@ -107,17 +108,22 @@ class SecondLook:
         self._items.append(arrival)
 
     def find_original(self, arrival: Arrival, pictures: Pictures) -> Verdict:
-        """Find the earliest original that an item shows in another place, or that shows it, and no fact rules out."""
+        """Find the original that an item shows in another place, or that shows it, and that no fact rules out.
+
+        Of several that which has most in common with it: takes of one scene are near one another.
+        """
         others = self._candidates(arrival, pictures)
-        by_facts = False
+        by_facts, best = False, None
         for other, known in zip(others, self._load([other.item for other in others]) if others else (), strict=True):
             placed = place_item(known, pictures, self._rule)
             if placed is None or placed.score < self._min_share:
                 continue
-            if differing_fact(arrival, other) is None:
-                return Verdict(Copy(other.item, _match(placed), placed.placement), by_facts)
-            by_facts = True
-        return Verdict(None, by_facts)
+            if differing_fact(arrival, other) is not None:
+                by_facts = True
+            elif best is None or _agreement(placed) > _agreement(best[1]):
+                best = other.item, placed
+        copy = None if best is None else Copy(best[0], _match(best[1]), best[1].placement)
+        return Verdict(copy, by_facts)
 
     def _candidates(self, arrival: Arrival, pictures: Pictures) -> list[Arrival]:
         index = self._indexes.get(arrival.media)
@@ -129,6 +135,10 @@ class SecondLook:
                 votes[place] = max(count, votes.get(place, 0))
         best = sorted(votes, key=lambda place: (-votes[place], place))[:_CANDIDATES]
         return sorted((self._items[place] for place in best), key=lambda one: self._arrived[one.item])
+
+
+def _agreement(placed: Placed) -> tuple[float, float]:
+    return placed.score, placed.placement.score
 
 
 def _match(placed: Placed) -> Match:
