@@ -48,8 +48,8 @@ def ask(
 ) -> None:
     """Answer a question about the published catalogue, each sentence with the fields that it rests on.
 
-    Without a model a router answers: it knows some kinds of questions (which, how many, cheapest, newest, compare, shown
-    or said in a video, similar, who should see it) and refuses others.
+    Without a model a router answers: it knows some kinds of questions (which, how many, cheapest, newest, compare,
+    shown or said in a video, similar, who should see it) and refuses others.
 
     \b
     Examples:

@@ -50,6 +50,7 @@ _QUOTE = re.compile(r"“([^”]*)”|\"([^\"]*)\"")
 _LINK = re.compile(r"\b(?:https?:|www\.)|\b[\w-]+\.(?:com|net|org|io|example)\b", re.IGNORECASE)
 _NAME = re.compile(r"(?<!^)(?<![.!?:] )\b[A-ZÀ-Þ][\w'’-]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:]+Z)?")
+_MIXED = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])\w[\w-]*")
 _CODE = re.compile(r"[{}<>‹›]|\]\(")
 _ID = re.compile(r"[\w](?:[\w./:@-]*[\w])?")
 _COMMON = frozenset(
@@ -127,6 +128,9 @@ def check_sentence(sentence: Sentence, session: Session, question: str = "") -> 
     for number in _numbers(_TIME.sub(" ", stated)):
         if not any(abs(number - own) <= 0.005 + 1e-9 for own in numbers):
             return None, f"{number:g} is in no field that it cites"
+    for token in _MIXED.findall(_TIME.sub(" ", stated)):
+        if f" {normal(token)} " not in plain:
+            return None, f"{token} was not returned"
     asked = f" {normal(question)} "
     for name in [*_NAME.findall(stated), *(word for word in re.findall(r"\w+", stated) if word.lower() in COLOURS)]:
         form = f" {normal(name)} "

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from coldstart.core.sanitize import strip_invisible
-from coldstart.serve.ask.words import RULES, STOP
+from coldstart.serve.ask.words import FUNCTION_WORDS, RULES, STOP
 from coldstart.serve.vocabulary import Vocabulary, normal
 
 MOST = 1000
 """Characters of a question."""
 
 
-_NUMBER = r"(?:[$€£]\s*)?(\d+(?:[.,]\d+)?)(?:\s*(?:kr|sek|kronor|usd|eur|euros?|dollars?|[$€£]))?"
+_NUMBER = r"(?:[$€£]\s*)?(\d+(?:[.,]\d+)?)(?:\s*(?:(?:kr|sek|kronor|usd|eur|euros?|dollars?)\b|[$€£]))?"
 _PRICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"\b(?:priced |costing |costs? )?(?:between|from) {_NUMBER} (?:and|to|-) {_NUMBER}", (">=", "<=")),
     (
@@ -126,9 +126,9 @@ def understand(question: str, known: Vocabulary, now: datetime | None = None) ->
             break
     _dates(rest, asked, now or datetime.now(UTC))
     _prices(rest, asked)
-    _limits(rest, asked)
     _items(rest, asked, known)
     _values(rest, asked, known)
+    _limits(rest, asked)
     if asked.group and asked.group not in known.values:
         spellings = (asked.group, asked.group.replace("ou", "o"))
         asked.group = next((name for name in known.values if name.lower() in spellings), None)
@@ -314,6 +314,7 @@ def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
             for value in values:
                 if form := normal(value):
                     forms.setdefault(form, []).append((name, value))
+    never = STOP if asked.intent in ("recommend", "audience") else FUNCTION_WORDS
     longest = min(6, max((len(form.split()) for form in forms), default=0))
     for size in range(longest, 0, -1):
         spans = [(found.start(), found.end(), normal(found[0])) for found in re.finditer(r"[\w'’&-]+", rest.text())]
@@ -322,7 +323,7 @@ def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
             part = spans[place : place + size]
             form = " ".join(form for *_, form in part)
             options = forms.get(form)
-            if options and not (size == 1 and form in STOP):
+            if options and not (size == 1 and form in never):
                 name = _choose(rest.original[: part[0][0]], options)
                 same = [value for own, value in options if own == name]
                 asked.values.setdefault(name, []).extend(same)

@@ -59,7 +59,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\b(?:which|what) (?P<group>categories|brands|creators|makers|colou?rs|kinds|languages"
             r"|tags)\b(?! (?:is|are|does|do) (?:it|the )\b)",
             r"\b(?:per|by each|for each|in each|by) (?P<by>category|brand|creator|maker|colou?r|kind|language"
-            r"|tag)\b",
+            r"|tag)\b(?=\s*(?:[?.!,]|$|(?:and|for|of|in|among)\b))",
         ),
     ),
     (
@@ -193,6 +193,22 @@ STOP = frozenset(
         "cheaper dearer pricier newer older later earlier compared comparing recommended suggesting suggested watches "
         "watching liked likes belonging being during phrase reading reads spelled onscreen adding arrive got getting "
         "gives bought buys think using use used kinds right month week day date"
+        " somebody someone anywhere somewhere came coming arrived priciest costliest among amongst gone got went"
+        " fell fall currently instead overall exactly roughly about around within regarding concerning related"
+        " matching match"
     ).split()
 )
 """Words of a question that no item's text needs to hold."""
+
+FUNCTION_WORDS = frozenset(
+    normal(
+        "a an the this that these those it its they them there here is are was were be been am do does did have "
+        "has had can could would will shall should may might must i you we me us my your our who whose which what "
+        "when where why how of in on at for to from by with into as and or but not no any all some each both one "
+        "other others else than then so such only just also too very more most less least new best top please "
+        "item items thing things product products video videos clip clips price prices cost costs kind kinds "
+        "category categories brand brands"
+    ).split()
+)
+)
+"""Words that are no value of a field, even where one is spelt like them."""
