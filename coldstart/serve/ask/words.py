@@ -210,5 +210,4 @@ FUNCTION_WORDS = frozenset(
         "category categories brand brands"
     ).split()
 )
-)
 """Words that are no value of a field, even where one is spelt like them."""
