@@ -46,7 +46,9 @@ def ask(
     trace: Annotated[bool, typer.Option("--trace", help="Print the calls, and sentences that were cut.")] = False,
     json: Json = False,
 ) -> None:
-    """Answer a question about the published catalogue, each sentence with the fields that it rests on.
+    """Answer a question about the published catalogue, with cites.
+
+    Each sentence names the fields that it rests on; what has no ground is cut.
 
     Without a model a router answers: it knows some kinds of questions (which, how many, cheapest, newest, compare,
     shown or said in a video, similar, who should see it) and refuses others.

@@ -176,7 +176,7 @@ class StatusResult(ToolResult):
 
 
 class StageState(BaseModel):
-    """Where an item stands in one stage."""
+    """State of an item in one stage."""
 
     stage: str
     kind: str
@@ -196,7 +196,7 @@ class Removed(BaseModel):
 
 
 class Explained(ToolResult):
-    """Where an item stands in every stage, and why."""
+    """State of an item in every stage, with reasons."""
 
     item_id: str
     served: bool = Field(description="it is in the published catalogue, so that searches find it")
