@@ -16,26 +16,26 @@ class ToolResult(BaseModel):
 
     publication: str = Field(description="tag of the published version that this is from")
     notes: list[str] = Field(default_factory=list, description="remarks of the server, a line each")
-    more: bool = Field(False, description="something was left out: ask for the next page, or for fewer items")
+    more: bool = Field(default=False, description="something was left out: ask for the next page, or for fewer items")
 
 
 class Paged(ToolResult):
     """Base of results in pages."""
 
-    next_cursor: str | None = Field(None, description="give it as `cursor` for the next page; null on the last")
+    next_cursor: str | None = Field(default=None, description="give it as `cursor` for the next page; null on the last")
 
 
 class ItemLine(BaseModel):
     """Item in a list."""
 
     item_id: str
-    kind: str | None = Field(None, description="product or video")
+    kind: str | None = Field(default=None, description="product or video")
     untrusted_title: str | None = None
     untrusted_category: str | None = None
     untrusted_creator: str | None = None
     price: float | None = None
-    created_at: str | None = Field(None, description="ISO 8601, UTC")
-    cold: bool | None = Field(None, description="few or no interactions; null where that is not known")
+    created_at: str | None = Field(default=None, description="ISO 8601, UTC")
+    cold: bool | None = Field(default=None, description="few or no interactions; null where that is not known")
     untrusted_match: dict[str, str] = Field(
         default_factory=dict, description="field -> where the words that were asked for stand"
     )
@@ -84,10 +84,12 @@ class ItemFacts(ItemLine):
     untrusted_description: str | None = None
     untrusted_tags: list[str] = Field(default_factory=list)
     untrusted_attributes: dict[str, str] = Field(default_factory=dict)
-    untrusted_label: str | None = Field(None, description="class that was assigned to it")
-    untrusted_summary: str | None = Field(None, description="written by the catalogue, and checked against the item")
-    untrusted_speech: str | None = Field(None, description="spoken in its video")
-    untrusted_screen_text: str | None = Field(None, description="written on its pictures or frames")
+    untrusted_label: str | None = Field(default=None, description="class that was assigned to it")
+    untrusted_summary: str | None = Field(
+        default=None, description="written by the catalogue, and checked against the item"
+    )
+    untrusted_speech: str | None = Field(default=None, description="spoken in its video")
+    untrusted_screen_text: str | None = Field(default=None, description="written on its pictures or frames")
     language: str | None = None
     duplicate_of: str | None = None
     copies: list[str] = Field(default_factory=list)
@@ -105,8 +107,8 @@ class Matched(ItemLine):
     """Product that a video shows or names."""
 
     score: float
-    frame_s: float | None = Field(None, description="second of the frame that is nearest to it")
-    words_s: float | None = Field(None, description="second of the words that are nearest to it")
+    frame_s: float | None = Field(default=None, description="second of the frame that is nearest to it")
+    words_s: float | None = Field(default=None, description="second of the words that are nearest to it")
     untrusted_words: str | None = None
 
 
@@ -182,9 +184,9 @@ class StageState(BaseModel):
     kind: str
     state: str = Field(description="fresh, pending, failed, filtered or duplicate")
     reason: str = ""
-    words: str = Field("", description="the reason in words")
+    words: str = Field(default="", description="the reason in words")
     untrusted_detail: str = ""
-    next: str = Field("", description="what would change it")
+    next: str = Field(default="", description="what would change it")
 
 
 class Removed(BaseModel):
@@ -200,7 +202,7 @@ class Explained(ToolResult):
 
     item_id: str
     served: bool = Field(description="it is in the published catalogue, so that searches find it")
-    why_not: str = Field("", description="what keeps it out")
+    why_not: str = Field(default="", description="what keeps it out")
     stages: list[StageState]
     removed_claims: list[Removed] = Field(default_factory=list)
     duplicate_of: str | None = None

@@ -597,10 +597,8 @@ def _measured(measure: str, values: Sequence[Any]) -> Any:
         return len(known)
     if not known:
         return None
-    compute: Callable[[Sequence[Any]], Any] = {"min": min, "max": max, "sum": sum}.get(
-        measure, lambda own: sum(own) / len(own)
-    )
-    value = compute(known)
+    simple: dict[str, Callable[[Sequence[Any]], Any]] = {"min": min, "max": max, "sum": sum}
+    value = simple[measure](known) if measure in simple else sum(known) / len(known)
     return round(value, 6) if isinstance(value, float) else iso(value) if isinstance(value, datetime) else value
 
 

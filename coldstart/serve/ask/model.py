@@ -157,7 +157,7 @@ def _arguments(plan: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     tool = str(plan["tool"])
     given = {name: value for name, value in plan.items() if value not in ("", None)}
     words = tuple(word.strip() for word in str(given.get("words", "")).split(",") if word.strip())[:8]
-    where = {name: given[name] for name in ("where", "kind") if name in given}
+    where: dict[str, Any] = {name: given[name] for name in ("where", "kind") if name in given}
     if tool == "search":
         return tool, {"text": str(given.get("text", "")) or " ", **where}
     if tool == "list_items":

@@ -233,7 +233,7 @@ class _Maker:
         ]
 
     def name(self, row: Row) -> str:
-        return self.chance.choice([row["item_id"], f"“{row['title']}”", row["title"]])
+        return str(self.chance.choice([row["item_id"], f"“{row['title']}”", row["title"]]))
 
     def single(self, name: str) -> Row | None:
         named = [row for row in self._named() if row.get(name) is not None]

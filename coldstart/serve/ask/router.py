@@ -159,12 +159,14 @@ class _Writer:
             ("created_at", ("older", "oldest", "earlier"), False),
         ):
             if any(word in asks for word in words):
-                values = {item: fields[item].get(field) for item in (first, second)}
-                if None in values.values() or len(set(values.values())) < 2:
+                stated = {item: fields[item].get(field) for item in (first, second)}
+                if None in stated.values() or len(set(stated.values())) < 2:
                     break
-                known = {item: str(value) for item, value in values.items()}
-                keyed = [(float(value) if field == "price" else value, item) for item, value in known.items()]
-                best = sorted(keyed)[-1 if largest else 0][1]  # type: ignore[type-var]  # all of one type
+                known = {item: str(value) for item, value in stated.items()}
+                keyed: list[tuple[Any, str]] = [
+                    (float(value) if field == "price" else value, item) for item, value in known.items()
+                ]
+                best = sorted(keyed)[-1 if largest else 0][1]
                 self.answer.items = [best]
                 self.answer.sentences.insert(0, Sentence(f"It is {best}.", (Cite(field, first), Cite(field, second))))
                 break
