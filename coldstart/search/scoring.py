@@ -79,6 +79,7 @@ class Scorer:
         rankings: Mapping[str, Ranking],
         queries: Mapping[str, Vectors],
         value: str,
+        depth: int,
     ) -> Fused:
         """Join the rankings of one query by score.
 
@@ -87,6 +88,7 @@ class Scorer:
             rankings: space, or `full_text` -> items.
             queries: space -> unit vectors of the query, float32 [T, D], of which the nearest to an item counts.
             value: the text of a query by text.
+            depth: places that were looked for in each ranking.
         """
         ranks: dict[str, dict[str, int]] = {}
         distances: dict[str, dict[str, float]] = {}
@@ -110,7 +112,7 @@ class Scorer:
         weights = kind.weigh(spaces, requested=self.requested)
         scores = fuse_scores(
             standardised,
-            self._words(ids, rankings[FULL_TEXT], value) if FULL_TEXT in rankings else None,
+            self._words(ids, rankings[FULL_TEXT], value, depth) if FULL_TEXT in rankings else None,
             weights,
             kind.expected[places],
             texts=sum(weight for space, weight in zip(spaces, weights, strict=True) if space not in self.pictures),
@@ -146,11 +148,14 @@ class Scorer:
             found[row, places] = np.where(np.isnan(found[row, places]), computed, found[row, places])
         return found
 
-    def _words(self, ids: Sequence[str], ranking: Ranking, text: str) -> Vectors:
-        """Look up BM25 of candidates, float32 [N]; those that the ranking by words did not reach are looked up anew."""
+    def _words(self, ids: Sequence[str], ranking: Ranking, text: str, depth: int) -> Vectors:
+        """Look up BM25 of candidates, float32 [N]; those that a full ranking by words did not reach are looked up anew.
+
+        A ranking that is shorter than it may be has every item with one of the words.
+        """
         scores = dict(ranking)
         rest = [item for item in ids if item not in scores]
-        if rest and scores:
+        if rest and len(scores) >= depth:
             scores |= self.catalog.word_scores(text, rest)
         return np.array([scores.get(item, 0.0) for item in ids], np.float32)
 

@@ -70,6 +70,7 @@ class Published:
         self._places: dict[str, int] = {}
         self._copies: dict[str, list[str]] | None = None
         self._units: dict[str, Vectors] = {}
+        self._samples: dict[tuple[str, int], Vectors] = {}
 
     def __len__(self) -> int:
         return self.publication.rows
@@ -293,13 +294,15 @@ class Published:
         return found
 
     def sample_vectors(self, spaces: Sequence[str], rows: int) -> dict[str, Vectors]:
-        """Read the vectors of about `rows` items from all over the catalog: space -> unit float32 `[M, D]`."""
-        parts: dict[str, list[Vectors]] = {space: [np.empty((0, self._dim(space)), np.float32)] for space in spaces}
-        for block in self.spread([column_of(space) for space in spaces], rows):
+        """Read the vectors of about `rows` items from all over the catalog, once: space -> unit float32 `[M, D]`."""
+        new = [space for space in spaces if (space, rows) not in self._samples]
+        parts: dict[str, list[Vectors]] = {space: [np.empty((0, self._dim(space)), np.float32)] for space in new}
+        for block in self.spread([column_of(space) for space in new], rows) if new else ():
             for space, own in parts.items():
                 dense = unit_rows(block[column_of(space)])
                 own.append(dense[np.isfinite(dense).all(1)])
-        return {space: np.concatenate(own) for space, own in parts.items()}
+        self._samples |= {(space, rows): np.concatenate(own) for space, own in parts.items()}
+        return {space: self._samples[space, rows] for space in spaces}
 
     def word_scores(self, text: str, item_ids: Sequence[str]) -> dict[str, float]:
         """Compute BM25 of a text for some items, as `text_search` does; those that match no word are left out."""
