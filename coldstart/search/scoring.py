@@ -52,7 +52,6 @@ class Scorer:
     requested: bool = False
     weighed_alike: bool = False
     unknown: set[str] = field(default_factory=set)
-    _sample: dict[str, Vectors] = field(default_factory=dict)
 
     def choose(self, by: By, passports: Mapping[str, Passport]) -> dict[str, Passport]:
         """Leave out spaces that a query of this kind need not search: those that weigh nothing, by the calibration.
@@ -179,15 +178,8 @@ class Scorer:
         if known is not None and self.calibration is not None:
             return known, self.calibration.means
         means, deviation = {}, {}
-        for space, vectors in self._background(list(passports)).items():
+        for space, vectors in self.catalog.sample_vectors(list(passports), SAMPLE).items():
             means[space] = vectors.mean(0) if len(vectors) else np.zeros(passports[space].dim, np.float32)
             spread = (vectors @ queries[space].T).max(1) if len(vectors) else np.zeros(1)
             deviation[space] = float(spread.std())
         return fallback(deviation), means
-
-    def _background(self, spaces: Sequence[str]) -> Mapping[str, Vectors]:
-        """Read vectors from all over the catalog, once: space -> unit vectors float32 [M, D]."""
-        new = [space for space in spaces if space not in self._sample]
-        if new:
-            self._sample |= self.catalog.sample_vectors(new, SAMPLE)
-        return {space: self._sample[space] for space in spaces}
