@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.device import choose_device, choose_dtype, surely_cpu
+from coldstart.core.device import surely_cpu
 from coldstart.core.vectors import unit
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
-from coldstart.encoders._tensors import encode_by_length, keep_freed_memory, to_unit_vectors
+from coldstart.encoders._tensors import OnDevice, encode_by_length, to_unit_vectors
 from coldstart.models import install
 from coldstart.models.e5_file import E5File, read_e5
 
@@ -38,7 +38,7 @@ _MOST_IN_BATCH = 16_384
 """Tokens of a batch, padding included, beside which the vectors of its words need little memory."""
 
 
-class Multilingual:
+class Multilingual(OnDevice):
     """Encoder of texts in many languages; see the module and `Encoder`."""
 
     name = NAME
@@ -47,8 +47,7 @@ class Multilingual:
     max_tokens: int | None = 512
 
     def __init__(self, device: str, dtype: str) -> None:
-        self._device = device
-        self._dtype = dtype
+        self._device, self._dtype = device, dtype
 
     def passport(self, modality: Modality) -> Passport:
         if modality != "text":
@@ -133,17 +132,6 @@ class Multilingual:
     @cached_property
     def file(self) -> E5File:
         return read_e5(install.starter_folder("multilingual") / FILE)
-
-    @cached_property
-    def device(self) -> torch.device:
-        device = choose_device(self._device)
-        if device.type == "cpu":
-            keep_freed_memory()
-        return device
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return choose_dtype(self.device, self._dtype)
 
     @cached_property
     def _tokenizer(self) -> Any:

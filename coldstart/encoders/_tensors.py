@@ -10,11 +10,12 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Pixels, Vectors
 
 if TYPE_CHECKING:
@@ -98,6 +99,27 @@ _KEPT_BYTES = 512 << 20
 
 
 _LARGEST_BYTES = 256 << 20
+
+
+class OnDevice:
+    """Device and number format of an encoder that computes by torch, chosen when they are first needed.
+
+    The encoder sets `_device` and `_dtype`, the names that it was built with.
+    """
+
+    _device: str
+    _dtype: str
+
+    @cached_property
+    def device(self) -> torch.device:
+        device = choose_device(self._device)
+        if device.type == "cpu":
+            keep_freed_memory()
+        return device
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return choose_dtype(self.device, self._dtype)
 
 
 @cache

@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
 from coldstart.encoders._adapter import Adapter, Base, find_adapter
 from coldstart.encoders._tensors import (
+    OnDevice,
     describe_transform,
     encode_by_length,
-    keep_freed_memory,
     to_pixel_values,
     to_unit_vectors,
 )
@@ -66,7 +65,7 @@ class Source:
     checkpoint: Path | None
 
 
-class OpenClip:
+class OpenClip(OnDevice):
     """Encoder by open_clip; see the module and `Encoder`."""
 
     modalities: frozenset[Modality] = frozenset({"text", "image"})
@@ -75,8 +74,7 @@ class OpenClip:
         self.name = name
         self._source = source
         self._adapter = adapter
-        self._device = device
-        self._dtype = dtype
+        self._device, self._dtype = device, dtype
         pixels = source.preprocess
         size = source.config["vision_cfg"].get("image_size", 224)
         height, width = (size, size) if isinstance(size, int) else size
@@ -153,17 +151,6 @@ class OpenClip:
         if self.image_transform.resize != "longest":
             return images
         return [_pad(image, self.image_transform.size, self._source.preprocess["fill_color"]) for image in images]
-
-    @cached_property
-    def device(self) -> torch.device:
-        device = choose_device(self._device)
-        if device.type == "cpu":
-            keep_freed_memory()
-        return device
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return choose_dtype(self.device, self._dtype)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._tensors import describe_transform, encode_by_length, keep_freed_memory, to_unit_vectors
+from coldstart.encoders._tensors import OnDevice, describe_transform, encode_by_length, to_unit_vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
@@ -31,7 +30,6 @@ from coldstart.models.folder import check_folder
 from coldstart.models.hub import hub_folder
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 MAX_SIDE = 1024
@@ -40,7 +38,7 @@ NO_LIMIT = 1_000_000  # tokenizers write "no limit" as a huge number
 _RESAMPLE: dict[int, Literal["bicubic", "bilinear", "nearest"]] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
-class SentenceTransformers:
+class SentenceTransformers(OnDevice):
     """Encoder by sentence-transformers; see the module and `Encoder`."""
 
     def __init__(
@@ -49,8 +47,7 @@ class SentenceTransformers:
         self.name = name
         self._label = label  # for the passport: no folders of this machine in it
         self._folder = folder
-        self._device = device
-        self._dtype = dtype
+        self._device, self._dtype = device, dtype
         self._settings = settings  # prompts and truncate_dim, as SentenceTransformer takes them
         self._outline = _load(name, folder, weights=False, **settings)
         taken = self._outline.modalities
@@ -127,17 +124,6 @@ class SentenceTransformers:
         return to_unit_vectors(
             encode(inputs, batch_size=len(inputs), convert_to_tensor=True, show_progress_bar=False, **options)
         )
-
-    @cached_property
-    def device(self) -> torch.device:
-        device = choose_device(self._device)
-        if device.type == "cpu":
-            keep_freed_memory()
-        return device
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return choose_dtype(self.device, self._dtype)
 
     @cached_property
     def _model(self) -> SentenceTransformer:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.device import choose_device, choose_dtype, surely_cpu
+from coldstart.core.device import surely_cpu
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.encoders._tensors import (
+    OnDevice,
     describe_transform,
     encode_by_length,
-    keep_freed_memory,
     to_pixel_values,
     to_unit_vectors,
 )
@@ -46,7 +46,7 @@ GRID_DIM = CELLS * IMAGE_DIM + LEVELS_DIM
 HALF = (0.5, 0.5, 0.5)
 
 
-class Starter:
+class Starter(OnDevice):
     """Encoder of the starter set; see the module and `Encoder`."""
 
     modalities: frozenset[Modality] = frozenset({"text", "image"})
@@ -56,8 +56,7 @@ class Starter:
     def __init__(self, device: str, dtype: str, levels: bool = False) -> None:
         self.name = "starter:levels" if levels else "starter"
         self._levels = levels
-        self._device = device
-        self._dtype = dtype
+        self._device, self._dtype = device, dtype
 
     def passport(self, modality: Modality) -> Passport:
         if modality == "text":
@@ -191,17 +190,6 @@ class Starter:
 
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         raise TypeError(f"{self.name} takes no video")
-
-    @cached_property
-    def device(self) -> torch.device:
-        device = choose_device(self._device)
-        if device.type == "cpu":
-            keep_freed_memory()
-        return device
-
-    @cached_property
-    def dtype(self) -> torch.dtype:
-        return choose_dtype(self.device, self._dtype)
 
     @cached_property
     def _tokenizer(self) -> Any:
