@@ -124,7 +124,7 @@ def compute_local_features(pixels: NDArray[np.uint8]) -> LocalFeatures:
 def _orb() -> Any:
     import cv2
 
-    create: Any = cv2.ORB_create
+    create = getattr(cv2, "ORB_create")  # noqa: B009  (its stubs lack it)
     return create(
         nfeatures=_SEARCHED, scaleFactor=OCTAVE, nlevels=OCTAVES, edgeThreshold=12, patchSize=31, fastThreshold=8
     )

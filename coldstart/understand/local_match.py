@@ -104,15 +104,13 @@ def measure_pair(one: LocalFeatures, other: LocalFeatures, rule: PlaceRule) -> t
     if matrix is None:
         return None
     pairs = pairs[agree[:, 0] > 0]
-    there: _Map = np.vstack([matrix, [0, 0, 1]])
-    scale, angle = (
-        float(np.hypot(matrix[0, 0], matrix[1, 0])),
-        float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))),
-    )
+    there: _Map = np.vstack([matrix, [0, 0, 1]]).astype(np.float64)
+    scale = float(np.hypot(there[0, 0], there[1, 0]))
+    angle = float(np.degrees(np.arctan2(there[1, 0], there[0, 0])))
     if abs(angle) > rule.turn or not 1 / rule.scale <= scale <= rule.scale:
         return None
     agreed = min(len(np.unique(pairs[:, 0])), len(np.unique(pairs[:, 1])))
-    back: _Map = np.linalg.inv(there)
+    back: _Map = np.asarray(np.linalg.inv(there), np.float64)
     share = agreed / max(1, min(_expected(one, other, there, scale), _expected(other, one, back, 1 / scale)))
     if agreed < rule.pairs or share < rule.share:
         return None
