@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from test_duplicates import Shop
 from test_fingerprint import scene
 from transformed import CHANGES
 
@@ -209,4 +211,27 @@ def test_frames_of_videos_are_compared_at_their_seconds() -> None:
     assert (
         len(original.searched) == 2
         and len(replace(copy, times_s=seconds[:1], features=copy.features[:1]).searched) == 1
+    )
+
+
+# -- the stage
+
+
+@pytest.mark.slow
+def test_the_stage_looks_a_second_time_and_says_where_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path)
+    for item, picture in {"a": busy(1), "b": CHANGES["turned 3 degrees"].picture(busy(1)), "c": busy(2)}.items():
+        cv2.imwrite(str(tmp_path / f"{item}.png"), picture)
+        shop.entries[item] = {"item_id": item, "image": f"{item}.png"}
+    assert shop.run().stages[2].notes == ["1 of 3 items are copies, 1 of them new"]
+    row = shop.rows()["b"]
+    assert (row["duplicate_of"], row["found_by"], describe_changes(row)) == ("a", "details", "turned by 3 degrees")
+    assert shop.rows()["c"]["placement"] is None
+    monkeypatch.setattr("coldstart.understand.stages.duplicates.opencv_version", lambda: None)
+    notes = shop.run(max_bits=19).stages[2].notes
+    assert notes[0] == "0 of 3 items are copies, 0 of them new"
+    assert notes[1].startswith(
+        "without OpenCV, copies that are turned, cut by much or set into another picture are not"
     )
