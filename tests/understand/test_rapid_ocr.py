@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,17 @@ def test_a_line_in_a_script_of_no_letter_of_the_alphabet_is_named(reader: RapidR
     ImageDraw.Draw(picture).text((40, 150), text, fill="white", font=face)
     [[found]] = reader.read([np.asarray(picture)])
     assert found.script == script and found.text == ("" if script else text)
+
+
+@pytest.mark.slow
+def test_models_by_path_serve_as_the_packaged_ones_and_say_which_scripts_they_read(
+    reader: RapidReader, tmp_path: Path
+) -> None:
+    packaged = find_models()
+    paths = [str(shutil.copy(path, tmp_path / path.name)) for path in (packaged.detection, packaged.recognition)]
+    own = RapidReader(find_models(*paths), threads=1)
+    assert own.identity() == reader.identity()
+    assert set(own._scripts.unwritten) == set(reader._scripts.unwritten)
 
 
 @pytest.mark.slow
