@@ -19,7 +19,7 @@ from coldstart.understand.originals import Arrival, Copy, Verdict, differing_fac
 from coldstart.understand.placement import Placement
 
 FOUND_BY: Final = "details"
-"""How a copy was found, in its row."""
+"""Value of `found_by` in the row of a copy that this look found."""
 
 _INDEXED = (1, 3)  # frames of a video that are searched, by their place: each costs as much as a picture
 _SAME_S = 0.3
