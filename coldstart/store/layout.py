@@ -8,7 +8,7 @@ one is refused, since its keys would be taken for stale ones.
 from __future__ import annotations
 
 from importlib.metadata import version as version_of
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -67,7 +67,6 @@ def add_language(store: Store, table: str) -> None:
     schema = pa.schema([LANGUAGE])
     read = ["title", "description", "attributes"]
 
-    @lance.batch_udf(output_schema=schema)
     def detect(batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = zip(*(batch.column(name).to_pylist() for name in read), strict=True)
         found = [item_language(title, text, read_attributes(given)) for title, text, given in texts]
@@ -77,4 +76,5 @@ def add_language(store: Store, table: str) -> None:
         opened = store.db.open_table(table)
         if missing := [name for name in read if name not in opened.schema.names]:
             raise damaged(store.reader, table, f"it has no column {missing[0]!r}")
-        opened.to_lance().add_columns(detect, read_columns=read)
+        function: Any = lance.batch_udf(output_schema=schema)
+        opened.to_lance().add_columns(function(detect), read_columns=read)
