@@ -131,8 +131,10 @@ class UploadedFiles:
                 raise OSError(f"{folder} is a link")
             folder.mkdir(exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copyfile(source, partial)
-        with partial.open("rb+") as file:
+        partial.unlink(missing_ok=True)
+        with source.open("rb") as content, partial.open("xb") as file:  # new, so that it follows no link
+            shutil.copyfileobj(content, file)
+            file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
 

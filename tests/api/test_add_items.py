@@ -208,8 +208,9 @@ def test_files_of_removed_items_go_with_them(folder: Path) -> None:
     files = {"photo.jpg": photo(folder / "one.jpg", 9), "other.jpg": photo(folder / "two.jpg", 10)}
     workspace.add_items([arrival("a"), {"item_id": "b", "image": "other.jpg"}], files=files)
     assert len([path for path in (folder / "ws/uploads").rglob("*") if path.is_file()]) == 2
-    workspace.remove(["a"])
-    (left,) = [path for path in (folder / "ws/uploads").rglob("*") if path.is_file()]
+    (folder / "ws").rename(folder / "moved")  # its items name files by the place where it was
+    coldstart.open(folder / "moved").remove(["a"])
+    (left,) = [path for path in (folder / "moved/uploads").rglob("*") if path.is_file()]
     assert left.read_bytes() == files["other.jpg"].read_bytes()
 
 
