@@ -90,7 +90,9 @@ class Recommender:
         cold = np.array([users.get(item, 0) < WARM_MIN for item in content.item_ids], bool)
         found = content_scoring(content, cold)
         if not len(found.item_ids):
-            raise ColdstartError(f"no item of workspace {self.store.uri} has a vector: see `coldstart status`", kind="not_ready")
+            raise ColdstartError(
+                f"no item of workspace {self.store.uri} has a vector: see `coldstart status`", kind="not_ready"
+            )
         return found
 
     @property
