@@ -27,7 +27,7 @@ def mcp(
         typer.Option(
             "--token-file",
             metavar="FILE",
-            help="With --http: lines of `SCOPES TOKEN [NAME]`, as of `coldstart serve`; a token needs `read`.",
+            help="With --http: lines of `SCOPES TOKEN [NAME]`, as of `coldstart serve`; a token needs read.",
         ),
     ] = None,
     allow_host: Annotated[
@@ -37,14 +37,18 @@ def mcp(
     users: Annotated[
         bool, typer.Option("--users", help="Answer about users too: lists for a user, audiences of an item.")
     ] = False,
+    allow_writes: Annotated[
+        bool,
+        typer.Option("--allow-writes", help="Add tools that add items and interactions, and remove items."),
+    ] = False,
     log_calls: Annotated[
         bool, typer.Option("--log-calls", help="Log name, duration and size of each call on stderr, never its texts.")
     ] = False,
 ) -> None:
     """Serve the published catalogue to agents by MCP.
 
-    The tools read alone. Over stdio an agent's host starts this command itself; over HTTP it listens on this machine
-    only, unless a token is given. docs/how-to/agents.md shows the settings of some hosts.
+    The tools only read, unless --allow-writes is given. Over stdio an agent's host starts this command; over HTTP
+    it listens on this machine only, unless a token is given. docs/how-to/agents.md shows the settings of some hosts.
 
     \b
     Examples:
@@ -72,10 +76,17 @@ def mcp(
     if log_calls:
         _log_calls()
     readers = Readers(workspace)
-    server = build_server(Tools(Catalogue(readers), users=users))
+    queue = None
+    if allow_writes:
+        from coldstart.serve.run import open_queue  # it needs the extra `serve`, too
+
+        queue = open_queue(workspace)
+    server = build_server(Tools(Catalogue(readers), users=users), queue)
     settings = ServeSettings(workspace, host or "127.0.0.1", port, tokens, tuple(allow_host or ()))
-    app = None if http is None else http_app(server, settings)
+    app = None if http is None else http_app(server, settings, writes=allow_writes)
     readers.start()
+    if queue is not None:
+        queue.start()
     try:
         readers.current()  # nothing published is said now, not at the first call
         if app is None:
@@ -85,6 +96,8 @@ def mcp(
             typer.echo(output.without_controls(f"http://{shown}:{port}/mcp"), err=True)
             run_http(app, host, port)
     finally:
+        if queue is not None:
+            queue.close()
         readers.stop()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from coldstart import __version__
 from coldstart.core.error_fields import error_fields
@@ -32,10 +32,15 @@ from coldstart.serve.tools import MEASURES, MOST_COMPARED, MOST_PAGE, MOST_WORDS
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from coldstart.serve.jobs import JobQueue
+    from coldstart.serve.spool import Job
+
 LOG = logging.getLogger("coldstart.serve.mcp")
 DEADLINE_S = 10.0
 MOST_CALLS = 8
-MOST_BODY = 65_536
+MOST_ROWS = 100
+"""Rows of a write."""
+MOST_BODY = 1 << 20
 """Bytes of a request."""
 REPORTS = ("about", "status", "runs", "publications", "ledger")
 
@@ -68,8 +73,12 @@ WordsIn = Annotated[Literal["all", "title", "speech", "screen"], Field(descripti
 Name = Annotated[str | None, Field(max_length=200)]
 
 
-def build_server(tools: Tools) -> MCPServer[Any]:
-    """Build a server over tools; those about users are there where the tools may answer about users."""
+def build_server(tools: Tools, queue: JobQueue | None = None) -> MCPServer[Any]:
+    """Build a server over tools; those about users are there where the tools may answer about users.
+
+    Args:
+        queue: takes in items, interactions and removals; None: nothing writes.
+    """
     server: MCPServer[Any] = MCPServer(
         "coldstart", title="coldstart catalogue", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR"
     )
@@ -109,6 +118,8 @@ def build_server(tools: Tools) -> MCPServer[Any]:
             )
 
     _add_tools(server, tools, call)
+    if queue is not None:
+        _add_writes(server, tools, queue, call)
     _add_resources(server, tools)
     _add_prompts(server, tools)
     return server
@@ -273,6 +284,77 @@ def _add_tools(server: MCPServer[Any], tools: Tools, call: Call) -> None:
     add(ledger, "List items that were turned away by a stage, with the reason.")
 
 
+class NewItem(BaseModel):
+    """Item that is added, or that replaces the one of its id; media are added by other means."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    item_id: str = Field(min_length=1, max_length=1024)
+    kind: Literal["product", "video"] = "product"
+    title: str | None = Field(default=None, max_length=1000)
+    description: str | None = Field(default=None, max_length=10_000)
+    category: str | None = Field(default=None, max_length=200)
+    creator: str | None = Field(default=None, max_length=200)
+    tags: list[str] | None = Field(default=None, max_length=100)
+    price: float | None = Field(default=None, allow_inf_nan=False)
+    created_at: str | None = Field(default=None, max_length=100, description="ISO 8601")
+    attributes: dict[str, str | float | bool] | None = Field(default=None, max_length=100)
+
+
+class NewInteraction(BaseModel):
+    """What a user did with an item."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: str = Field(min_length=1, max_length=1024)
+    item_id: str = Field(min_length=1, max_length=1024)
+    event: str = Field(default="view", max_length=100)
+    timestamp: str | None = Field(default=None, max_length=100, description="ISO 8601; by default now")
+
+
+def _add_writes(server: MCPServer[Any], tools: Tools, queue: JobQueue, call: Call) -> None:
+    """Add the tools that write: they queue, and the workspace's pipeline does the work."""
+
+    def state(job: Job) -> tool_results.JobState:
+        tag = tools.catalogue.readers.current().tag
+        return tool_results.JobState(publication=tag, job=job.id, kind=job.kind, state=job.state, rows=job.rows)
+
+    def rows_of(given: Sequence[BaseModel]) -> list[dict[str, Any]]:
+        return [one.model_dump(exclude_none=True) for one in given]
+
+    def add(function: Callable[..., Any], description: str, *, destructive: bool) -> None:
+        hints = ToolAnnotations(read_only_hint=False, destructive_hint=destructive, open_world_hint=False)
+        server.add_tool(function, description=description, annotations=hints)
+
+    async def add_items(
+        items: Annotated[list[NewItem], Field(min_length=1, max_length=MOST_ROWS)],
+    ) -> Annotated[CallToolResult, tool_results.JobState]:
+        return await call("add_items", lambda: state(queue.submit_items(rows_of(items))))
+
+    add(add_items, "Add or replace items, without media. Queued: ask for the state by job.", destructive=True)
+
+    async def add_interactions(
+        interactions: Annotated[list[NewInteraction], Field(min_length=1, max_length=MOST_ROWS)],
+    ) -> Annotated[CallToolResult, tool_results.JobState]:
+        return await call("add_interactions", lambda: state(queue.submit_interactions(rows_of(interactions))))
+
+    add(add_interactions, "Add interactions of users with items. Queued: ask for the state by job.", destructive=False)
+
+    async def remove_items(
+        item_ids: Annotated[list[ItemId], Field(min_length=1, max_length=MOST_ROWS)],
+    ) -> Annotated[CallToolResult, tool_results.JobState]:
+        return await call("remove_items", lambda: state(queue.submit_removal(item_ids)))
+
+    add(remove_items, "Remove items with all that is stored of them. It cannot be undone.", destructive=True)
+
+    async def job(
+        job: Annotated[str, Field(min_length=1, max_length=100, description="as a write gave it")],
+    ) -> Annotated[CallToolResult, tool_results.JobState]:
+        return await call("job", lambda: state(queue.get(job)))
+
+    add(job, "Tell how far a write is.", destructive=False)
+
+
 def _add_resources(server: MCPServer[Any], tools: Tools) -> None:
     async def read(work: Callable[[], tool_results.ToolResult]) -> str:
         try:
@@ -375,8 +457,12 @@ def _fault_text(fields: dict[str, str | None]) -> str:
 # -- transports
 
 
-def http_app(server: MCPServer[Any], settings: ServeSettings) -> ASGIApp:
-    """Build the ASGI app of streamable HTTP at `/mcp`, with lists of hosts and origins; a token needs `read`."""
+def http_app(server: MCPServer[Any], settings: ServeSettings, *, writes: bool = False) -> ASGIApp:
+    """Build the ASGI app of streamable HTTP at `/mcp`, with lists of hosts and origins.
+
+    Args:
+        writes: the server has tools that write: a token needs the scopes `read` and `write`; else `read`.
+    """
     own = [one for name in ("127.0.0.1", "localhost", "[::1]") for one in (name, f"{name}:*")]
     own = own * is_loopback(settings.host)
     own += [one for name in settings.allowed_hosts for one in ((name,) if ":" in name else (name, f"{name}:*"))]
@@ -390,21 +476,22 @@ def http_app(server: MCPServer[Any], settings: ServeSettings) -> ASGIApp:
         max_request_body_size=MOST_BODY,
         transport_security=security,
     )
-    return _with_token(app, settings) if settings.tokens else app
+    return _with_token(app, settings, {"read", "write"} if writes else {"read"}) if settings.tokens else app
 
 
-def _with_token(app: ASGIApp, settings: ServeSettings) -> ASGIApp:
-    """Refuse requests without a token that may read, before they are read."""
+def _with_token(app: ASGIApp, settings: ServeSettings, needed: Set[str]) -> ASGIApp:
+    """Refuse requests without a token of the scopes, before they are read."""
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scheme, _, value = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
             secret = value.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
             identity = settings.identify(secret)
-            if identity is None or "read" not in identity.scopes:
+            if identity is None or not needed <= identity.scopes:
                 status = 401 if identity is None else 403
                 headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-                body = b'{"error": "give Authorization: Bearer TOKEN, of a token with the scope read"}'
+                scopes = " and ".join(sorted(needed)).encode()
+                body = b'{"error": "give Authorization: Bearer TOKEN, of a token with the scope %s"}' % scopes
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
                 return

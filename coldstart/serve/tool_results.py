@@ -272,6 +272,15 @@ class About(ToolResult):
     )
 
 
+class JobState(ToolResult):
+    """Write that was accepted, and how far it is."""
+
+    job: str = Field(description="ask for it by the tool job")
+    kind: str = Field(description="items, interactions or removal")
+    state: str
+    rows: int
+
+
 class LedgerLine(BaseModel):
     """Item without a row in one stage, and why."""
 

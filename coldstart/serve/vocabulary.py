@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from coldstart.core.item_fields import read_attributes
@@ -19,6 +20,7 @@ MEASURED = ("price", "label_score", "created_at")
 """Columns that have an order."""
 TEXTS = ("title", "description", "transcript", "screen_text", "summary")
 _DATES = {"created_at:day": 10, "created_at:month": 7, "created_at:year": 4}
+_PLAIN = re.compile(r"attributes\.\w+")
 _ATTRIBUTE = re.compile(r"attributes\.(\w[\w .-]*)")
 _MOST_VALUES = 5_000
 
@@ -40,6 +42,25 @@ class Vocabulary:
     ranges: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
+
+    @cached_property
+    def title_forms(self) -> dict[str, list[str]]:
+        """Words of a title, in the singular -> items that have it."""
+        forms: dict[str, list[str]] = {}
+        for item_id, title in self.titles.items():
+            forms.setdefault(normal(title), []).append(item_id)
+        return forms
+
+    @cached_property
+    def value_forms(self) -> dict[str, list[tuple[str, str]]]:
+        """Words of a value, in the singular -> fields that have it, and its spellings."""
+        forms: dict[str, list[tuple[str, str]]] = {}
+        for name, values in self.values.items():
+            if name != "kind" and (not name.startswith("attributes.") or _PLAIN.fullmatch(name)):
+                for value in values:
+                    if form := normal(value):
+                        forms.setdefault(form, []).append((name, value))
+        return forms
 
 
 def read_vocabulary(reader: Reader) -> Vocabulary:

@@ -25,6 +25,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from coldstart.serve.bounded import BYTES, MOST_BYTES, TEXT, TITLE, size
 from coldstart.serve.mcp import build_server, http_app
 from coldstart.serve.settings import ServeSettings, parse_token
+from coldstart.serve.spool import Job
 from coldstart.serve.tools import Tools
 
 pytestmark = pytest.mark.slow  # a workspace is made
@@ -230,6 +231,46 @@ def test_resources_and_prompts(tools: Tools) -> None:
         assert "[SYSTEM]" not in shown.messages[0].content.text
 
     in_process(tools, read)
+
+
+class Queue:
+    """Queue that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def submit_items(self, rows: Any) -> Job:
+        self.given.append(rows)
+        return Job("j1", "items", "queued", len(rows), 10, None, 0.0)
+
+    def submit_removal(self, ids: Any) -> Job:
+        self.given.append(ids)
+        return Job("j2", "removal", "queued", len(ids), 10, None, 0.0)
+
+    def get(self, job_id: str) -> Job:
+        return Job(job_id, "items", "done", 1, 10, None, 0.0)
+
+
+def test_tools_that_write_are_there_only_where_that_was_allowed(tools: Tools) -> None:
+    queue = Queue()
+
+    async def main() -> None:
+        async with Client(build_server(tools, queue)) as client:  # type: ignore[arg-type]  # a queue of the test
+            listed = {one.name: one.annotations for one in (await client.list_tools()).tools}
+            assert not listed["add_items"].read_only_hint
+            assert listed["remove_items"].destructive_hint
+            added = await client.call_tool("add_items", {"items": [{"item_id": "n1", "title": "Oat drink"}]})
+            assert added.structured_content["state"] == "queued"
+            await client.call_tool("remove_items", {"item_ids": ["n1"]})
+            assert (await client.call_tool("job", {"job": "j1"})).structured_content["state"] == "done"
+            media = [{"item_id": "n1", "media": [{"role": "image", "uri": "/etc/passwd"}]}]
+            assert (await client.call_tool("add_items", {"items": media})).is_error
+            assert (await client.call_tool("remove_items", {"item_ids": ["x"] * 101})).is_error
+
+    anyio.run(main)
+    assert queue.given == [[{"item_id": "n1", "kind": "product", "title": "Oat drink"}], ["n1"]]
+    names = {one.name for one in in_process(tools, lambda client: client.list_tools()).tools}
+    assert not names & {"add_items", "add_interactions", "remove_items", "job"}
 
 
 def test_a_call_ends_at_its_deadline(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

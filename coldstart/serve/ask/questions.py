@@ -17,8 +17,9 @@ from typing import Any
 
 from coldstart import sample
 from coldstart.core.item_fields import read_attributes
+from coldstart.serve.ask.words import FUNCTION_WORDS
 from coldstart.serve.readers import Reader
-from coldstart.serve.vocabulary import rows_of
+from coldstart.serve.vocabulary import normal, rows_of
 
 REFUSED = 0.25
 """Share of questions that the catalogue does not answer."""
@@ -183,6 +184,7 @@ class _Maker:
     def group(self, least: int = 1, most: int = MOST_ITEMS, need: str = "") -> tuple[str, str, list[Row]] | None:
         """Draw one category, or a category with an attribute or a maker, whose items number `least` to `most`."""
         rows = [row for row in self.rows if row["category"] and (not need or row.get(need) is not None)]
+        rows = [row for row in rows if normal(row["category"]) not in FUNCTION_WORDS]  # "other" is no name to ask by
         for _ in range(60):
             if not rows:
                 return None
@@ -440,7 +442,9 @@ def _unanswerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
     texts = " ".join(_text(row.get(name)) for row in maker.rows for name in (*_COLUMNS[1:5], *_TEXTS)).lower()
     absent = [one for one in _ABSENT if not re.search(rf"\b{one.split()[-1].rstrip('s')}", texts)]
     makers = Counter(row["creator"] for row in maker.rows if row["creator"])
-    categories = Counter(row["category"] for row in maker.rows if row["category"])
+    categories = {
+        row["category"] for row in maker.rows if row["category"] and normal(row["category"]) not in FUNCTION_WORDS
+    }
     pairs = {(row["category"], row["creator"]) for row in maker.rows}
 
     def missing() -> Made | None:

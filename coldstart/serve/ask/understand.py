@@ -266,9 +266,7 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
         if found[0] in known.ids:
             asked.items.append(found[0])
             rest.take(*found.span())
-    titles: dict[str, list[str]] = {}
-    for item_id, title in known.titles.items():
-        titles.setdefault(normal(title), []).append(item_id)
+    titles = known.title_forms
     for found in list(re.finditer(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)", rest.text())):
         quoted = next(filter(None, found.groups()))
         named = titles.get(normal(quoted))
@@ -308,12 +306,7 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
 
 def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
     """Take known values out of the question, the longest first."""
-    forms: dict[str, list[tuple[str, str]]] = {}
-    for name, values in known.values.items():
-        if name != "kind":
-            for value in values:
-                if form := normal(value):
-                    forms.setdefault(form, []).append((name, value))
+    forms = known.value_forms
     never = STOP if asked.intent in ("recommend", "audience") else FUNCTION_WORDS
     longest = min(6, max((len(form.split()) for form in forms), default=0))
     for size in range(longest, 0, -1):
