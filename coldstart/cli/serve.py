@@ -52,15 +52,15 @@ def serve(
         int, typer.Option("--in-flight", min=1, metavar="N", help="Requests answered at one time; more get 503.")
     ] = 64,
 ) -> None:
-    """Serve a workspace over HTTP: search, match, recommend, new items and the state of all stages.
+    """Serve a workspace over HTTP.
 
-    It follows what `run` publishes, without a restart. The description of the interface is at /openapi.json.
+    Search, match, recommend, take in new items, and tell the state of all stages. It follows what `run` publishes, without a restart. The description of the interface is at /openapi.json.
 
     \b
     Examples:
       coldstart serve --workspace shop.workspace
       coldstart serve --port 8200 --read-only
-      coldstart serve --host 0.0.0.0 --allow-host shop.example --token-file tokens.txt
+      coldstart serve --host 10.0.0.5 --allow-host shop.lan --token-file keys
     """
     from coldstart.serve.run import serve as run_server
     from coldstart.serve.settings import ServeSettings, parse_token, read_tokens

@@ -126,14 +126,14 @@ class RecommendBody(Body):
 
 
 class Health(BaseModel):
-    """Whether the server runs."""
+    """State of the server."""
 
     status: str
     coldstart: str
 
 
 class Ready(BaseModel):
-    """Whether the server can answer, and from which publication."""
+    """State of the answers: the publication that they are from, or why there are none."""
 
     ready: bool
     publication: str | None = None

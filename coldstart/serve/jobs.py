@@ -162,7 +162,7 @@ class JobQueue:
 
     @property
     def fault(self) -> str | None:
-        """What stopped the queue from working, if anything did; jobs are accepted all the same."""
+        """Fault that keeps the queue from working, if there is one; jobs are accepted all the same."""
         return self._fault
 
     @property
