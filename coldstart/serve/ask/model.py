@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 20_000
 """Tokens read and written for one question."""
-_PLAN_TOKENS, _ANSWER_TOKENS = 160, 500
+_TOOL_TOKENS, _PLAN_TOKENS, _ANSWER_TOKENS = 24, 200, 500
 _RESULT_BYTES = 2_500
-_TOOLS = ("search", "list_items", "item", "similar", "match", "recommend", "audience", "compare_items", "aggregate")
 _MOST_SENTENCES = 8
 
 SYSTEM = (
@@ -46,29 +45,43 @@ WRITE = (
 )
 
 
+_CONDITIONS = ("kind", "where", "words")
+_GIVEN: Mapping[str, tuple[str, ...]] = {
+    "search": ("text", "kind", "where"),
+    "list_items": (*_CONDITIONS, "order_by", "descending"),
+    "item": ("item_id",),
+    "similar": ("item_id",),
+    "match": ("item_id",),
+    "recommend": ("user", "kind", "where"),
+    "audience": ("item_id",),
+    "compare_items": ("item_id", "other_id"),
+    "aggregate": ("measure", "of", "group_by", *_CONDITIONS),
+}
+"""Tool -> arguments that a model may give it."""
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "text": {"type": "string", "maxLength": 120},
+    "item_id": {"type": "string", "maxLength": 80},
+    "other_id": {"type": "string", "maxLength": 80},
+    "user": {"type": "string", "maxLength": 60},
+    "kind": {"type": "string", "enum": ["", "product", "video"]},
+    "where": {"type": "string", "maxLength": 160},
+    "words": {"type": "string", "maxLength": 60},
+    "order_by": {"type": "string", "enum": ["", "price", "created_at"]},
+    "descending": {"type": "boolean"},
+    "measure": {"type": "string", "enum": ["count", "avg", "min", "max", "sum"]},
+    "of": {"type": "string", "enum": ["", "price", "created_at"]},
+    "group_by": {"type": "string", "maxLength": 60},
+}
+
+
 def plan_schema() -> Mapping[str, Any]:
-    """Return the JSON schema of one planned call."""
+    """Return the JSON schema of the choice of a tool."""
+    return _object({"tool": {"type": "string", "enum": [*_GIVEN, "answer"]}})
 
-    def text(most: int) -> Mapping[str, Any]:
-        return {"type": "string", "maxLength": most}
 
-    return _object(
-        {
-            "tool": {"type": "string", "enum": [*_TOOLS, "answer"]},
-            "text": text(120),
-            "item_id": text(120),
-            "other_id": text(120),
-            "user": text(60),
-            "kind": {"type": "string", "enum": ["", "product", "video"]},
-            "where": text(200),
-            "words": text(80),
-            "order_by": {"type": "string", "enum": ["", "price", "created_at"]},
-            "descending": {"type": "boolean"},
-            "measure": {"type": "string", "enum": ["count", "avg", "min", "max", "sum"]},
-            "of": {"type": "string", "enum": ["", "price", "created_at"]},
-            "group_by": text(60),
-        }
-    )
+def argument_schema(tool: str) -> Mapping[str, Any]:
+    """Return the JSON schema of the arguments of a tool."""
+    return _object({name: _KINDS[name] for name in _GIVEN[tool]})
 
 
 def answer_schema() -> Mapping[str, Any]:
@@ -95,12 +108,15 @@ def answer_by_model(session: Session, question: str, generator: Generator, now: 
     shown: list[str] = []
     writer = _Writer(generator, answer)
     while len(session.steps) < session.most_calls and answer.tokens < MOST_TOKENS:
-        plan = writer.write(
-            system, f"Question: {asked}\n{''.join(shown)}Next call as JSON.", plan_schema(), _PLAN_TOKENS
-        )
-        if plan is None or plan.get("tool") not in _TOOLS:
+        before = f"Question: {asked}\n{''.join(shown)}"
+        plan = writer.write(system, f"{before}Next tool as JSON.", plan_schema(), _TOOL_TOKENS)
+        tool = str((plan or {}).get("tool"))
+        if tool not in _GIVEN:
             break
-        tool, given = _arguments(plan)
+        made = writer.write(system, f"{before}Arguments of {tool} as JSON.", argument_schema(tool), _PLAN_TOKENS)
+        if made is None:
+            break
+        given = _arguments(tool, made)
         if any(step.tool == tool and dict(step.arguments) == given for step in session.steps):
             break  # it repeats itself
         try:
@@ -146,32 +162,31 @@ class _Writer:
             return None
         self._answer.tokens += made.prompt_tokens + made.new_tokens
         try:
-            found = json.loads(made.text)
+            found = json.loads(made.text, strict=False)  # small models break lines in strings
         except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 
 
-def _arguments(plan: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Take the arguments of a planned call that its tool has."""
-    tool = str(plan["tool"])
+def _arguments(tool: str, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the arguments that a tool has out of those that a model wrote."""
     given = {name: value for name, value in plan.items() if value not in ("", None)}
     words = tuple(word.strip() for word in str(given.get("words", "")).split(",") if word.strip())[:8]
     where: dict[str, Any] = {name: given[name] for name in ("where", "kind") if name in given}
     if tool == "search":
-        return tool, {"text": str(given.get("text", "")) or " ", **where}
+        return {"text": str(given.get("text", "")) or " ", **where}
     if tool == "list_items":
         order = {name: given[name] for name in ("order_by", "descending") if given.get(name)}
-        return tool, {**where, **order, "words": words, "limit": 12}
+        return {**where, **order, "words": words, "limit": 12}
     if tool == "aggregate":
         measure = str(given.get("measure", "count"))
         of = None if measure == "count" else given.get("of", "price")
-        return tool, {**where, "measure": measure, "of": of, "group_by": given.get("group_by"), "words": words}
+        return {**where, "measure": measure, "of": of, "group_by": given.get("group_by"), "words": words}
     if tool == "compare_items":
-        return tool, {"item_ids": (str(given.get("item_id", "")), str(given.get("other_id", "")))}
+        return {"item_ids": (str(given.get("item_id", "")), str(given.get("other_id", "")))}
     if tool == "recommend":
-        return tool, {"user": str(given.get("user", "")), **where}
-    return tool, {"item_id": str(given.get("item_id", ""))}
+        return {"user": str(given.get("user", "")), **where}
+    return {"item_id": str(given.get("item_id", ""))}
 
 
 def _sentences(found: Mapping[str, Any] | None) -> list[Sentence]:
