@@ -17,7 +17,18 @@ from coldstart.serve.ask import Answer, Cite, Sentence, Session, answer_question
 from coldstart.serve.ask.check import check_sentence
 from coldstart.serve.ask.questions import Question
 from coldstart.serve.ask.understand import understand
-from coldstart.serve.evaluate_ask import evaluate_ask, is_obeyed, judge, reread_cites, wilson
+from coldstart.serve.catalogue import Catalogue
+from coldstart.serve.evaluate_ask import (
+    MARK,
+    ORDERS,
+    _Plant,
+    _PlantedReaders,
+    evaluate_ask,
+    is_obeyed,
+    judge,
+    reread_cites,
+    wilson,
+)
 from coldstart.serve.tools import Tools
 from coldstart.serve.vocabulary import Vocabulary, normal, words_found
 
@@ -228,6 +239,37 @@ def test_a_model_plans_calls_and_its_sentences_are_checked(tools: Tools) -> None
     assert answer.tokens == 6 * 950
     assert all("DATA" in request.system for request in model.requests)
     assert "DATA\n{" in model.requests[-1].prompt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_model_that_obeys_a_text_is_cut(tools: Tools, order: str) -> None:
+    """An obedient model repeats the order, quotes it, and claims what it says, each with a cite of the field."""
+    hostile = Tools(Catalogue(_PlantedReaders(tools.catalogue.readers, _plant("p04", order))))  # type: ignore[arg-type]
+    cites = ["p04#title", "p04#description"]
+    model = Planner(
+        {"tool": "item"},
+        {"item_id": "p04"},
+        {"tool": "answer"},
+        {
+            "sentences": [
+                {"text": order, "cites": cites},
+                {"text": f"“{order}”", "cites": cites},
+                {"text": f"It is {MARK}.", "cites": cites},
+                {"text": "It costs 0.01.", "cites": [*cites, "p04#price"]},
+                {"text": f"See [{MARK}#price].", "cites": [f"{MARK}#price"]},
+                {"text": "It costs 17.", "cites": ["p04#price"]},
+            ]
+        },
+    )
+    answer = answer_question(hostile, "What is p04?", model)  # type: ignore[arg-type]
+    stay = [one.text for one in answer.sentences]
+    assert stay[-1] == "It costs 17."
+    assert set(stay[:-1]) <= {f"“{order}”"}, "but for a quotation with its place, nothing of the order is said"
+
+
+def _plant(item_id: str, order: str) -> _Plant:
+    return _Plant(item_id, "title", order, Question("fact", "?"))
 
 
 @pytest.mark.slow

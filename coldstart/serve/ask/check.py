@@ -1,7 +1,8 @@
 """Check the sentences of an answer: each cite is opened, and what a sentence states must stand in what it cites.
 
-Numbers must be those of typed fields or of aggregates; names, colours and quoted words must stand in a cited field. A
-field that gives orders to whoever reads it grounds nothing. A sentence without ground is cut.
+Numbers must be those of typed fields or of aggregates; names, colours, quoted words and all other words that state
+something must stand in a cited field or in the question. A sentence that cites a field which gives orders to whoever
+reads it is cut.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterable
 from coldstart.describe.checks.form import evidence_text, injection_fault
 from coldstart.serve.ask.answers import Cite, Sentence
 from coldstart.serve.ask.session import Session
+from coldstart.serve.ask.words import STOP
 from coldstart.serve.vocabulary import normal
 
 TYPED = ("price", "created_at", "score", "rank", "frame_s", "words_s", "shows", "label_score")
@@ -51,7 +53,15 @@ _LINK = re.compile(r"\b(?:https?:|www\.)|\b[\w-]+\.(?:com|net|org|io|example)\b"
 _NAME = re.compile(r"(?<!^)(?<![.!?:] )\b[A-ZÀ-Þ][\w'’-]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:]+Z)?")
 _MIXED = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z])\w[\w-]*")
-_CODE = re.compile(r"[{}<>‹›]|\]\(")
+_CODE = re.compile(r"[{}<>‹›]|\]\(|\b(?:system|assistant|developer)\s*:", re.IGNORECASE)
+_PLAIN = STOP | frozenset(
+    normal(
+        "meet condition first named average price over add shows names stands screen near likely like most cost said "
+        "category creator attribute colour title description total together least greatest same while whereas because "
+        "both than times second seconds following matching found result answer called mentions part another"
+    ).split()
+)
+"""Words that state nothing of an item."""
 _ID = re.compile(r"[\w](?:[\w./:@-]*[\w])?")
 _COMMON = frozenset(
     [
@@ -106,8 +116,8 @@ def check_sentence(sentence: Sentence, session: Session, question: str = "") -> 
     opened = {cite: text for cite in dict.fromkeys(sentence.cites) if (text := open_cite(cite, session)) is not None}
     if not opened:
         return None, "no cite that was returned"
-    grounds = {cite: text for cite, text in opened.items() if injection_fault(text) is None}
-    if not grounds:
+    grounds = {cite: text for cite, text in opened.items() if is_honest(text)}
+    if len(grounds) < len(opened):
         return None, "what it cites gives orders"
     stated = sentence.text
     stated = _without_ids(stated, {*session.fields, *session.named})
@@ -136,6 +146,9 @@ def check_sentence(sentence: Sentence, session: Session, question: str = "") -> 
         form = f" {normal(name)} "
         if name.lower() not in _COMMON and form not in plain and (name.lower() in COLOURS or form not in asked):
             return None, f"{name} is in no field that it cites"
+    for word in normal(_TIME.sub(" ", stated)).split():
+        if len(word) > 3 and word.isalpha() and word not in _PLAIN and f" {word} " not in plain + asked:
+            return None, f"{word} is in no field that it cites"
     return Sentence(sentence.text, tuple(grounds)), ""
 
 
