@@ -302,7 +302,7 @@ class NewItem(BaseModel):
 
 
 class NewInteraction(BaseModel):
-    """What a user did with an item."""
+    """Interaction of a user with an item."""
 
     model_config = ConfigDict(extra="forbid")
 
