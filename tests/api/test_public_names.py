@@ -25,6 +25,7 @@ NAMES = [
     "Reject",
     "Workspace",
     "__version__",
+    "connect",
     "open",
 ]
 

@@ -38,7 +38,7 @@ def test_recall_is_said_of_indexes_that_are_large_enough(rows: int, said: str) -
         "ok": False,
     }
     report: Any = SimpleNamespace(
-        **known, recall_filtered=None, filter=None, effort=SimpleNamespace(nprobes=3, refine=2)
+        **known, recall_filtered=None, filter=None, unmeasured=0, effort=SimpleNamespace(nprobes=3, refine=2)
     )
     assert _describe(report, 0.95).startswith(said)
 

@@ -133,7 +133,7 @@ def test_a_served_url_is_fetched_whole_and_shown_without_its_secrets(tmp_path: P
 
     known = {
         "item": {"media": [{"role": "image", "uri": SIGNED, "width": 2, "height": 2}]},
-        "language": None, "language_confidence": None, "coverage": {},
+        "spoken_language": None, "spoken_language_confidence": None, "coverage": {},
     }  # fmt: skip
     assert ("image", f"2 × 2, {SHOWN}") in facts_of(known)
     assert json.loads(output._json_text({"item_id": SIGNED, "uri": SIGNED, "media": [{"uri": SIGNED}]})) == {

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from test_duplicates import Shop
 from test_fingerprint import scene
 from transformed import CHANGES
 
+from coldstart.errors import ColdstartError
 from coldstart.understand.item_facts import Facts
 from coldstart.understand.local_features import (
     FEATURES,
@@ -235,3 +237,27 @@ def test_the_stage_looks_a_second_time_and_says_where_it_cannot(
     assert notes[1].startswith(
         "without OpenCV, copies that are turned, cut by much or set into another picture are not"
     )
+
+
+@pytest.mark.slow
+def test_stored_fingerprints_that_are_none_are_refused_by_item(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    for item in "ab":
+        shop.offer(item, 1)
+    shop.run()
+    table = shop.store.read("stage.prints", ids=["a"])
+    faults = {
+        "hashes": [b"\0"],
+        "quality": [0.5, 0.5],
+        "times_s": [float("nan")],
+        "boxes": [b"\0" * 8],
+        "details": [b"\0"],
+        "details_s": [1e12],
+        "screen": b"\0",
+        "screen_boxes": b"\0" * 64,
+    }
+    for number, (name, value) in enumerate(faults.items(), 1):
+        changed = pa.Table.from_pylist([{**table.to_pylist()[0], name: value}], schema=table.schema)
+        shop.store.merge("stage.prints", changed)
+        with pytest.raises(ColdstartError, match="the stored fingerprint of item 'a' cannot be read"):
+            shop.run(max_bits=20 - number)
