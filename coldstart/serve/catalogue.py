@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -31,6 +32,8 @@ STATUS_S = 5.0
 """Seconds for which counts of the stages are kept: they read the keys of all items."""
 _SHOWN = ("kind", "title", "category", "price", "media", "creator")
 _LISTS = 16
+_PLACE = re.compile(r"--workspace [^\s`\"\\]+")
+"""Place of the workspace in the advice of a run; the workspace may have been elsewhere then."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Catalogue:
     def __init__(self, readers: Readers) -> None:
         self.readers = readers
         self._status: tuple[float, results.Status] | None = None
-        self._counting = threading.Lock()
+        self._counting, self._listing = threading.Lock(), threading.Lock()
         self._lists: OrderedDict[tuple[Any, ...], list[str]] = OrderedDict()
 
     # -- items of the published catalogue
@@ -337,12 +340,18 @@ class Catalogue:
 
     def status(self) -> results.Status:
         """Count the items in each state, stage by stage; kept for `STATUS_S` seconds."""
-        with self._counting:
+        kept = self._status
+        if not self._counting.acquire(blocking=kept is None):
+            assert kept is not None
+            return kept[1]  # another request counts at this moment: no need to wait for it
+        try:
             if self._status is not None and time.monotonic() - self._status[0] < STATUS_S:
                 return self._status[1]
             found = self.readers.answer(self._count)
             self._status = (time.monotonic(), found)
             return found
+        finally:
+            self._counting.release()
 
     @staticmethod
     def _count(reader: Reader) -> results.Status:
@@ -433,7 +442,8 @@ class Catalogue:
         """List the runs of stages, newest first."""
 
         def ask(reader: Reader) -> results.Runs:
-            return results.Runs(publication=reader.tag, runs=[results.Run(**row) for row in reader.runs(limit)])
+            rows = json.loads(_PLACE.sub("--workspace WORKSPACE", json.dumps(reader.runs(limit), default=str)))
+            return results.Runs(publication=reader.tag, runs=[results.Run(**row) for row in rows])
 
         return self.readers.answer(ask)
 
@@ -483,14 +493,18 @@ class Catalogue:
 
     def _ids(self, reader: Reader, where: str | None, kind: str | None) -> list[str]:
         key = (reader.tag, reader.version, where, kind)
-        if key not in self._lists:
+        with self._listing:
+            ids = self._lists.get(key)
+        if ids is None:
             published = reader.published()
             condition = published.condition(where=where, kind=kind, copies=True)
             found = [item for block in published.blocks([], where=condition) for item in block["item_id"].to_pylist()]
-            self._lists[key] = sorted(found)
-            while len(self._lists) > _LISTS:
-                self._lists.popitem(last=False)
-        return self._lists[key]
+            ids = sorted(found)
+            with self._listing:  # other requests add and drop lists at the same time
+                self._lists[key] = ids
+                while len(self._lists) > _LISTS:
+                    self._lists.popitem(last=False)
+        return ids
 
     @staticmethod
     def _no_item(reader: Reader, item_id: str) -> ColdstartError:
@@ -522,7 +536,7 @@ def _read_cursor(cursor: str | None, tag: str, mark: str) -> int:
     try:
         start, of_tag, of_mark = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         start = int(start)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise ColdstartError(
             f"cursor {cursor[:40]!r}: give the `next_cursor` of the answer before", kind="usage"
         ) from None

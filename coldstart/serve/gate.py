@@ -29,6 +29,8 @@ UPLOADS = re.compile(r"/v1/(search/media|match/media|items|items/media|interacti
 """Paths that media, or many rows, may be sent to."""
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: what a load balancer calls. They say nothing of the catalogue."""
+LEAST_RATE = 8 << 10
+"""Bytes a second that a body must come at, on the whole: a byte at a time would keep a place for days."""
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
@@ -48,7 +50,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, measures: Measures) -> None:
         self._app, self._settings, self._measures = app, settings, measures
-        self._in_flight = 0
+        self._in_flight = self._receiving = 0
+        self._busy = f"{settings.in_flight} requests are being answered: try again"
         self._too_large = (
             f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with media or "
             "rows: send less at a time"
@@ -67,9 +70,11 @@ class Gate:
             kept = re.sub(rb"(?i)%2f", b"%00", scope["raw_path"].partition(b"?")[0])
             scope["path"] = unquote_to_bytes(kept).decode("utf-8", "replace")
         sent = {"status": 0, "bytes": 0}
+        place = _Place(self)
 
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
+                place.move(None)  # who reads slowly, a player say, keeps no other from an answer
                 sent["status"] = message["status"]
                 own = MutableHeaders(scope=message)
                 own["X-Request-Id"] = request_id
@@ -84,18 +89,16 @@ class Gate:
         if refused is not None:
             await refused(scope, receive, reply)
         else:
-            self._in_flight += 1
-            self._measures.in_flight.set(self._in_flight)
+            place.move("receiving" if _has_body(headers) else "in_flight")
             try:
-                await self._app(scope, self._limited(scope, headers, receive), reply)
+                await self._app(scope, self._limited(scope, headers, receive, place), reply)
             except Exception as error:
                 LOG.exception("request failed", extra={"fields": {"request_id": request_id}})
                 if sent["status"]:
                     raise
                 await problem_of(error, request_id)(scope, receive, reply)
             finally:
-                self._in_flight -= 1
-                self._measures.in_flight.set(self._in_flight)
+                place.move(None)
         seconds = time.perf_counter() - began
         route = getattr(scope.get("route"), "path", "") or ("(static)" if sent["status"] == 200 else "(none)")
         self._measures.observe(scope["method"], route, sent["status"], seconds)
@@ -130,7 +133,7 @@ class Gate:
                 kind="usage",
                 request_id=request_id,
             )
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or self._is_preflight(scope, headers):
             return None
         identity = settings.identify(_bearer(headers))
         if identity is None and scope["path"].startswith(("/v1", "/metrics", "/openapi", "/docs")):
@@ -142,45 +145,91 @@ class Gate:
                 request_id=request_id,
             )
         scope["state"]["identity"] = identity
-        if self._in_flight >= settings.in_flight:
-            return problem(
-                503, f"{settings.in_flight} requests are being answered: try again", kind="busy", request_id=request_id
-            )
+        if (self._receiving if _has_body(headers) else self._in_flight) >= settings.in_flight:
+            return problem(503, self._busy, kind="busy", request_id=request_id)
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._most(scope):
             return problem(413, self._too_large, kind="input", request_id=request_id)
         return None
 
+    def _is_preflight(self, scope: Scope, headers: Headers) -> bool:
+        """Tell whether a browser asks if a page of an allowed site may call; it sends no token with that."""
+        return (
+            scope["method"] == "OPTIONS"
+            and "access-control-request-method" in headers
+            and headers.get("origin") in self._settings.allowed_origins
+        )
+
     def _own_origin(self, origin: str, headers: Headers) -> bool:
-        return urlsplit(origin).netloc == headers.get("host") or origin in self._settings.allowed_origins
+        if origin in self._settings.allowed_origins:
+            return True
+        try:
+            return urlsplit(origin).netloc == headers.get("host")
+        except ValueError:  # it is no address at all
+            return False
 
     def _most(self, scope: Scope) -> int:
         upload = UPLOADS.fullmatch(scope["path"])
         return self._settings.max_upload_bytes if upload else self._settings.max_body_bytes
 
-    def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    def count(self, place: str, by: int) -> None:
+        """Count the requests whose bodies come in (`receiving`), or that are being answered (`in_flight`)."""
+        if place == "receiving":
+            self._receiving += by
+        else:
+            self._in_flight += by
+            self._measures.in_flight.set(self._in_flight)
+
+    def _limited(self, scope: Scope, headers: Headers, receive: Receive, place: _Place) -> Receive:
         """Wrap `receive`: a body that is too large or comes too slowly ends the request."""
         most, read = self._most(scope), 0
-        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        finished = not has_body
+        finished = not _has_body(headers)
+        began = time.monotonic()
 
         async def limited() -> Message:
             nonlocal read, finished
             if finished:
                 return await receive()  # waits for the end of the connection
+            part_s = self._settings.body_s
+            left_s = began + part_s + read / LEAST_RATE - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), self._settings.body_s)
+                message = await asyncio.wait_for(receive(), max(0.0, min(part_s, left_s)))
             except TimeoutError:
                 raise RequestProblem(
-                    408, f"no part of the request came for {self._settings.body_s:g} s: send it again"
+                    408,
+                    f"no part of the request came for {part_s:g} s, or less than {LEAST_RATE:,} bytes a second: send it "
+                    "again",
                 ) from None
             read += len(message.get("body", b""))
             if read > most:
                 raise RequestProblem(413, self._too_large, "input")
             finished = message["type"] != "http.request" or not message.get("more_body", False)
+            if finished:
+                if self._in_flight >= self._settings.in_flight:
+                    raise RequestProblem(503, self._busy, "busy")
+                place.move("in_flight")
             return message
 
         return limited
+
+
+class _Place:
+    """Where one request is counted: its body comes in, it is being answered, or neither."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._now: str | None = None
+
+    def move(self, to: str | None) -> None:
+        if self._now is not None:
+            self._gate.count(self._now, -1)
+        if to is not None:
+            self._gate.count(to, 1)
+        self._now = to
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -40,7 +40,8 @@ class Measures:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Record one request."""
-        self._seconds.labels(method, route, str(status)).observe(seconds)
+        known = method if method in _METHODS else "other"  # each name is a series that stays in memory
+        self._seconds.labels(known, route, str(status)).observe(seconds)
         if status >= 500 and status not in (503, 504):
             self.failures.inc()
 
