@@ -287,8 +287,8 @@ class IngestStage(MapStageDefaults):
             hidden = [entry.uri for entry in item.media if redact_urls(entry.uri) != entry.uri]
             return Work(item_id, digest([key, record, reject.reason, reject.detail, *hidden]), reject)
         source_key = digest([key, record, media, signatures, *([gone] if gone else [])])
-        row = {**item.row(), "language": item.language, "record": record, "media": media, "bad_media": bad}
-        return Work(item_id, source_key, row)
+        fields = {**item.row(), "language": item.language, "record": record, "media": media, "bad_media": bad}
+        return Work(item_id, source_key, fields)
 
     def _resolve(self, item_id: str, uri: str, known: dict[str, str]) -> str:
         """Resolve a media reference of an item; see `coldstart.media.guard.resolve_uri`."""
