@@ -242,22 +242,21 @@ def test_the_stage_looks_a_second_time_and_says_where_it_cannot(
 @pytest.mark.slow
 def test_stored_fingerprints_that_are_none_are_refused_by_item(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    for item in "ab":
-        shop.offer(item, 1)
+    shop.offer("a", 1)
     shop.run()
-    table = shop.store.read("stage.prints", ids=["a"])
-    faults = {
-        "hashes": [b"\0"],
-        "quality": [0.5, 0.5],
-        "times_s": [float("nan")],
-        "boxes": [b"\0" * 8],
-        "details": [b"\0"],
-        "details_s": [1e12],
-        "screen": b"\0",
-        "screen_boxes": b"\0" * 64,
-    }
-    for number, (name, value) in enumerate(faults.items(), 1):
-        changed = pa.Table.from_pylist([{**table.to_pylist()[0], name: value}], schema=table.schema)
-        shop.store.merge("stage.prints", changed)
+    table, stage = shop.store.read("stage.prints", ids=["a"]), shop.stage()
+    faults = (
+        (stage.load_sequences, {"hashes": [b"\0"]}),
+        (stage.load_sequences, {"quality": [0.5, 0.5]}),
+        (stage.load_sequences, {"times_s": [float("nan")]}),
+        (stage.load_sequences, {"times_s": [1e12]}),
+        (stage.load_sequences, {"boxes": [b"\0" * 8]}),
+        (stage.load_pictures, {"details": [b"\0"]}),
+        (stage.load_pictures, {"details_s": [0.0, 2.0]}),
+        (lambda *_: shop.run(max_bits=19), {"screen": b"\0"}),
+        (lambda *_: shop.run(max_bits=19), {"screen_boxes": b"\0" * 8}),
+    )
+    for load, fault in faults:
+        shop.store.merge("stage.prints", pa.Table.from_pylist([{**table.to_pylist()[0], **fault}], table.schema))
         with pytest.raises(ColdstartError, match="the stored fingerprint of item 'a' cannot be read"):
-            shop.run(max_bits=20 - number)
+            load(shop.store, ["a"])

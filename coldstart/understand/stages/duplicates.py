@@ -13,14 +13,16 @@ matched again when its own change, and has them in the key of its row. Facts tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart.core.extras import install_command
@@ -33,7 +35,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 from coldstart.understand.candidates import CANDIDATE_RULES, stored_frames
-from coldstart.understand.fingerprint import Fingerprints
+from coldstart.understand.fingerprint import Fingerprints, Words
 from coldstart.understand.item_facts import COMMON_TITLES, Facts, read_facts
 from coldstart.understand.local_features import LocalFeatures, opencv_version
 from coldstart.understand.near_duplicates import DuplicateRules, Sequence
@@ -42,6 +44,8 @@ from coldstart.understand.second_look import Pictures, SecondLook
 
 _COMMIT_ROWS = 500
 _PICTURES_AT_ONCE = 64  # items whose local features are read together
+_LAST_S = 1e6  # seconds of a stored frame
+_Decoded = TypeVar("_Decoded")
 _WITHOUT_OPENCV = "without OpenCV, copies that are turned, cut by much or set into another picture are not looked for"
 _FEW = 2000  # items that are looked up by id; for more the table is read whole
 _FACTS = ["item_id", "title", "category", "price", "attributes", "media"]
@@ -293,7 +297,7 @@ class DuplicatesStage:
         for batch in store.batches(self._source.table, columns):
             for row in batch.to_pylist():
                 if row["item_id"] in originals:
-                    second.add(originals[row["item_id"]], _pictures(row))
+                    second.add(originals[row["item_id"]], _decoded(row["item_id"], partial(_pictures, row)))
 
     def load_pictures(self, store: Store, items: list[str]) -> list[Pictures]:
         """Read the local features of some items, in their order; none without OpenCV."""
@@ -301,7 +305,7 @@ class DuplicatesStage:
             return [Pictures(None, ())] * len(items)
         table = self._read_prints(store, ["item_id", "details", "details_s"], items)
         rows = {row["item_id"]: row for row in table.to_pylist()}
-        return [_pictures(rows[item]) for item in items]
+        return [_decoded(item, partial(_pictures, rows[item])) for item in items]
 
     def _load_arrivals(self, store: Store, items: Collection[str], facts: Mapping[str, Facts]) -> dict[str, Arrival]:
         some = len(items) < _FEW
@@ -311,7 +315,7 @@ class DuplicatesStage:
         found = {}
         for item, media, screen, boxes in zip(*(column.to_pylist() for column in table.columns), strict=True):
             if item in items and item in facts:
-                words = stored_frames(screen, boxes, CANDIDATE_RULES[media])
+                words = _decoded(item, partial(_frames, media, screen, boxes))
                 found[item] = Arrival(item, media, words, facts[item])
         return found
 
@@ -328,7 +332,7 @@ class DuplicatesStage:
         """Read the fingerprints of some items, in their order."""
         table = self._read_prints(store, ["item_id", "times_s", "hashes", "quality", "boxes"], items)
         rows = {row["item_id"]: row for row in table.to_pylist()}
-        return [_sequence(rows[item]) for item in items]
+        return [_decoded(item, partial(_sequence, rows[item])) for item in items]
 
 
 def _arrivals(store: Store, keys: Mapping[str, str], rows: Mapping[str, Row]) -> dict[str, int]:
@@ -343,14 +347,45 @@ def _arrivals(store: Store, keys: Mapping[str, str], rows: Mapping[str, Row]) ->
     return known | {item: first + place for place, item in enumerate(order)}
 
 
+def _decoded(item: str, decode: Callable[[], _Decoded]) -> _Decoded:
+    """Decode a stored fingerprint.
+
+    Raises:
+        ColdstartError: it is none; the workspace of a stranger may hold anything.
+    """
+    try:
+        return decode()
+    except (KeyError, TypeError, ValueError) as error:
+        raise ColdstartError(
+            f"the stored fingerprint of item {item!r} cannot be read ({error}): make the workspace anew from its "
+            "manifest",
+            kind="damaged",
+        ) from error
+
+
+def _frames(media: str, screen: bytes, boxes: bytes | None) -> Words:
+    return stored_frames(screen, boxes, CANDIDATE_RULES[media])
+
+
 def _sequence(row: Row) -> Sequence:
-    times_s = None if row["times_s"] is None else np.array(row["times_s"], np.float64)
-    return Sequence(times_s, Fingerprints.from_bytes(row["hashes"], row["quality"], row["boxes"]))
+    prints = Fingerprints.from_bytes(row["hashes"], row["quality"], row["boxes"])
+    if len(prints.quality) != len(prints.words):
+        raise ValueError("it has another number of qualities than of pictures")
+    return Sequence(None if row["times_s"] is None else _times(row["times_s"], len(prints.words)), prints)
 
 
 def _pictures(row: Row) -> Pictures:
-    times_s = None if row["details_s"] is None else tuple(row["details_s"])
-    return Pictures(times_s, tuple(LocalFeatures.from_bytes(features) for features in row["details"] or ()))
+    features = tuple(LocalFeatures.from_bytes(one) for one in row["details"] or ())
+    times_s = None if row["details_s"] is None else tuple(_times(row["details_s"], len(features)).tolist())
+    return Pictures(times_s, features)
+
+
+def _times(seconds: list[float], frames: int) -> NDArray[np.float64]:
+    """Check the seconds of frames: memory and time of a match grow with their span."""
+    times_s = np.array(seconds, np.float64)
+    if len(times_s) != frames or not ((times_s >= 0) & (times_s <= _LAST_S)).all():
+        raise ValueError("the seconds of its frames are out of bounds")
+    return times_s
 
 
 def _read_facts(store: Store) -> dict[str, Facts]:
