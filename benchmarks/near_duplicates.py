@@ -56,7 +56,6 @@ PHOTOS = (
 MOVING = ("encoded poorly", "mirrored", "caption bar", "15 % brighter", "15 % darker", *BORDERED, *UNSEEN)
 MADE_FRAMES = 14
 _NONE = Facts(frozenset(), frozenset(), None, "", {}, frozenset(), None)
-_Scores = dict[tuple[str, str], float]
 
 
 def wilson(hits: int, of: int) -> list[float]:
