@@ -21,7 +21,16 @@ AREAS: dict[str, tuple[str, ...]] = {
     "Embedding": ("embed_clip", "peers_embed", "towers", "gpu"),
     "The engine": ("waiting", "devices_cpu", "ray_local", "estimate", "incremental", "runs_200", "scale"),
     "Vectors and search": (
-        *("first_answer", "index_200k", "vectors_1m", "search_default", "languages", "match_sample", "match_new_clips", "serve"),
+        *(
+            "first_answer",
+            "index_200k",
+            "vectors_1m",
+            "search_default",
+            "languages",
+            "match_sample",
+            "match_new_clips",
+            "serve",
+        ),
     ),
     "Video and understanding": (
         *(
