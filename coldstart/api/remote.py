@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0
 TRIES = 4
 """Times that a request is sent while the server is busy or cannot be reached: one that reads, or has a key."""
+MOST_RESULTS = 10_000
 _PAGE = 100
 _ENDED = ("done", "failed")
 
@@ -108,9 +110,19 @@ class RemoteWorkspace:
         """
         from coldstart.search.notebook import Hits
 
-        if (file := image or video) is not None:
+        given = {"text": text, "image": image, "video": video, "item": item}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) != 1:
+            raise ColdstartError(
+                f"give exactly one of {', '.join(given)}, not {' and '.join(named) or 'none'}", kind="usage"
+            )
+        if not 1 <= top_k <= MOST_RESULTS:
+            raise ColdstartError(f"top_k {top_k}: give 1 to {MOST_RESULTS:,}", kind="usage")
+        if (file := image if image is not None else video) is not None:
+            if top_k > _PAGE:
+                raise ColdstartError(f"top_k {top_k}: a server finds at most {_PAGE} for a file", kind="usage")
             fields = {"kind": kind, "where": where, "space": None if spaces is None else list(spaces), "limit": top_k}
-            found = self._send("/v1/search/media", Path(file), fields)
+            found = self._send("/v1/search/media", Path(file), fields, named[0])
             return Hits([self._hit(hit) for hit in found["hits"]], None, found["notes"])
         body = {
             "text": text,
@@ -150,8 +162,8 @@ class RemoteWorkspace:
             given = {"kind": kind, "where": where, "limit": top_k}
             found = self._get(f"/v1/items/{_part(item)}/match", given)
         else:
-            fields = {"title": title, "listen": "true" if listen else "false", "where": where, "limit": top_k}
-            found = self._send("/v1/match/media", Path(str(video)), fields)
+            fields = {"title": title, "listen": "true" if listen else "false", "kind": kind, "where": where}
+            found = self._send("/v1/match/media", Path(str(video)), {**fields, "limit": top_k}, "video")
 
         def evidence(one: Mapping[str, Any] | None) -> Evidence | None:
             return None if one is None else Evidence(**one)
@@ -237,7 +249,7 @@ class RemoteWorkspace:
         cursor = None
         while True:
             found = self._get("/v1/ledger", {"limit": _PAGE, "cursor": cursor})
-            rows += found["entries"]
+            rows += [{**row, "at": row["at"] and datetime.fromisoformat(row["at"])} for row in found["entries"]]
             cursor = found["next_cursor"]
             if cursor is None:
                 return rows
@@ -279,10 +291,10 @@ class RemoteWorkspace:
             job = self._request("POST", "/v1/items/media", data=form, files=parts, headers=headers)
         return self._wait(job, wait_s)
 
-    def ingest_interactions(
+    def add_interactions(
         self, rows: Iterable[Mapping[str, Any]], *, key: str | None = None, wait_s: float | None = 300.0
     ) -> dict[str, Any]:
-        """Add interactions (`user_id`, `item_id`, `timestamp`, `event`, `weight`); returns the job as `add_items`."""
+        """Add rows to the interaction log, as `Workspace.add_interactions`; returns the job as `add_items`."""
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"interactions": [dict(row) for row in rows]}
         return self._wait(self._post("/v1/interactions", body, headers), wait_s)
@@ -332,15 +344,15 @@ class RemoteWorkspace:
         repeatable = path in ("/v1/search", "/v1/recommend") or bool(headers)
         return self._request("POST", path, repeatable=repeatable, json=given, headers=headers)
 
-    def _send(self, path: str, file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _send(self, path: str, file: Path, fields: Mapping[str, Any], role: str) -> dict[str, Any]:
         given = {name: value for name, value in fields.items() if value is not None}
         try:
             with file.open("rb") as content:
                 return self._request("POST", path, data=given, files={"file": (file.name, content)})
+        except FileNotFoundError:
+            raise ColdstartError(f"{role} {file}: there is no such file: give the path of one", kind="input") from None
         except OSError as error:
-            raise ColdstartError(
-                f"cannot read {file}: {error.strerror}: give a file that is there", kind="input"
-            ) from None
+            raise ColdstartError(f"{role} {file}: {error.strerror}: give a file that can be read", kind="input") from None
 
     def _request(self, method: str, path: str, *, repeatable: bool | None = None, **given: Any) -> dict[str, Any]:
         """Send a request, again where it may be and the server is busy.

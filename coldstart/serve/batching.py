@@ -1,7 +1,8 @@
 """Answer the questions of concurrent requests together, where one call answers several sooner than one by one.
 
-Requests come in threads of their own. The first that finds no batch under way answers all questions that wait by then;
-the others wait for their answers. Nobody waits for a batch to fill: while one is computed, the next one gathers.
+Requests come in threads of their own. The first that finds no batch of its key under way answers all questions of that
+key that wait by then; the others wait for their answers. Nobody waits for a batch to fill: while one is computed, the
+next one gathers. Keys do not wait for each other, so that a costly filter delays those alone who use it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -16,6 +18,15 @@ A = TypeVar("A")
 
 MOST = 32
 """Questions in one batch."""
+
+
+@dataclass
+class _Line(Generic[Q, A]):
+    """Questions of one key that wait, and the lock of whoever answers them."""
+
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    waiting: list[tuple[Q, Future[A]]] = field(default_factory=list)
+    threads: int = 0
 
 
 class Batcher(Generic[Q, A]):
@@ -28,38 +39,43 @@ class Batcher(Generic[Q, A]):
     def __init__(self, answer: Callable[[Hashable, Sequence[Q]], Sequence[A | Exception]]) -> None:
         self._answer = answer
         self._gate = threading.Lock()
-        self._busy = threading.Lock()
-        self._waiting: list[tuple[Hashable, Q, Future[A]]] = []
+        self._lines: dict[Hashable, _Line[Q, A]] = {}
         self.batches = self.questions = 0
 
     @property
     def waiting(self) -> int:
         """Number of questions that wait for a batch."""
-        return len(self._waiting)
+        with self._gate:
+            return sum(len(line.waiting) for line in self._lines.values())
 
     def ask(self, key: Hashable, question: Q) -> A:
         """Answer a question, together with others of its key that wait."""
         future: Future[A] = Future()
         with self._gate:
-            self._waiting.append((key, question, future))
-        while not future.done():
-            with self._busy:  # whoever holds it answers for all; the rest find their answers there
-                if not future.done():
-                    self._answer_waiting()
+            line = self._lines.setdefault(key, _Line())
+            line.threads += 1
+            line.waiting.append((question, future))
+        try:
+            while not future.done():
+                with line.busy:  # whoever holds it answers for all; the rest find their answers there
+                    if not future.done():
+                        self._answer_waiting(key, line)
+        finally:
+            with self._gate:
+                line.threads -= 1
+                if not line.threads:
+                    del self._lines[key]
         return future.result()
 
-    def _answer_waiting(self) -> None:
+    def _answer_waiting(self, key: Hashable, line: _Line[Q, A]) -> None:
         with self._gate:
-            key = self._waiting[0][0]
-            taken = [entry for entry in self._waiting if entry[0] == key][:MOST]
-            chosen = {id(future) for *_, future in taken}
-            self._waiting = [entry for entry in self._waiting if id(entry[2]) not in chosen]
+            taken, line.waiting = line.waiting[:MOST], line.waiting[MOST:]
             self.batches, self.questions = self.batches + 1, self.questions + len(taken)
         try:
-            answers = self._answer(key, [question for _, question, _ in taken])
+            answers = self._answer(key, [question for question, _ in taken])
         except Exception as error:
             answers = [error] * len(taken)
-        for (*_, future), answer in zip(taken, answers, strict=True):
+        for (_, future), answer in zip(taken, answers, strict=True):
             if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:

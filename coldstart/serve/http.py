@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
+import math
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import anyio
@@ -172,7 +175,7 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings, app.state.catalogue, app.state.jobs = settings, catalogue, jobs
-    app.state.limiter = anyio.CapacityLimiter(THREADS)
+    app.state.limiter, app.state.unlimited = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(math.inf)
     app.include_router(health)
     app.include_router(reading)
     if jobs is not None:
@@ -182,7 +185,8 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:
-        return Response(measured.text(), media_type=measures.CONTENT_TYPE)
+        text = await anyio.to_thread.run_sync(measured.text)  # it counts jobs, which are on the disk
+        return Response(text, media_type=measures.CONTENT_TYPE)
 
     app.add_exception_handler(ColdstartError, _on_fault)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -192,20 +196,23 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
             CORSMiddleware,
             allow_origins=list(settings.allowed_origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-Id"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id"],
         )
     app.add_middleware(Gate, settings=settings, measures=measured)
     return app
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
-    return problem_of(error, request.state.request_id, workspace=request.app.state.settings.workspace)
+    hidden = {request.app.state.settings.workspace: PurePath(request.app.state.settings.workspace).name}
+    hidden |= getattr(request.state, "uploads", {})
+    return problem_of(error, request.state.request_id, hidden=hidden)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = place_of(first["loc"])
     count = len(error.errors())
     more = f"; and {count - 1} more faults" if count > 1 else ""
     detail = f"{place}: {first['msg']}{more}"
@@ -217,11 +224,19 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestProblem):
         return problem(error.status_code, error.detail, kind=error.kind, request_id=request.state.request_id)
     kind = "not_found" if error.status_code == 404 else "usage"
-    detail = f"{request.method} {request.url.path[:200]}: {TITLES.get(error.status_code, error.detail)}"
+    why = TITLES.get(error.status_code, error.detail)
+    if error.status_code == 400:  # parts that are too many or too large, or no JSON: which of them
+        why = f"{why}: {error.detail}"
+    detail = f"{request.method} {request.url.path[:200]}: {why}"
     found = problem(error.status_code, detail, kind=kind, request_id=request.state.request_id)
     for name, value in (error.headers or {}).items():
         found.headers[name] = value
     return found
+
+
+def place_of(parts: Sequence[int | str]) -> str:
+    """Name a place in a request, bounded: a client chooses the names of its fields."""
+    return ".".join(str(part)[:100] for part in parts[:20]).encode("utf-8", "replace").decode()
 
 
 # -- parts of all routes
@@ -252,10 +267,46 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 async def in_thread(request: Request, work: Callable[[], Any]) -> Any:
-    """Do blocking work in a thread, within the server's deadline."""
-    settings: ServeSettings = request.app.state.settings
-    with anyio.fail_after(settings.deadline_s):
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=request.app.state.limiter)
+    """Do blocking work in a thread, within the server's deadline.
+
+    Work that was given up counts among the threads until it ends: a client cannot start more of it than there are.
+
+    Raises:
+        RequestProblem: it takes longer.
+    """
+    limiter: anyio.CapacityLimiter = request.app.state.limiter
+    loop = asyncio.get_running_loop()
+    own, lock = object(), threading.Lock()
+    owner: str | None = None
+
+    def claim(who: str) -> bool:
+        """Tell whether the thread or its caller is the first to claim the place, and so the one to give it back."""
+        nonlocal owner
+        with lock:
+            owner = owner or who
+            return owner == who
+
+    def run() -> Any:
+        if not claim("thread"):
+            return None
+        try:
+            return work()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the server ended meanwhile
+                loop.call_soon_threadsafe(limiter.release_on_behalf_of, own)
+
+    seconds = request.app.state.settings.deadline_s
+    try:
+        with anyio.fail_after(seconds):
+            await limiter.acquire_on_behalf_of(own)
+            try:
+                return await anyio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=request.app.state.unlimited)
+            except BaseException:
+                if claim("caller"):
+                    limiter.release_on_behalf_of(own)
+                raise
+    except TimeoutError:
+        raise RequestProblem(504, f"the answer takes longer than {seconds:g} s: ask for less at a time", "busy") from None
 
 
 async def answer(request: Request, work: Callable[[Catalogue], BaseModel], *, cached: bool = True) -> Response:
@@ -270,18 +321,9 @@ async def answer(request: Request, work: Callable[[Catalogue], BaseModel], *, ca
     if cached and request.method == "GET" and tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
     began = time.perf_counter()
-    try:
-        found = await in_thread(request, partial(work, catalogue))
-    except TimeoutError:
-        seconds = request.app.state.settings.deadline_s
-        return problem(
-            504,
-            f"the answer takes longer than {seconds:g} s: ask for less at a time",
-            kind="busy",
-            request_id=request.state.request_id,
-        )
+    found = await in_thread(request, partial(work, catalogue))
     headers = {"Server-Timing": f"answer;dur={1e3 * (time.perf_counter() - began):.1f}", "Cache-Control": "no-store"}
-    if cached:
+    if cached and catalogue.readers.current() is reader:  # otherwise the answer may be of the next publication
         headers |= {"ETag": tag, "Cache-Control": "private, no-cache"}
     return Response(found.model_dump_json(), media_type="application/json", headers=headers)
 
@@ -361,7 +403,7 @@ async def search_by_media(
 ) -> Response:
     """Find the items nearest to a picture or a video that is sent."""
     with scratch_folder("query") as folder:
-        path, is_image = await save_upload(file, folder)
+        path, is_image = await save_upload(request, file, folder)
         query = SearchQuery(
             image=path if is_image else None,
             video=None if is_image else path,
@@ -429,15 +471,18 @@ async def match_media(
     file: Annotated[UploadFile, File(description="a video")],
     title: Annotated[str | None, Form(max_length=1000, description="its title, whose words are compared too")] = None,
     listen: Annotated[bool, Form(description="transcribe its speech and read its text on screen, too")] = False,
+    kind: Annotated[Literal["product", "video"], Form()] = "product",
     where: Annotated[str | None, Form(max_length=2000)] = None,
     limit: Annotated[int, Form(ge=1, le=MOST_PAGE)] = 5,
 ) -> Response:
     """Find the products that a video shows or names which is sent."""
     with scratch_folder("query") as folder:
-        path, _ = await save_upload(file, folder)
+        path, _ = await save_upload(request, file, folder)
         return await answer(
             request,
-            lambda catalogue: catalogue.match(video=path, title=title, listen=listen, where=where, limit=limit),
+            lambda catalogue: catalogue.match(
+                video=path, title=title, listen=listen, kind=kind, where=where, limit=limit
+            ),
             cached=False,
         )
 
@@ -523,13 +568,18 @@ async def publications(request: Request) -> Response:
 # -- media
 
 
-async def save_upload(file: UploadFile, folder: Path) -> tuple[Path, bool]:
+async def save_upload(request: Request, file: UploadFile, folder: Path) -> tuple[Path, bool]:
     """Save a file that a client sent under a name of our own; returns its path, and whether it is a picture.
+
+    Problems of the request name the file as the client does.
 
     Raises:
         ColdstartError: it is empty.
     """
     path = folder / "upload"
+    if not hasattr(request.state, "uploads"):
+        request.state.uploads = {}
+    request.state.uploads[str(path)] = PurePath(file.filename or "").name[:100] or "file"
     async with await anyio.open_file(path, "wb") as target:
         while part := await file.read(1 << 20):
             await target.write(part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -78,20 +78,22 @@ def problem(
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 
-def problem_of(error: BaseException, request_id: str = "", *, workspace: str = "") -> Response:
+def problem_of(error: BaseException, request_id: str = "", *, hidden: Mapping[str, str] | None = None) -> Response:
     """Create the response for an error: a fault that the client can mend, of the machine, or of the program.
 
     Args:
-        workspace: URI of the workspace, of which clients learn the last part alone.
+        hidden: places on this machine -> what clients read in their stead.
     """
     shown: BaseException = error if isinstance(error, ColdstartError) else machine_fault(error) or error
     if not isinstance(shown, ColdstartError):  # its text may hold anything of the server
         return problem(500, "the server failed: its log has the request id", kind="internal", request_id=request_id)
     fields = error_fields(shown)
     kind = str(fields["kind"] if fields["kind"] in KINDS else "usage")
-    short = PurePath(workspace).name
-    message, where, next = (
-        text if text is None or not workspace else text.replace(workspace, short)
-        for text in (fields["message"], fields["where"], fields["next"])
-    )
+
+    def shown_text(text: str | None) -> str | None:
+        for place, name in (hidden or {}).items():
+            text = text and text.replace(place, name)
+        return text
+
+    message, where, next = (shown_text(fields[name]) for name in ("message", "where", "next"))
     return problem(STATUS.get(kind, 400), str(message), kind=kind, where=where, next=next, request_id=request_id)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from coldstart.core.scratch import scratch_folder
 from coldstart.errors import ColdstartError
-from coldstart.serve.http import PROBLEMS, Body, ItemId, in_thread, needs, save_upload
+from coldstart.serve.http import PROBLEMS, Body, ItemId, in_thread, needs, place_of, save_upload
 from coldstart.serve.jobs import MOST_ROWS
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class InteractionRow(Body):
 
     user_id: str = Field(max_length=1024)
     item_id: str = Field(max_length=1024)
-    timestamp: int = Field(description="seconds since 1970", ge=0, lt=2**40)
+    timestamp: Annotated[int, Field(ge=0, lt=2**40)] | Annotated[str, Field(max_length=100)] | None = Field(
+        None, description="seconds since 1970, or ISO 8601; by default now", examples=[1_790_000_000]
+    )
     event: str | None = Field(None, max_length=100)
     weight: float | None = Field(None, allow_inf_nan=False)
 
@@ -118,7 +120,7 @@ async def add_items(request: Request, body: ItemsBody, idempotency_key: Idempote
 @writing.post("/items/media", status_code=202, response_model=JobResult, dependencies=needs("write"))
 async def add_items_with_media(
     request: Request,
-    items: Annotated[str, Form(description="the items as JSON: a list, or one", max_length=4_000_000)],
+    items: Annotated[str, Form(description="the items as JSON: a list, or one", max_length=1_000_000)],
     files: Annotated[list[UploadFile], File(description="their media; rows name them as `uri`", max_length=MOST_FILES)],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -133,7 +135,7 @@ async def add_items_with_media(
                 raise ColdstartError(f"files: {name[:100]!r} stands twice or has no name: name each once", kind="input")
             own = folder / str(number)
             own.mkdir()
-            saved[name], _ = await save_upload(file, own)
+            saved[name], _ = await save_upload(request, file, own)
         named = {medium["uri"] for row in rows for medium in row.get("media", ())}
         if unused := sorted(saved.keys() - named):
             raise ColdstartError(f"files: no item names {unused[0][:100]!r} among its media", kind="input")
@@ -193,7 +195,7 @@ def _rows_of(text: str) -> list[dict[str, Any]]:
         body = ItemsBody.model_validate({"items": given if isinstance(given, list) else [given]})
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = place_of(first["loc"])
         raise ColdstartError(f"{place}: {first['msg']}", kind="input", where=place) from None
     except (ValueError, RecursionError) as error:
         raise ColdstartError(f"items: they are no JSON ({error}): give a list of items", kind="input") from None
