@@ -71,6 +71,8 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         if not self._is_busy and not self.transport.is_closing():
             self._room[self] = None
+            if self.conn.their_state is h11.SEND_BODY:  # of what was refused
+                self._watch_head()
 
     def pause_writing(self) -> None:
         """Wait until the client has read some of the answer."""
@@ -94,8 +96,7 @@ class BoundedProtocol(H11Protocol):
             self._head = None
             self._room.pop(self, None)
         elif self._head is None and not self.transport.is_closing():
-            refused = self.cycle is not None and self.conn.their_state is h11.SEND_BODY
-            seconds = REFUSED_S if refused else HEADER_S
+            seconds = REFUSED_S if self.conn.their_state is h11.SEND_BODY else HEADER_S
             self._head = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
     @staticmethod
