@@ -352,7 +352,9 @@ class RemoteWorkspace:
         except FileNotFoundError:
             raise ColdstartError(f"{role} {file}: there is no such file: give the path of one", kind="input") from None
         except OSError as error:
-            raise ColdstartError(f"{role} {file}: {error.strerror}: give a file that can be read", kind="input") from None
+            raise ColdstartError(
+                f"{role} {file}: {error.strerror}: give a file that can be read", kind="input"
+            ) from None
 
     def _request(self, method: str, path: str, *, repeatable: bool | None = None, **given: Any) -> dict[str, Any]:
         """Send a request, again where it may be and the server is busy.

@@ -306,7 +306,9 @@ async def in_thread(request: Request, work: Callable[[], Any]) -> Any:
                     limiter.release_on_behalf_of(own)
                 raise
     except TimeoutError:
-        raise RequestProblem(504, f"the answer takes longer than {seconds:g} s: ask for less at a time", "busy") from None
+        raise RequestProblem(
+            504, f"the answer takes longer than {seconds:g} s: ask for less at a time", "busy"
+        ) from None
 
 
 async def answer(request: Request, work: Callable[[Catalogue], BaseModel], *, cached: bool = True) -> Response:

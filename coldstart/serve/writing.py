@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
@@ -114,7 +115,9 @@ async def add_items(request: Request, body: ItemsBody, idempotency_key: Idempote
     """Queue items; `GET /v1/jobs/{job_id}` tells when they are found."""
     rows = [row.model_dump(exclude_none=True) for row in body.items]
     jobs: JobQueue = request.app.state.jobs
-    return _accepted(await in_thread(request, partial(jobs.submit_items, rows, {}, idempotency_key=idempotency_key)))
+    return _accepted(
+        request, await in_thread(request, partial(jobs.submit_items, rows, {}, idempotency_key=idempotency_key))
+    )
 
 
 @writing.post("/items/media", status_code=202, response_model=JobResult, dependencies=needs("write"))
@@ -140,7 +143,7 @@ async def add_items_with_media(
         if unused := sorted(saved.keys() - named):
             raise ColdstartError(f"files: no item names {unused[0][:100]!r} among its media", kind="input")
         return _accepted(
-            await in_thread(request, partial(jobs.submit_items, rows, saved, idempotency_key=idempotency_key))
+            request, await in_thread(request, partial(jobs.submit_items, rows, saved, idempotency_key=idempotency_key))
         )
 
 
@@ -148,7 +151,7 @@ async def add_items_with_media(
 async def remove_item(request: Request, item_id: ItemId) -> Response:
     """Queue the removal of an item from every table and from the served catalogue."""
     jobs: JobQueue = request.app.state.jobs
-    return _accepted(await in_thread(request, partial(jobs.submit_removal, [item_id])))
+    return _accepted(request, await in_thread(request, partial(jobs.submit_removal, [item_id])))
 
 
 @writing.post("/interactions", status_code=202, response_model=JobResult, dependencies=needs("write"))
@@ -158,7 +161,9 @@ async def add_interactions(
     """Queue interactions; those that the workspace has already are not added again."""
     rows = [row.model_dump(exclude_none=True) for row in body.interactions]
     jobs: JobQueue = request.app.state.jobs
-    return _accepted(await in_thread(request, partial(jobs.submit_interactions, rows, idempotency_key=idempotency_key)))
+    return _accepted(
+        request, await in_thread(request, partial(jobs.submit_interactions, rows, idempotency_key=idempotency_key))
+    )
 
 
 @writing.get("/jobs/{job_id}", response_model=JobResult, dependencies=needs("read"))
@@ -166,7 +171,7 @@ async def job(request: Request, job_id: Annotated[str, PathParameter(max_length=
     """Tell the state of a job, and of each of its items."""
     jobs: JobQueue = request.app.state.jobs
     found = await in_thread(request, partial(jobs.get, job_id))
-    return Response(_result(found, jobs.running).model_dump_json(), media_type="application/json")
+    return Response(_result(request, found, jobs.running).model_dump_json(), media_type="application/json")
 
 
 @writing.get("/jobs", response_model=JobList, dependencies=needs("read"))
@@ -178,7 +183,9 @@ async def list_jobs(
     """List jobs, newest first."""
     jobs: JobQueue = request.app.state.jobs
     found, after = await in_thread(request, partial(jobs.list, state, cursor))
-    listed = JobList(jobs=[_result(one, jobs.running) for one in found], counts=jobs.counts(), next_cursor=after)
+    listed = JobList(
+        jobs=[_result(request, one, jobs.running) for one in found], counts=jobs.counts(), next_cursor=after
+    )
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
@@ -202,8 +209,12 @@ def _rows_of(text: str) -> list[dict[str, Any]]:
     return [row.model_dump(exclude_none=True) for row in body.items]
 
 
-def _result(job: Job, running: Running | None = None) -> JobResult:
-    result = dict(job.result or {})
+def _result(request: Request, job: Job, running: Running | None = None) -> JobResult:
+    place = str(request.app.state.settings.workspace).rstrip("/")
+    result, error = (  # where files are on this machine concerns no client
+        json.loads(json.dumps(dict(part or {})).replace(json.dumps(place)[1:-1], PurePath(place).name))
+        for part in (job.result, job.error)
+    )
     return JobResult(
         job_id=job.id,
         kind=job.kind,
@@ -211,7 +222,7 @@ def _result(job: Job, running: Running | None = None) -> JobResult:
         rows=job.rows,
         submitted_at=_iso(job.submitted_at),
         finished_at=None if job.finished_at is None else _iso(job.finished_at),
-        detail=str((job.error or {}).get("message") or (running.stage if running and job.id in running.jobs else "")),
+        detail=str(error.get("message") or (running.stage if running and job.id in running.jobs else "")),
         results=[dict(one) for one in result.get("items") or ()],
         publication=result.get("publication"),
     )
@@ -221,9 +232,9 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _accepted(job: Job) -> Response:
+def _accepted(request: Request, job: Job) -> Response:
     return Response(
-        _result(job).model_dump_json(),
+        _result(request, job).model_dump_json(),
         202,
         media_type="application/json",
         headers={"Location": f"/v1/jobs/{job.id}", "Cache-Control": "no-store"},

@@ -1,0 +1,111 @@
+"""Writing routes over a shop of fakes: an upload is found, and a job waits while another process writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalogue import photo, rows, settings, write_manifest
+from starlette.testclient import TestClient
+
+import coldstart
+from coldstart.serve.http import create_app
+from coldstart.serve.jobs import JobQueue
+from coldstart.serve.readers import Readers
+from coldstart.serve.settings import ServeSettings
+from coldstart.store import Store
+
+pytestmark = pytest.mark.slow  # a workspace and a process that does the jobs
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("writing")
+    coldstart.open(folder / "ws", create=True).run(
+        settings(write_manifest(folder / "shop.jsonl", rows(folder, 2)), workers=1)
+    )
+    return folder / "ws"
+
+
+@pytest.fixture(scope="module")
+def client(shop: Path) -> Iterator[TestClient]:
+    queue = JobQueue(shop.parent / "queue", str(shop))
+    app = create_app(ServeSettings(str(shop)), Readers(str(shop), poll_s=0.05), queue)
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as found:
+        yield found
+
+
+def ended(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(3000):
+        job = client.get(f"/v1/jobs/{job['job_id']}").json()
+        if job["state"] in ("done", "failed"):
+            return job
+        time.sleep(0.02)
+    raise AssertionError(job)
+
+
+def upload(client: TestClient, item: Any, files: Any, **headers: str) -> Any:
+    return client.post("/v1/items/media", data={"items": json.dumps(item)}, files=files, headers=headers)
+
+
+def test_an_upload_is_found_once_and_can_be_removed(client: TestClient, shop: Path) -> None:
+    data = photo(shop.parent / "new.jpg", 77).read_bytes()
+    item = {"item_id": "n/1", "title": "oat drink", "media": [{"role": "image", "uri": "../../x"}]}
+    first, again = (upload(client, item, {"files": ("../../x", data)}, **{"Idempotency-Key": "one"}) for _ in range(2))
+    assert (first.status_code, again.json()["job_id"]) == (202, first.json()["job_id"])
+    assert first.headers["location"] == f"/v1/jobs/{first.json()['job_id']}"
+    other = upload(client, {**item, "title": "else"}, {"files": ("../../x", data)}, **{"Idempotency-Key": "one"})
+    assert (other.status_code, other.json()["kind"]) == (422, "input")
+    job = ended(client, first.json())
+    assert (job["state"], [one["state"] for one in job["results"]]) == ("done", ["searchable"])
+    for _ in range(3000):
+        answer = client.post("/v1/search/media", files={"file": ("a", data)}, data={"limit": "1"}).json()
+        if answer["publication"] == job["publication"]:
+            break
+    assert [hit["item_id"] for hit in answer["hits"]] == ["n/1"]
+    assert client.get(answer["hits"][0]["media"][0]["href"]).content == data
+    removed = client.delete("/v1/items/n%2F1")
+    assert ended(client, removed.json())["state"] == "done"
+
+
+def test_a_job_waits_while_another_process_writes_and_says_so(client: TestClient, shop: Path) -> None:
+    with Store(shop).lock():
+        job = client.post("/v1/items", json={"items": [{"item_id": "w1", "title": "waits"}]}).json()
+        for _ in range(3000):
+            found = client.get(f"/v1/jobs/{job['job_id']}").json()
+            if found["state"] == "waiting":
+                break
+            time.sleep(0.02)
+        assert found["state"] == "waiting"
+        assert "is being written by process" in found["detail"]
+        assert str(shop) not in json.dumps(found)
+    assert ended(client, job)["state"] == "done"
+
+
+def test_interactions_need_no_time(client: TestClient) -> None:
+    for time_of in ({}, {"timestamp": 1_790_000_000}, {"timestamp": "2026-09-01T10:00:00Z"}):
+        job = client.post("/v1/interactions", json={"interactions": [{"user_id": "u", "item_id": "p1", **time_of}]})
+        assert job.status_code == 202
+        assert ended(client, job.json())["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("items", "files"),
+    [
+        ("{", {"files": ("a", b"x")}),
+        ("[" * 10_000, {"files": ("a", b"x")}),
+        ('{"item_id": "q", "price": NaN}', {"files": ("a", b"x")}),
+        ('{"item_id": "q", "price": ' + "9" * 5000 + "}", {"files": ("a", b"x")}),
+        ('{"item_id": "\\ud800"}', {"files": ("a", b"x")}),
+        ('{"item_id": "q", "\\ud800": 1}', {"files": ("a", b"x")}),
+        ('{"item_id": "q"}', {"files": ("/etc/passwd", b"x")}),
+        ('{"item_id": "q"}', [("files", ("a", b"x")), ("files", ("a", b"x"))]),
+    ],
+)
+def test_uploads_with_faults_are_refused(client: TestClient, items: str, files: Any) -> None:
+    answer = client.post("/v1/items/media", data={"items": items}, files=files)
+    assert (answer.status_code, answer.json()["kind"]) == (422, "input")
