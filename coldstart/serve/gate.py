@@ -53,8 +53,8 @@ class Gate:
         self._in_flight = self._receiving = 0
         self._busy = f"{settings.in_flight} requests are being answered: try again"
         self._too_large = (
-            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with media or "
-            "rows: send less at a time"
+            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with media "
+            "or rows: send less at a time"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -197,8 +197,8 @@ class Gate:
             except TimeoutError:
                 raise RequestProblem(
                     408,
-                    f"no part of the request came for {part_s:g} s, or less than {LEAST_RATE:,} bytes a second: send it "
-                    "again",
+                    f"no part of the request came for {part_s:g} s, or less than {LEAST_RATE:,} bytes a second: send "
+                    "it again",
                 ) from None
             read += len(message.get("body", b""))
             if read > most:

@@ -39,7 +39,7 @@ def free_port() -> int:
 @contextmanager
 def server_of(workspace: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [*CLI, "serve", "--workspace", str(workspace), "--port", str(port), *options]
-    with open(workspace.parent / "log", "ab") as log:
+    with (workspace.parent / "log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log, stdout=log)
     try:
         while True:
