@@ -20,7 +20,7 @@ LEAST_TOKEN = 16
 
 @dataclass(frozen=True)
 class Identity:
-    """Who sends a request: a name for logs and reviews, and what it may do."""
+    """Sender of a request: a name for logs and reviews, and the scopes that it has."""
 
     name: str
     scopes: frozenset[Scope]
