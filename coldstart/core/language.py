@@ -130,20 +130,22 @@ NAMES = {
 
 STATED = ("content_language", "locale", "lang", "language")
 """Attributes that state the language of an item's texts, in the order in which they count."""
-_ISO_639_1 = frozenset(
-    """aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
+_CODES = """
+    aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
     eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv
     ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne
     ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st
-    su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu""".split()
-)
+    su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+_ISO_639_1 = frozenset(_CODES.split())
 _OTHER_NAMES = {
     "en": "eng", "de": "deu ger deutsch", "fr": "fra fre français francais", "es": "spa español espanol castellano",
     "it": "ita italiano", "pt": "por português portugues", "nl": "nld dut nederlands flemish", "sv": "swe svenska",
     "da": "dan dansk", "fi": "fin suomi", "pl": "pol polski", "tr": "tur türkçe", "id": "ind", "ru": "rus русский",
     "el": "ell gre ελληνικά", "ar": "ara العربية", "he": "heb עברית", "hi": "hin हिन्दी", "bn": "ben", "ta": "tam",
-    "te": "tel", "th": "tha ไทย", "ko": "kor 한국어", "ja": "jpn 日本語", "zh": "zho chi mandarin 中文", "hy": "hye arm",
-    "ka": "kat geo", "cs": "ces cze czech čeština", "hu": "hun hungarian magyar", "ro": "ron rum romanian română",
+    "te": "tel", "th": "tha ไทย", "ko": "kor 한국어", "ja": "jpn 日本語", "zh": "zho chi mandarin 中文",
+    "hy": "hye arm", "ka": "kat geo",
+    "cs": "ces cze czech čeština", "hu": "hun hungarian magyar", "ro": "ron rum romanian română",
     "nb": "nob", "no": "nor norwegian norsk", "uk": "ukr ukrainian українська", "vi": "vie vietnamese",
     "fa": "fas per persian farsi", "ur": "urd urdu", "bg": "bul bulgarian", "hr": "hrv croatian hrvatski",
     "sk": "slk slo slovak", "sl": "slv slovenian", "sr": "srp serbian", "ca": "cat catalan català",

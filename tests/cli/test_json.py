@@ -18,7 +18,6 @@ from coldstart.cli.shapes import COMMANDS, schema
 from coldstart.core import error_fields
 from coldstart.errors import ColdstartError, MachineFault
 
-
 SERVERS = ("serve", "mcp")
 """Commands that answer others as long as they run, and print nothing."""
 

@@ -173,8 +173,8 @@ def test_faults_name_the_value_and_the_next_step(uri: Path, tmp_path: Path) -> N
     fresh = tmp_path / "fresh.workspace"
     coldstart.open(fresh, create=True).run(settings(tmp_path), only=["ingest"])
     assert message(fresh) == (
-        f"no items are held out in workspace {fresh}: run a pipeline with describe.grounds.test_share, such as product, "
-        f"or `coldstart finetune describe --workspace {fresh}`"
+        f"no items are held out in workspace {fresh}: run a pipeline with describe.grounds.test_share, such as "
+        f"product, or `coldstart finetune describe --workspace {fresh}`"
     )
 
 

@@ -92,5 +92,5 @@ def test_the_command_shows_the_same_plain_sentences() -> None:
 def test_an_endpoint_waits_for_the_models_of_attributes(tmp_path: Path) -> None:
     stages = {"ingest": {}, "describe": {"grounds": {}, "attributes": {}, "write": {"generator": ENDPOINT}}}
     pipeline = pipelines.load({"stages": stages, "attributes": {"default": {"colour": {}}}})
-    with pytest.raises(ColdstartError, match="waits for stage 'describe.grounds', which has fitted nothing"):
+    with pytest.raises(ColdstartError, match=r"waits for stage 'describe\.grounds', which has fitted nothing"):
         load_prompt_builder(pipeline.stage("describe.write"), pipeline)
