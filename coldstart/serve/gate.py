@@ -53,8 +53,8 @@ class Gate:
         self._in_flight = self._receiving = 0
         self._busy = f"{settings.in_flight} requests are being answered: try again"
         self._too_large = (
-            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with media "
-            "or rows: send less at a time"
+            f"the request is larger than {settings.max_body_bytes:,} bytes, or {settings.max_upload_bytes:,} with "
+            "media or rows: send less at a time"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
