@@ -263,6 +263,8 @@ def _best_alone(
     """
     scores = np.nan_to_num(standardised)
     places = np.flatnonzero(weights)
+    if not len(places):  # no space finds anything
+        return weights
     alone = [_mean_reciprocal_rank(scores[place], right, counted) for place in places]
     best = places[int(np.argmax(alone))]
     if len(alone) < 2 or max(alone) - sorted(alone)[-2] < CLEAR:

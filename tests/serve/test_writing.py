@@ -109,3 +109,13 @@ def test_interactions_need_no_time(client: TestClient) -> None:
 def test_uploads_with_faults_are_refused(client: TestClient, items: str, files: Any) -> None:
     answer = client.post("/v1/items/media", data={"items": items}, files=files)
     assert (answer.status_code, answer.json()["kind"]) == (422, "input")
+
+
+def test_no_space_that_finds_anything_is_kept_alone() -> None:
+    """Weights of zero, as a catalogue of random vectors has them, failed the job that published it."""
+    import numpy as np
+
+    from coldstart.search.calibration import _best_alone
+
+    scores, marks = np.zeros((2, 3, 4), np.float32), np.ones((3, 4), np.bool_)
+    assert _best_alone(scores, np.zeros(2), marks, marks).tolist() == [0.0, 0.0]
