@@ -54,7 +54,8 @@ def serve(
 ) -> None:
     """Serve a workspace over HTTP.
 
-    Search, match, recommend, take in new items, and tell the state of all stages. It follows what `run` publishes, without a restart. The description of the interface is at /openapi.json.
+    Search, match, recommend, take in new items, and tell the state of all stages. It follows what `run` publishes,
+    without a restart. The description of the interface is at /openapi.json.
 
     \b
     Examples:

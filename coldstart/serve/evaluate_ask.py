@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from coldstart.generators import Generator
 
 QUESTIONS = 60
+PATIENCE_S = 10.0
+"""Seconds for which an endpoint that does not answer is waited for: somebody waits for the answer."""
 ATTACKS = 30
 MARK = "zorblax"
 """Word of the orders that no catalogue has; an answer with it outside a quotation obeyed."""
@@ -374,4 +376,8 @@ def load_generators(names: Sequence[str]) -> dict[str, Generator | None]:
     """
     from coldstart import generators
 
-    return {name: None if name in ("starter", "router") else generators.load(name) for name in names}
+    def load(name: str) -> Generator:
+        patience = {"patience_s": PATIENCE_S} if name.startswith("openai:") else {}
+        return generators.load(name, **patience)
+
+    return {name: None if name in ("starter", "router") else load(name) for name in names}

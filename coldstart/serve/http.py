@@ -26,6 +26,7 @@ from starlette.responses import FileResponse, Response
 
 import coldstart
 from coldstart.core.scratch import scratch_folder
+from coldstart.core.settings import suggestion
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.media import guard
@@ -253,7 +254,16 @@ def needs(scope: Scope) -> Any:
             has = ", ".join(sorted(identity.scopes))
             raise RequestProblem(403, f"this needs the scope {scope!r}, and the token has {has}: take another token")
 
-    return [Depends(_BEARER), Depends(check)]
+    return [Depends(_BEARER), Depends(check), Depends(_check_query)]
+
+
+async def _check_query(request: Request) -> None:
+    """Refuse query names that the route does not have: a misspelt filter would be left out in silence."""
+    known = {one.alias for one in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            has = f"there are {', '.join(sorted(known))}" if known else "there are none"
+            raise RequestProblem(422, f"query.{name[:100]}: no such parameter{suggestion(name, known)}: {has}", "input")
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -190,7 +190,8 @@ class JobQueue:
             held.acquire(timeout=0)
         except Timeout:
             raise ColdstartError(
-                f"another server works the queue {self._spool.folder} off: stop it, or name another folder", kind="busy"
+                f"another server takes in items, by the queue {self._spool.folder}: stop it, or serve with --read-only",
+                kind="busy",
             ) from None
         self._held = held
         self._stop.clear()

@@ -147,6 +147,8 @@ def serve(settings: ServeSettings, *, read_only: bool = False) -> None:
         proxy_headers=False,
     )
     server = uvicorn.Server(config)
+    if jobs is not None:
+        jobs.start()  # before anything is loaded: another server may work it off
     LOG.info(
         "serving", extra={"fields": {"workspace": settings.workspace, "host": settings.host, "port": settings.port}}
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from agent_shop import make_workspace, open_tools
 
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Request, Sampling
 from coldstart.serve.ask import Answer, Cite, Sentence, Session, answer_question
@@ -84,6 +85,26 @@ def test_conditions_are_of_known_values(question: str, intent: str, where: str |
 def test_items_are_named_by_id_or_title(question: str, intent: str, items: list[str]) -> None:
     asked = understand(question, vocabulary(), NOW)
     assert (asked.intent, asked.items) == (intent, items)
+
+
+@pytest.mark.parametrize("question", ["How many products are there by category?", "How many videos per category?"])
+def test_counts_by_a_field_are_groups(question: str) -> None:
+    asked = understand(question, vocabulary(), NOW)
+    assert (asked.intent, asked.group) == ("groups", "category")
+
+
+@pytest.mark.parametrize(
+    ("question", "negated"),
+    [
+        ("Which fruit is not red?", True),
+        ("Shoes without laces", True),
+        ("What isn't blue?", True),
+        ("watches by Gas", False),
+        ("Do we have knots?", False),
+    ],
+)
+def test_negations_are_seen(question: str, negated: bool) -> None:
+    assert understand(question, vocabulary(), NOW).negated is negated
 
 
 def test_a_follow_up_about_people_is_kept_apart() -> None:
@@ -191,6 +212,27 @@ def test_answers_of_the_router_are_those_of_the_rows(tools: Tools) -> None:
 
 
 @pytest.mark.slow
+def test_a_negation_is_refused_in_words(tools: Tools) -> None:
+    answer = answer_question(tools, "Which shoes are not red?")
+    assert (answer.refused, answer.items) == (True, [])
+    assert "negations" in answer.why
+
+
+class Down:
+    """Generator of an endpoint that does not answer."""
+
+    name, image_transform, context_tokens = "openai:none@http://127.0.0.1:9/v1", None, None
+
+    def generate(self, requests: Sequence[Request], _: Sampling) -> list[Reject]:
+        return [Reject("endpoint_failed", "http://127.0.0.1:9/v1: connection refused") for _ in requests]
+
+
+def test_an_endpoint_that_is_down_is_no_answer(tools: Tools) -> None:
+    generator: Any = Down()
+    with pytest.raises(ColdstartError, match="connection refused: start it"):
+        answer_question(tools, "What is blue?", generator)
+
+
 def test_users_stay_out_where_tools_may_not_answer_about_them(tools: Tools) -> None:
     closed = Tools(tools.catalogue)
     assert answer_question(closed, "Who should see p20?").refused

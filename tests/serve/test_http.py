@@ -139,6 +139,8 @@ def test_no_answer_names_a_place_of_the_server(client: TestClient, shop: Path) -
         ("/v1/items/p1/audience", 409, "not_ready", "no interactions"),
         ("/v1/recommend?user=u1", 404, "not_found", "u1"),
         ("/v1/nothing", 404, "not_found", "/v1/nothing"),
+        ("/v1/search?text=a&wher=price", 422, "input", "did you mean"),
+        ("/v1/status?x=1", 422, "input", "there are none"),
     ],
 )
 def test_problems_have_the_words_of_the_command_line(

@@ -152,7 +152,7 @@ def test_jobs_wait_while_another_process_writes(tmp_path: Path, queue: JobQueue)
         time.sleep(0.02)
     assert "is being written by process 7" in (queue.get(job.id).error or {})["message"]
     other = JobQueue(tmp_path / "queue", str(tmp_path), open_worker=Ledger)
-    with pytest.raises(ColdstartError, match="another server works the queue"):
+    with pytest.raises(ColdstartError, match="another server takes in items"):
         other.start()
     other.close()
     (tmp_path / "locked").unlink()

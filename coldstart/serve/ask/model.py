@@ -157,6 +157,8 @@ class _Writer:
         from coldstart.generators import Request, Sampling
 
         made = self._generator.generate([Request(prompt, system, schema)], Sampling(max_new_tokens=most))[0]
+        if isinstance(made, Reject) and made.reason == "endpoint_failed":  # no answer, and no fault of the question
+            raise ColdstartError(f"{made.detail}: start it, or name another with --generator", kind="not_ready")
         if isinstance(made, Reject):
             self._answer.why = f"{made.reason}: {made.detail}"
             return None

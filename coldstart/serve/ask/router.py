@@ -42,6 +42,8 @@ def answer_by_rules(session: Session, question: str, now: datetime | None = None
     session.named = set(asked.items)
     answer = Answer(question, NAME, asked.intent)
     try:
+        if asked.negated:
+            raise Refusal("the router reads no negations: ask for what it is, in place of what it is not")
         written = _Writer(session, asked, answer)
         _INTENTS[asked.intent](written)
         if asked.follow:

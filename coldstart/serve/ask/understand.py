@@ -65,6 +65,7 @@ class Asked:
         values: field -> values that an item must have, any of them.
         prices: comparison and number; since, until: times of `created_at`.
         words: words and phrases that must stand in an item's texts.
+        negated: it asks for what something is not.
         items: ids of items that it names; group: field of the groups; follow: who should see what is found.
     """
 
@@ -79,6 +80,7 @@ class Asked:
     items: list[str] = field(default_factory=list)
     user: str | None = None
     group: str | None = None
+    negated: bool = False
     limit: int | None = None
     follow: bool = False
 
@@ -96,6 +98,9 @@ class Asked:
         if self.until is not None:
             parts.append(f"created_at < '{self.until:%Y-%m-%dT%H:%M:%SZ}'")
         return " AND ".join(parts) or None
+
+
+_NEGATION = re.compile(r"\b(?:not|without|except|neither|nor|other than)\b|n['’]t\b")
 
 
 def understand(question: str, known: Vocabulary, now: datetime | None = None) -> Asked:
@@ -124,6 +129,7 @@ def understand(question: str, known: Vocabulary, now: datetime | None = None) ->
                 asked.group = _GROUPS.get(normal(group))
                 rest.take(found.start("group" if groups.get("group") else "by"), found.end())
             break
+    asked.negated = _NEGATION.search(rest.lower) is not None
     _dates(rest, asked, now or datetime.now(UTC))
     _prices(rest, asked)
     _items(rest, asked, known)

@@ -46,20 +46,20 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "count",
-        (
-            r"\bhow many\b",
-            r"\bnumber of\b",
-            r"\bcount\b",
-        ),
-    ),
-    (
         "groups",
         (
             r"\b(?:which|what) (?P<group>categories|brands|creators|makers|colou?rs|kinds|languages"
             r"|tags)\b(?! (?:is|are|does|do) (?:it|the )\b)",
             r"\b(?:per|by each|for each|in each|by) (?P<by>category|brand|creator|maker|colou?r|kind|language"
             r"|tag)\b(?=\s*(?:[?.!,]|$|(?:and|for|of|in|among)\b))",
+        ),
+    ),
+    (
+        "count",
+        (
+            r"\bhow many\b",
+            r"\bnumber of\b",
+            r"\bcount\b",
         ),
     ),
     (
