@@ -35,6 +35,7 @@ from coldstart.media.limits import Limits
 from coldstart.serve import measures, results
 from coldstart.serve.catalogue import MOST_PAGE, PAGE, Catalogue, SearchQuery
 from coldstart.serve.gate import Gate
+from coldstart.serve.page import page_routes
 from coldstart.serve.problems import TITLES, RequestProblem, problem, problem_of
 from coldstart.serve.readers import Reader, Readers
 from coldstart.serve.settings import Scope, ServeSettings
@@ -179,6 +180,7 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
     app.state.limiter, app.state.unlimited = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(math.inf)
     app.include_router(health)
     app.include_router(reading)
+    app.router.routes.extend(page_routes())
     if jobs is not None:
         from coldstart.serve.writing import writing
 

@@ -1,0 +1,102 @@
+// Requests to the server, with the token of this tab; media as links, or as blobs where a token must be sent.
+import { useEffect, useState } from "preact/hooks";
+
+const KEY = "coldstart.token";
+let asked = () => {};
+
+export const token = () => sessionStorage.getItem(KEY) || "";
+export function setToken(value) {
+  if (value) sessionStorage.setItem(KEY, value);
+  else sessionStorage.removeItem(KEY);
+}
+export function onTokenNeeded(listener) {
+  asked = listener;
+}
+
+function headers(more) {
+  return token() ? { ...more, Authorization: `Bearer ${token()}` } : { ...more };
+}
+
+export class Fault extends Error {
+  constructor(problem) {
+    super(problem.detail || problem.title || "the server does not answer");
+    Object.assign(this, { status: problem.status, kind: problem.kind, where: problem.where });
+  }
+}
+
+async function send(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: headers(options.headers) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Fault({ detail: "the server does not answer: is `coldstart serve` running?" });
+  }
+  if (response.ok) return response;
+  if (response.status === 401) asked();
+  throw new Fault(await response.json().catch(() => ({ status: response.status, title: response.statusText })));
+}
+
+/** Path with a query; undefined, empty and false values are left out. */
+export function url(path, query = {}) {
+  const given = new URLSearchParams();
+  for (const [name, value] of Object.entries(query))
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one !== undefined && one !== null && one !== "" && one !== false) given.append(name, one);
+  const text = given.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+export const itemPath = (id, rest = "") => `/v1/items/${encodeURIComponent(id)}${rest}`;
+export const get = async (path, signal) => (await send(path, { signal })).json();
+export const post = async (path, body, signal) =>
+  (
+    await send(
+      path,
+      body instanceof FormData
+        ? { method: "POST", body, signal }
+        : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal },
+    )
+  ).json();
+
+/** Answer of `load(signal)` for a key; a later key ends the request before. The last answer stays until the next is there. */
+export function useAnswer(key, load) {
+  const [state, setState] = useState({ data: null, fault: null, busy: true });
+  useEffect(() => {
+    const control = new AbortController();
+    setState((before) => ({ ...before, busy: true }));
+    Promise.resolve(load(control.signal)).then(
+      (data) => control.signal.aborted || setState({ data, fault: null, busy: false }),
+      (fault) => control.signal.aborted || setState({ data: null, fault, busy: false }),
+    );
+    return () => control.abort();
+  }, [key]);
+  return state;
+}
+
+/** Address of a medium for `src`: itself, or a blob's while a token is needed to read it. */
+export function useMedium(href) {
+  const [found, setFound] = useState({ src: token() ? null : href, fault: null });
+  useEffect(() => {
+    if (!token()) {
+      setFound({ src: href, fault: null });
+      return undefined;
+    }
+    const control = new AbortController();
+    let made = null;
+    setFound({ src: null, fault: null });
+    send(href, { signal: control.signal })
+      .then((response) => response.blob())
+      .then((blob) => {
+        if (control.signal.aborted) return;
+        made = URL.createObjectURL(blob);
+        setFound({ src: made, fault: null });
+      })
+      .catch((fault) => control.signal.aborted || setFound({ src: null, fault }));
+    return () => {
+      control.abort();
+      if (made) URL.revokeObjectURL(made);
+    };
+  }, [href]);
+  return found;
+}
