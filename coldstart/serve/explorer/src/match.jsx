@@ -59,7 +59,7 @@ function OneVideo({ id }) {
         <section aria-label="Products" aria-busy={busy}>
           <FaultNote fault={fault} />
           <Busy busy={busy && !data} />
-          {data ? <p class="quiet">Compared by {data.used.join(", ")}; {data.weights} weights; {data.candidates} candidates.</p> : null}
+          {data ? <p class="quiet">Compared by {data.used.join(", ")}. Weights: {data.weights}. {data.candidates} candidates.</p> : null}
           <Notes notes={data?.notes} />
           <ol class="matches">
             {(data?.matches || []).map((one) => (

@@ -143,11 +143,11 @@ export function Card({ item, children, actions }) {
       {children}
       <span class="actions">
         {actions}
-        <a href={link("search", "", { item: item.item_id })} aria-label={`More like ${titleOf(item)}`}>
+        <a href={link("search", "", { item: item.item_id })} aria-label={`More like this: ${titleOf(item)}`}>
           More like this
         </a>
         {item.kind === "video" ? (
-          <a href={link("match", item.item_id)} aria-label={`Products in ${titleOf(item)}`}>
+          <a href={link("match", item.item_id)} aria-label={`Products in it: ${titleOf(item)}`}>
             Products in it
           </a>
         ) : null}
@@ -185,7 +185,7 @@ export function Busy({ busy }) {
 
 export function Table({ head, rows, label }) {
   return (
-    <div class="scroll" tabindex="0" role="region" aria-label={label}>
+    <div class="scroll" tabindex="0" role="region" aria-label={`${label}, table`}>
       <table>
         <thead>
           <tr>

@@ -247,12 +247,12 @@ function Results({ sought }) {
               : data.total
                 ? `${count(data.total)} items`
                 : "No items meet these conditions."}{" "}
-            from {data.publication}
+            (of {data.publication})
           </p>
           <Notes notes={data.notes} />
           <Cards label="Items">
             {hits.map((hit) => (
-              <Card key={hit.item_id} item={hit} actions={<a href={link("recommend", "", { history: hit.item_id })} aria-label={`Recommend from ${titleOf(hit)}`}>Recommend from it</a>}>
+              <Card key={hit.item_id} item={hit} actions={<a href={link("recommend", "", { history: hit.item_id })} aria-label={`Recommend from it: ${titleOf(hit)}`}>Recommend from it</a>}>
                 {hit.ranks ? <Spaces hit={hit} /> : null}
                 <Copies ids={hit.copies} />
               </Card>
