@@ -1,9 +1,9 @@
 """Explorer: the page at `/`, from built files in the package, so that users need no build step.
 
-Its sources are in `explorer/src`, written in Preact and built by Vite (`npm ci && npm run build` in `explorer/`). Preact,
-because the views hold state that changes as one looks (a player that jumps, dials, pages that grow), which pages rendered
-by the server would ask anew for each time; it is the smallest kept library with the components and hooks that most who
-write pages know, a few kilobytes beside this code, and it renders text as text: titles of strangers are never markup.
+Its sources are in `explorer/src`, written in Preact and built by Vite (`npm ci && npm run build` in `explorer/`).
+Preact, because the views hold state that changes as one looks (a player that jumps, dials, pages that grow), for which
+pages rendered by the server would ask anew each time; it is a small, kept library with the components and hooks that
+most who write pages know, and it renders text as text: titles of strangers are never markup.
 The page asks only what other clients ask: `/v1`, with the token that its user gives it.
 """
 
