@@ -377,7 +377,8 @@ def load_generators(names: Sequence[str]) -> dict[str, Generator | None]:
     from coldstart import generators
 
     def load(name: str) -> Generator:
-        patience = {"patience_s": PATIENCE_S} if name.startswith("openai:") else {}
-        return generators.load(name, **patience)
+        if name.startswith("openai:"):
+            return generators.load(name, patience_s=PATIENCE_S)
+        return generators.load(name)
 
     return {name: None if name in ("starter", "router") else load(name) for name in names}
