@@ -18,11 +18,12 @@ import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from coldstart import __version__
 from coldstart.core.error_fields import error_fields
+from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError
 from coldstart.serve import tool_results
 from coldstart.serve.bounded import BYTES, LEAST_BYTES, MOST_BYTES, shorten, without_places
@@ -79,7 +80,7 @@ def build_server(tools: Tools, queue: JobQueue | None = None) -> MCPServer[Any]:
     Args:
         queue: takes in items, interactions and removals; None: nothing writes.
     """
-    server: MCPServer[Any] = MCPServer(
+    server = _StrictServer(
         "coldstart", title="coldstart catalogue", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR"
     )
     limiter: list[anyio.CapacityLimiter] = []
@@ -123,6 +124,27 @@ def build_server(tools: Tools, queue: JobQueue | None = None) -> MCPServer[Any]:
     _add_resources(server, tools)
     _add_prompts(server, tools)
     return server
+
+
+class _StrictServer(MCPServer[Any]):
+    """Server that refuses arguments which a tool does not have: left out in silence, they would change the answer."""
+
+    async def list_tools(self) -> list[Tool]:
+        """List the tools; their schemas allow no further arguments."""
+        tools = await super().list_tools()
+        for tool in tools:
+            tool.input_schema["additionalProperties"] = False
+        return tools
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        """Call a tool; raises `ToolError` for arguments that it does not have."""
+        properties = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}
+        known = properties.get(name)
+        for given in arguments if known is not None else ():
+            if given not in known:
+                hint = suggestion(given, known)
+                raise ToolError(f"{name}: no argument {given[:100]!r}{hint}: it has {', '.join(known)}")
+        return await super().call_tool(name, arguments, context)
 
 
 Call = Callable[[str, Callable[[], tool_results.ToolResult]], Awaitable[CallToolResult]]

@@ -208,6 +208,8 @@ def test_faults_name_the_value_and_the_next_step_and_no_place(tools: Tools, shop
     assert "cursor" in fault(tools, "search", text="x", cursor="zzz")
     assert str(shop.parent) not in fault(tools, "match", item_id="p00", where="nothing(")
     assert "limit" in fault(tools, "search", text="x", limit=1000)
+    assert "no argument 'limits' (did you mean 'limit'?)" in fault(tools, "search", text="x", limits=3)
+    assert "no argument 'op'" in fault(tools, "aggregate", op="avg")
 
 
 def test_resources_and_prompts(tools: Tools) -> None:
