@@ -138,12 +138,11 @@ class _StrictServer(MCPServer[Any]):
 
     async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
         """Call a tool; raises `ToolError` for arguments that it does not have."""
-        properties = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}
-        known = properties.get(name)
-        for given in arguments if known is not None else ():
-            if given not in known:
-                hint = suggestion(given, known)
-                raise ToolError(f"{name}: no argument {given[:100]!r}{hint}: it has {', '.join(known)}")
+        known = {tool.name: list(tool.input_schema.get("properties", ())) for tool in await self.list_tools()}
+        for given in arguments if name in known else ():
+            if given not in known[name]:
+                hint = suggestion(given, known[name])
+                raise ToolError(f"{name}: no argument {given[:100]!r}{hint}: it has {', '.join(known[name])}")
         return await super().call_tool(name, arguments, context)
 
 
