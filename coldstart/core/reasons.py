@@ -161,6 +161,7 @@ CLAIMS: Mapping[str, Reason] = {
     "no_antecedent": Reason("that mean a sentence that was removed"),
     "other_value": Reason("that contradict the record"),
     "other_price": Reason("with another price than the record"),
+    "other_brand": Reason("that name a maker who is not the item's"),
     "not_listed": Reason("with a value that the attribute does not list"),
     "unknown_attribute": Reason("of an attribute that the category does not have"),
     "empty": Reason("that are empty"),

@@ -269,7 +269,7 @@ def test_planted_endpoints_hosts_and_roots_do_not_count(planted: Path, monkeypat
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     opened = coldstart.open(planted)
     limits = opened.media_limits()
-    assert (limits.roots, limits.allowed_hosts) == ((), ())
+    assert (limits.roots, limits.allowed_hosts) == ((str(planted / "uploads"),), ())  # what came with its own items
     assert opened.search(text="article 1")[0].item_id.startswith("p")
     status, out, errors = cli("status", "--workspace", planted)
     generator = message(planted, "describe.write.generator='openai:m@http://evil.example/v1'")
@@ -359,7 +359,7 @@ def test_a_second_pipeline_reads_media_where_the_first_did(shop: Path) -> None:
     settings = catalogue.settings(Path("none"))
     del settings["manifest"]
     limits = coldstart.open(shop).pipeline(settings).media.limits()
-    assert limits["roots"] == (str(shop.parent / "photos"),)
+    assert limits["roots"] == (str(shop.parent / "photos"), str(shop / "uploads"))
 
 
 @pytest.mark.slow

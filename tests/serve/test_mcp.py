@@ -156,7 +156,7 @@ def test_answers_are_small_over_many_random_calls(tools: Tools) -> None:
         )
 
     async def many(client: Client) -> None:
-        for _ in range(150):
+        for _ in range(60):
             name, given = arguments()
             result = await client.call_tool(name, given)
             assert not result.is_error, (name, given, result.content[0].text)

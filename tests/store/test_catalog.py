@@ -238,7 +238,7 @@ def test_recall_is_that_of_a_plain_loop(catalog: Catalog, monkeypatch: pytest.Mo
     catalog.write(catalog_rows(ids(count)).drop_columns("vector_image"), {"text": PASSPORTS["text"]})
     (report,) = catalog.build_indexes(IndexSettings(index_type="IVF_RQ", sample=count))
     table, vectors = catalog._db.open_table("catalog"), unit(count, seed=1)
-    found = ann.nearest(table, "vector_text", vectors, 11, effort=ann.Effort(1, 2)).to_pylist()
+    found = ann.nearest(table.to_lance(), "vector_text", vectors, 11, effort=ann.Effort(1, 2)).to_pylist()
     hits = 0
     for i, item_id in enumerate(ids(count)):
         others = [hit["item_id"] for hit in found if hit["query_index"] == i and hit["item_id"] != item_id]
