@@ -5,7 +5,6 @@ Each answer comes from one publication. Media of items are named by links, never
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import threading
@@ -21,6 +20,7 @@ from coldstart.core.item_fields import read_attributes
 from coldstart.core.reasons import plain
 from coldstart.errors import ColdstartError
 from coldstart.serve import results
+from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
 from coldstart.serve.readers import Reader, Readers
 from coldstart.store.published import COPY_OF
 
@@ -76,8 +76,7 @@ class Catalogue:
         Raises:
             ColdstartError: as `Workspace.search`; or a cursor of another query or publication.
         """
-        if not 1 <= query.limit <= MOST_PAGE:
-            raise ColdstartError(f"limit {query.limit}: give 1 to {MOST_PAGE}", kind="usage")
+        _check_limit(query.limit)
         options: dict[str, Any] = {
             "kind": query.kind,
             "where": query.where,
@@ -85,10 +84,10 @@ class Catalogue:
             "hybrid": query.hybrid,
             "copies": query.copies,
         }
-        mark = _mark([query.text, str(query.image), str(query.video), query.item, *options.values()])
+        mark = query_mark([query.text, str(query.image), str(query.video), query.item, *options.values()])
 
         def ask(reader: Reader) -> results.SearchResult:
-            start = _read_cursor(query.cursor, reader.tag, mark)
+            start = read_cursor(query.cursor, reader.tag, mark)
             depth = min(start + query.limit + 1, MOST_HITS)
             if query.text is not None and not (query.image or query.video or query.item):
                 found = reader.search_text(query.text, top_k=depth, **options)
@@ -105,7 +104,7 @@ class Catalogue:
                 hits=[
                     results.search_hit(hit, media[hit.item_id]["media"], reader.is_cold(hit.item_id)) for hit in page
                 ],
-                next_cursor=_cursor(start + query.limit, reader.tag, mark) if more else None,
+                next_cursor=make_cursor(start + query.limit, reader.tag, mark) if more else None,
             )
 
         return self.readers.answer(ask)
@@ -114,12 +113,11 @@ class Catalogue:
         self, where: str | None = None, kind: str | None = None, limit: int = PAGE, cursor: str | None = None
     ) -> results.ItemList:
         """List items of the catalogue that meet conditions, by rising id."""
-        if not 1 <= limit <= MOST_PAGE:
-            raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")
-        mark = _mark([where, kind])
+        _check_limit(limit)
+        mark = query_mark([where, kind])
 
         def ask(reader: Reader) -> results.ItemList:
-            start = _read_cursor(cursor, reader.tag, mark)
+            start = read_cursor(cursor, reader.tag, mark)
             ids = self._ids(reader, where, kind)
             page = ids[start : start + limit]
             more = len(ids) > start + limit
@@ -127,7 +125,7 @@ class Catalogue:
                 publication=reader.tag,
                 items=self._summaries(reader, page),
                 total=len(ids),
-                next_cursor=_cursor(start + limit, reader.tag, mark) if more else None,
+                next_cursor=make_cursor(start + limit, reader.tag, mark) if more else None,
             )
 
         return self.readers.answer(ask)
@@ -227,8 +225,7 @@ class Catalogue:
         Raises:
             ColdstartError: as `Workspace.match`.
         """
-        if not 1 <= limit <= MOST_PAGE:
-            raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")
+        _check_limit(limit)
 
         def ask(reader: Reader) -> results.MatchResult:
             found = reader.match(
@@ -406,10 +403,10 @@ class Catalogue:
         cursor: str | None = None,
     ) -> results.Ledger:
         """List items that were turned away, by stage and item."""
-        mark = _mark(["ledger", state, stage, reason])
+        mark = query_mark(["ledger", state, stage, reason])
 
         def ask(reader: Reader) -> results.Ledger:
-            start = _read_cursor(cursor, reader.tag, mark)
+            start = read_cursor(cursor, reader.tag, mark)
             rows = [
                 row
                 for row in reader.failures()
@@ -433,7 +430,7 @@ class Catalogue:
                     for row in page
                 ],
                 total=len(rows),
-                next_cursor=_cursor(start + limit, reader.tag, mark) if len(rows) > start + limit else None,
+                next_cursor=make_cursor(start + limit, reader.tag, mark) if len(rows) > start + limit else None,
             )
 
         return self.readers.answer(ask)
@@ -514,38 +511,7 @@ class Catalogue:
         return ColdstartError(f"item {item_id!r} is not in the published catalog{hint}", kind="not_found")
 
 
-def _mark(parts: Sequence[Any]) -> str:
-    """Digest what a query asks, so that a cursor of another one is refused."""
-    from coldstart.core.keys import digest
-
-    return digest([None if part is None else str(part) for part in parts])[:12]
-
-
-def _cursor(start: int, tag: str, mark: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([start, tag, mark]).encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None, tag: str, mark: str) -> int:
-    """Read the place that a cursor stands for.
-
-    Raises:
-        ColdstartError: it is none, or of another query or publication.
-    """
-    if cursor is None:
-        return 0
-    try:
-        start, of_tag, of_mark = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        start = int(start)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise ColdstartError(
-            f"cursor {cursor[:40]!r}: give the `next_cursor` of the answer before", kind="usage"
-        ) from None
-    if of_mark != mark or not 0 <= start <= MOST_HITS * MOST_PAGE * 100:
-        raise ColdstartError(
-            "cursor: it is of another query: give the same conditions as for the first page", kind="usage"
-        )
-    if of_tag != tag:
-        raise ColdstartError(
-            f"cursor: it is of publication {of_tag}, and {tag} is served now: begin with the first page", kind="expired"
-        )
-    return start
+def _check_limit(limit: int) -> None:
+    """Check the length of a page; raises `ColdstartError`."""
+    if not 1 <= limit <= MOST_PAGE:
+        raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")

@@ -17,7 +17,8 @@ from coldstart.core.reasons import plain, remedy
 from coldstart.errors import ColdstartError
 from coldstart.serve import results, tool_results
 from coldstart.serve.bounded import BYTES, LEAST_BYTES, MOST_BYTES, TITLE, page, shorten, shrink, without_places
-from coldstart.serve.catalogue import Catalogue, SearchQuery, _cursor, _mark, _read_cursor
+from coldstart.serve.catalogue import Catalogue, SearchQuery
+from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
 from coldstart.serve.readers import Reader
 from coldstart.serve.vocabulary import (
     GROUP_FIELDS,
@@ -145,11 +146,11 @@ class Tools:
         max_bytes: int = BYTES,
     ) -> tool_results.Listed:
         """List all items that meet conditions, in an order; those without a value in it are left out."""
-        mark = _mark(["list", where, kind, order_by, descending, list(words), words_in])
+        mark = query_mark(["list", where, kind, order_by, descending, list(words), words_in])
         searched = _word_fields(words, words_in)
 
         def ask(reader: Reader) -> tuple[Reader, int, list[str], dict[str, dict[str, str]]]:
-            start = _read_cursor(cursor, reader.tag, mark)
+            start = read_cursor(cursor, reader.tag, mark)
             columns = [*searched]
             if order_by is not None:
                 columns.append(check_field(order_by, self.vocabulary_of(reader), MEASURED, "order_by"))
@@ -178,7 +179,7 @@ class Tools:
                 items=lines,
                 total=len(ids),
                 more=more,
-                next_cursor=_cursor(start + limit, reader.tag, mark) if more else None,
+                next_cursor=make_cursor(start + limit, reader.tag, mark) if more else None,
             )
 
         return page(make, _page(limit), _limit(max_bytes))

@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from coldstart.core.scratch import scratch_folder
 from coldstart.errors import ColdstartError
-from coldstart.serve.http import PROBLEMS, Body, ItemId, in_thread, needs, place_of, save_upload
 from coldstart.serve.jobs import MOST_ROWS
+from coldstart.serve.route_parts import PROBLEMS, Body, ItemId, in_thread, needs, place_of, save_upload
 
 if TYPE_CHECKING:
     from coldstart.serve.jobs import JobQueue, Running
