@@ -35,6 +35,7 @@ from coldstart.cli import (
     status,
 )
 from coldstart.core import arrow
+from coldstart.core.error_fields import error_fields
 from coldstart.core.extras import missing_extra
 from coldstart.errors import ColdstartError, machine_fault
 
@@ -152,7 +153,7 @@ def main() -> None:
         fault = machine_fault(error)
         shown = fault or missing_extra(error) or error
         if json:
-            faults.print_json_error(faults.error_fields(shown), getattr(shown, "result", None))
+            faults.print_json_error(error_fields(shown), getattr(shown, "result", None))
         if os.environ.get("COLDSTART_DEBUG") or not isinstance(shown, ColdstartError):
             raise
         faults.print_error(shown)

@@ -13,6 +13,7 @@ import typer
 
 from coldstart.cli import output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
+from coldstart.core.sanitize import without_controls
 
 if TYPE_CHECKING:
     from coldstart.serve.evaluate_ask import AskReport, Share
@@ -127,7 +128,7 @@ def evaluate_ask(
         questions=questions,
         attacks=attacks,
         seed=seed,
-        say=lambda text: typer.echo(output.without_controls(text), err=True),
+        say=lambda text: typer.echo(without_controls(text), err=True),
     )
     known = {"reports": [report.to_dict() for report in reports]}
     if out is not None:

@@ -11,6 +11,7 @@ import typer
 
 from coldstart.cli import output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Uri
+from coldstart.core.sanitize import without_controls
 
 _PAGE = Path("evaluation.html")
 
@@ -76,7 +77,7 @@ def evaluate_all(
         quick=quick,
         limit=limit,
         budget_s=None if budget is None else 60 * budget,
-        say=lambda text: typer.echo(output.without_controls(text), err=True),
+        say=lambda text: typer.echo(without_controls(text), err=True),
         progress=ConsoleProgress(),
     )
     known = report.to_dict()

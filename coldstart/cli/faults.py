@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coldstart.cli import output
-from coldstart.core.error_fields import error_fields as error_fields
+from coldstart.core.sanitize import without_controls
 
 
 def usage_fields(message: str, path: str) -> dict[str, str | None]:
@@ -39,7 +39,7 @@ def print_json_error(fields: Mapping[str, str | None], result: Mapping[str, Any]
 
 def print_error(error: BaseException) -> None:
     """Print an error as one line on stderr; without rich where not even that can be loaded any more."""
-    message = output.without_controls(" ".join(str(error).splitlines()))
+    message = without_controls(" ".join(str(error).splitlines()))
     try:
         from rich.console import Console
         from rich.text import Text

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from coldstart.cli import output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Uri
+from coldstart.core.sanitize import without_controls
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +93,7 @@ def mcp(
             run_stdio(server)
         else:
             shown = f"[{host}]" if ":" in host else host
-            typer.echo(output.without_controls(f"http://{shown}:{port}/mcp"), err=True)
+            typer.echo(without_controls(f"http://{shown}:{port}/mcp"), err=True)
             run_http(app, host, port)
     finally:
         if queue is not None:

@@ -17,7 +17,7 @@ import typer
 
 from coldstart.cli import complete, tables
 from coldstart.core.reasons import counted, plain, remedy
-from coldstart.core.sanitize import without_controls as without_controls
+from coldstart.core.sanitize import without_controls
 from coldstart.errors import ColdstartError, redact_urls
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from coldstart.cli.output import (
     Uri,
     Where,
 )
+from coldstart.core.sanitize import without_controls
 
 if TYPE_CHECKING:
     from coldstart.engine.report import RunReport
@@ -383,7 +384,7 @@ def run_and_report(
         message = _over_budget(done, pipeline.max_failed)
         losses = [f"  {stage}: {loss}" for stage, losses in done.losses.items() for loss in losses]
         see = f"see all of them: coldstart status --failed --workspace {uri}"
-        typer.echo(output.without_controls("\n".join((f"error: {message}", *losses, see))), err=True)
+        typer.echo(without_controls("\n".join((f"error: {message}", *losses, see))), err=True)
         if json:
             output.as_json(found | {"error": output.failed(message, see)})
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ import typer
 
 from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Explain, Json, Kind, Uri, Where
+from coldstart.core.sanitize import without_controls
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace
@@ -98,7 +99,7 @@ def search(
     if hits:
         _print_hits(hits, explain)
     for note in hits.notes:
-        typer.echo(output.without_controls(f"note: {note}"), err=True)
+        typer.echo(without_controls(f"note: {note}"), err=True)
 
 
 def _print_hits(hits: Sequence[Hit], explain: bool) -> None:
