@@ -1,6 +1,6 @@
 """Results of the served catalogue: what HTTP answers hold as JSON, and tools of the Model Context Protocol return.
 
-Fields have the names that `--json` of the command line gives them; `coldstart schema --json-output` describes those.
+Fields have the names that `--json` of the command line gives them; `coldstart schema --of output` describes those.
 Places on the disk of the server are left out: media have links to the server instead.
 """
 
