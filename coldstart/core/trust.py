@@ -32,6 +32,7 @@ MARK = ".coldstart.id"
 """File in a workspace's folder by which a copy of it is known."""
 UPLOADS = "uploads"
 """Folder in a workspace with the files that came with its items."""
+_UPLOADED = re.compile(rf"[/\\]{UPLOADS}[/\\]([0-9a-f]{{2}})[/\\](\1[0-9a-f]{{62}}\.\w{{1,8}})$")
 _ALWAYS = ("key_env", "adapter", "address")
 """Settings that name a place whatever they hold."""
 _PATHS = ("start", "detection", "recognition", "classes")
@@ -199,6 +200,22 @@ def uploads_folder(workspace: str) -> list[str]:
         return []
     own = str(Path(os.path.realpath(workspace), UPLOADS))
     return [own] if os.path.realpath(own) == own else []
+
+
+def own_upload(path: str, roots: Iterable[str | Path] | None) -> str:
+    """Find an uploaded file in the present folder of its workspace; any other path is returned as it is.
+
+    Items name uploaded files by the place where the workspace was when they came; it may have been moved or copied.
+
+    Args:
+        roots: folders that media may come from, that of the workspace's uploads among them.
+    """
+    found = _UPLOADED.search(path)
+    if found is not None:
+        for root in roots or ():
+            if Path(root).name == UPLOADS and (place := Path(os.path.realpath(root), found[1], found[2])).is_file():
+                return str(place)
+    return path
 
 
 def manifest_folder(manifest: str | Path) -> str:

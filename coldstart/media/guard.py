@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 from coldstart.core import scratch
 from coldstart.core.stage import Reject, Row
+from coldstart.core.trust import own_upload
 from coldstart.media.faults import costs_the_run
 from coldstart.media.limits import Limits as Limits
 
@@ -66,7 +67,7 @@ def resolve_uri(
     if path.startswith("\\\\") or (os.name == "nt" and path.startswith("//")):
         raise Reject("scheme_not_allowed", f"{uri}: a file on another host")
     known = {} if known is None else known
-    real = _real(str(base / path), known)
+    real = _real(own_upload(str(base / path), roots), known)
     allowed = [_looked_up(str(folder), known) for folder in (base, *roots)]
     if not any(Path(real).is_relative_to(folder) for folder in allowed):
         raise Reject("outside_media_roots", f"{uri} leads to {real}, outside the manifest's folder and media roots")
@@ -98,7 +99,8 @@ def _looked_up(folder: str, known: dict[str, str]) -> str:
 def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) -> Iterator[Path]:
     """Open a local file with the bytes of `canonical` (from `resolve_uri`) for the length of the block.
 
-    Remote media are copied to a temporary file, which is gone when the block ends.
+    Remote media are copied to a temporary file, which is gone when the block ends. A file that came with an item is
+    opened in the present folder of its workspace (`coldstart.core.trust.own_upload`).
 
     Args:
         max_bytes: stop the copy there; the larger of the two byte limits by default.
@@ -108,6 +110,7 @@ def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) 
     """
     scheme = _scheme(canonical)
     if scheme is None:
+        canonical = own_upload(canonical, limits.roots)
         _stat_file(canonical)
         if os.path.realpath(canonical) != canonical:
             raise Reject("media_changed", f"{canonical} leads to another place since it was checked")

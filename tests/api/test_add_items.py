@@ -209,7 +209,17 @@ def test_files_of_removed_items_go_with_them(folder: Path) -> None:
     workspace.add_items([arrival("a"), {"item_id": "b", "image": "other.jpg"}], files=files)
     assert len([path for path in (folder / "ws/uploads").rglob("*") if path.is_file()]) == 2
     (folder / "ws").rename(folder / "moved")  # its items name files by the place where it was
-    coldstart.open(folder / "moved").remove(["a"])
+    shutil.copytree(folder / "moved", folder / "copied")
+    (folder / "moved/uploads").rename(folder / "away")  # the copy needs its own
+    copied = coldstart.open(folder / "copied")
+    assert "data:image/jpeg" in copied.dossier("a")._repr_html_()
+    before = contents(folder / "copied")
+    done = copied.run(spaces={"second": {"stage": "embed", "encoder": "fake:16", "input": "image"}})
+    assert {stage.stage: stage.ran.done for stage in done.stages if stage.ran.done} == {"second": 6, "index": 6}
+    assert contents(folder / "copied")["items"] == before["items"]
+    (folder / "away").rename(folder / "moved/uploads")
+    moved = coldstart.open(folder / "moved")
+    moved.remove(["a"])
     (left,) = [path for path in (folder / "moved/uploads").rglob("*") if path.is_file()]
     assert left.read_bytes() == files["other.jpg"].read_bytes()
 

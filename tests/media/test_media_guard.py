@@ -231,3 +231,22 @@ def test_a_full_disk_is_no_fault_of_the_item_that_was_fetched(monkeypatch: pytes
     ):
         pass
     fsspec.filesystem("memory").rm("/coldstart-full", recursive=True)
+
+
+def test_an_upload_is_opened_in_the_present_folder_of_its_workspace_alone(tmp_path: Path) -> None:
+    name = f"ab/ab{'0' * 62}.jpg"
+    there = tmp_path / "ws/uploads" / name
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"bytes")
+    limits = Limits(roots=(str(tmp_path / "ws/uploads"),))
+    with guard.local_path(f"/where/it/was/uploads/{name}", limits) as path:
+        assert path == there
+    assert guard.resolve_uri(f"/where/it/was/uploads/{name}", tmp_path, [tmp_path / "ws/uploads"], limits) == str(there)
+    for other in (f"/where/uploads/{name}x/y", "/where/uploads/ab/other.jpg", f"/where/uploads/cd/{name[3:]}"):
+        with pytest.raises(Reject, match="No such file"), guard.local_path(other, limits):
+            pass
+    there.unlink()
+    there.symlink_to(__file__)  # of a stranger
+    with pytest.raises(Reject) as refused, guard.local_path(f"/where/it/was/uploads/{name}", limits):
+        pass
+    assert refused.value.reason == "media_changed"
