@@ -117,6 +117,17 @@ class Reader(Workspace):
                 )
             return self._cold
 
+    def copy_links(self) -> dict[str, str]:
+        """Read copy -> original, of items that are served and of those that are kept out as copies."""
+        links: dict[str, str] = {}
+        tables = set(self.tables())
+        for spec in self._reading_pipeline().of_kind("understand.duplicates"):
+            if f"stage.{spec.name}" in tables:
+                where = "duplicate_of IS NOT NULL"
+                found = self.table(f"stage.{spec.name}", ["item_id", "duplicate_of"], where=where)
+                links |= dict(zip(*(found.column(name).to_pylist() for name in found.column_names), strict=True))
+        return links
+
     def is_cold(self, item_id: str) -> bool | None:
         """Tell whether an item is cold; None where no interactions are known."""
         cold = self.cold_items()

@@ -34,6 +34,7 @@ class ItemLine(BaseModel):
     untrusted_category: str | None = None
     untrusted_creator: str | None = None
     price: float | None = None
+    untrusted_currency: str | None = Field(default=None, description="of the price, where the record has an attribute")
     created_at: str | None = Field(default=None, description="ISO 8601, UTC")
     cold: bool | None = Field(default=None, description="few or no interactions; null where that is not known")
     untrusted_match: dict[str, str] = Field(
@@ -59,6 +60,22 @@ class Listed(Paged):
 
     items: list[ItemLine]
     total: int = Field(description="items that meet the conditions")
+
+
+class CopyLine(BaseModel):
+    """Item that shows the same as another one."""
+
+    item_id: str
+    kind: str | None = None
+    untrusted_title: str | None = None
+    duplicate_of: str = Field(description="id of its original")
+
+
+class Copies(Paged):
+    """Items that are copies of others."""
+
+    items: list[CopyLine]
+    total: int = Field(description="copies that there are, under these conditions")
 
 
 class Claim(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from coldstart.core.item_fields import read_attributes
 from coldstart.core.reasons import plain, remedy
 from coldstart.errors import ColdstartError
 from coldstart.serve import results, tool_results
@@ -45,7 +46,9 @@ MEASURES = ("count", "avg", "min", "max", "sum")
 PARTS = ("record", "claims", "timeline")
 _GROUPS = 50
 _SAMPLES = 12
-_LINE = ("kind", "title", "category", "creator", "price", "created_at")
+_LINE = ("kind", "title", "category", "creator", "price", "created_at", "attributes")
+CURRENCY = ("currency", "price_currency", "pricecurrency")
+"""Attributes that hold the currency of a price, in lower case."""
 _NO_USERS = "data of users is not given out here: start the server with --users"
 
 
@@ -215,6 +218,51 @@ class Tools:
             ),
             _limit(max_bytes),
         )
+
+    def copies(
+        self,
+        item_id: str | None = None,
+        kind: str | None = None,
+        limit: int = MOST_PAGE,
+        cursor: str | None = None,
+        max_bytes: int = BYTES,
+    ) -> tool_results.Copies:
+        """List items that are copies of others, or those of one item; most of them are not served themselves."""
+        mark = query_mark(["copies", item_id, kind])
+
+        def ask(reader: Reader) -> tuple[str, int, list[tuple[str, str, Any]]]:
+            links = {
+                copy: original
+                for copy, original in sorted(reader.copy_links().items())
+                if item_id is None or original == item_id
+            }
+            known = {}
+            ids = list(links)
+            for start in range(0, len(ids), 500):
+                named = ", ".join("'" + one.replace("'", "''") + "'" for one in ids[start : start + 500])
+                rows = reader.table("items", ["item_id", "kind", "title"], where=f"item_id IN ({named})")
+                known |= {row["item_id"]: row for row in rows.to_pylist()}
+            found = [(copy, links[copy], row) for copy, row in known.items() if kind in (None, row["kind"])]
+            return reader.tag, read_cursor(cursor, reader.tag, mark), sorted(found, key=lambda one: one[0])
+
+        tag, start, found = self.catalogue.readers.answer(ask)
+
+        def make(limit: int) -> tool_results.Copies:
+            more = len(found) > start + limit
+            return tool_results.Copies(
+                publication=tag,
+                items=[
+                    tool_results.CopyLine(
+                        item_id=copy, kind=row["kind"], untrusted_title=shorten(row["title"], TITLE), duplicate_of=original
+                    )
+                    for copy, original, row in found[start : start + limit]
+                ],
+                total=len(found),
+                more=more,
+                next_cursor=make_cursor(start + limit, tag, mark) if more else None,
+            )
+
+        return page(make, _page(limit), _limit(max_bytes))
 
     def match(
         self, item_id: str, kind: str = "product", where: str | None = None, limit: int = 5, max_bytes: int = BYTES
@@ -511,6 +559,7 @@ def item_facts(found: results.Item) -> tool_results.ItemFacts:
         untrusted_category=shorten(row.get("category"), TITLE),
         untrusted_creator=shorten(row.get("creator"), TITLE),
         price=row.get("price"),
+        untrusted_currency=_currency(row),
         created_at=iso(row.get("created_at")),
         cold=found.cold,
         untrusted_description=shorten(row.get("description")),
@@ -563,12 +612,21 @@ def _lines(reader: Reader, item_ids: Sequence[str]) -> list[tool_results.ItemLin
             untrusted_category=shorten(row["category"], TITLE),
             untrusted_creator=shorten(row["creator"], TITLE),
             price=row["price"],
+            untrusted_currency=_currency(row),
             created_at=iso(row["created_at"]),
             cold=reader.is_cold(item_id),
         )
         for item_id in item_ids
         if (row := rows.get(item_id)) is not None
     ]
+
+
+def _currency(row: Mapping[str, Any]) -> str | None:
+    """Read the currency of an item that has a price, of its attributes."""
+    if row.get("price") is None:
+        return None
+    known = read_attributes(row.get("attributes"))
+    return next((shorten(value, 20) for name, value in known.items() if name.lower() in CURRENCY), None)
 
 
 def _only_line(facts: tool_results.ItemFacts) -> dict[str, Any]:

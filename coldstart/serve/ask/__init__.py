@@ -10,8 +10,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from coldstart.serve.ask.answers import NOTHING, Answer, Cite, Sentence
-from coldstart.serve.ask.session import MOST_CALLS, Session, Step
+from coldstart.serve.ask.answers import MOST_CALLS, NOTHING, Answer, Cite, Sentence, Session, Step
 from coldstart.serve.tools import Tools
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from coldstart.describe.checks.form import evidence_text, injection_fault
-from coldstart.serve.ask.answers import Cite, Sentence
-from coldstart.serve.ask.session import Session
+from coldstart.serve.ask.answers import Cite, Sentence, Session
 from coldstart.serve.ask.words import STOP
 from coldstart.serve.vocabulary import normal
 

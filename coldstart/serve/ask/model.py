@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.serve.ask.answers import Answer, Cite, Sentence
+from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence, Session
 from coldstart.serve.ask.check import check_all
-from coldstart.serve.ask.session import CallsSpentError, Session
 from coldstart.serve.bounded import shorten
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from coldstart.errors import ColdstartError
-from coldstart.serve.ask.answers import Answer, Cite, Sentence
+from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence, Session
 from coldstart.serve.ask.check import check_all, is_honest
-from coldstart.serve.ask.session import CallsSpentError, Session
 from coldstart.serve.ask.understand import Asked, understand
 from coldstart.serve.bounded import MOST_BYTES, without_places
 from coldstart.serve.tools import MOST_PAGE
