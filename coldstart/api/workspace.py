@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from coldstart.api.add_items import AddMethods
 from coldstart.api.evaluate import EvaluateMethods
 from coldstart.api.import_catalogue import ImportMethods
 from coldstart.api.recommend import RecommendMethods
+from coldstart.api.review import ReviewMethods
 from coldstart.api.take_away import TakeAwayMethods
 
 
-class Workspace(AddMethods, ImportMethods, EvaluateMethods, RecommendMethods, TakeAwayMethods):
+class Workspace(ReviewMethods, ImportMethods, EvaluateMethods, RecommendMethods, TakeAwayMethods):
     """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""

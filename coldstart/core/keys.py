@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -42,3 +42,8 @@ def stage_key(kind: str, version: int, fingerprint: Mapping[str, Any]) -> str:
 def chain(stage: str, upstream: str) -> str:
     """Compute the key of a stage's row from the stage's key and the keys of the rows it read."""
     return hashlib.sha256(f"{stage}\n{upstream}".encode()).hexdigest()[:KEY_LENGTH]
+
+
+def item_key(record: Mapping[str, Any], media: Iterable[Mapping[str, Any]]) -> str:
+    """Compute the key of an item's row from its record and the bytes of its media."""
+    return digest([record, [(entry["role"], entry["digest"]) for entry in media]])

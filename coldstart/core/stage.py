@@ -272,6 +272,8 @@ _MODULES = {
 
 SPACES = ("embed", "behaviour")
 """Kinds of stages whose rows are vectors of a space."""
+GATES = ("understand.duplicates", "understand.quality", "understand.safety")
+"""Kinds of stages that keep items from the stages after them; see `Gate`."""
 
 _ON_DEMAND = frozenset({"align.behaviour", "describe.attributes"})
 """Parts of a group that a pipeline has only where it names them: one needs interactions, and with the other on, a

@@ -193,8 +193,9 @@ class _Batch:
 
     def run(self, source: SourceStage, wanted: Sequence[str]) -> ArrivalsReport:
         view = ItemsView(self._workspace, wanted)
+        state = PipelineState(self._workspace, self._pipeline, self._stages)
         self._blocked_before = {
-            name: stage.blocked(self._workspace)  # before an original changes, which ends the verdict on its copies
+            name: state.blocked_by(name)  # before an original changes, which ends the verdict on its copies
             for name, stage in self._stages.items()
             if not is_map(stage) and isinstance(stage, Gate) and not isinstance(stage, FitStage)
         }
@@ -262,7 +263,8 @@ class _Batch:
         """Run a gate that compares items with each other; returns the items whose verdict is another one since."""
         before = self._blocked_before[stage.name]
         stage.run(self._workspace, self._progress)
-        after = self._blocked[stage.name] = stage.blocked(self._workspace)
+        state = PipelineState(self._workspace, self._pipeline, self._stages)
+        after = self._blocked[stage.name] = state.blocked_by(stage.name)
         self._record(ItemsView(self._workspace, items), stage, items)
         return frozenset(item for item in before.keys() | after.keys() if str(before.get(item)) != str(after.get(item)))
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from coldstart.core.item_fields import columns_of, select_fields
 from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, SourceStage, Work, is_map
 from coldstart.store import ITEMS, Store
+from coldstart.store.corrections import read_corrections
 from coldstart.store.freshness import PipelineState
 from coldstart.store.tombstones import read_tombstones
 
@@ -112,10 +113,12 @@ class SourceWork:
         self._stage = stage
         self._scope = scope
         self._removed = read_tombstones(workspace)
+        self._corrections = read_corrections(workspace)
+        self._workspace = workspace
 
     def __iter__(self) -> Iterator[Work]:
         given = 0
-        for entry in map(self._removed.refuse, self._stage.entries()):
+        for entry in self._entries():
             if entry.key in (self._present.get(entry.item_id), self._settled.get(entry.item_id)):
                 continue
             left_out = self._scope.among is not None and entry.item_id not in self._scope.among
@@ -125,6 +128,14 @@ class SourceWork:
                 continue
             given += 1
             yield entry
+
+    def _entries(self) -> Iterator[Work]:
+        """Yield the rows of the source as people decided on them, then items that it lacks and that were decided on."""
+        seen: set[str] = set()
+        for entry in self._stage.entries():
+            seen.add(entry.item_id)
+            yield self._corrections.apply(self._removed.refuse(entry))
+        yield from self._corrections.stored(self._workspace, seen)
 
 
 class Writer:

@@ -30,6 +30,7 @@ from coldstart.media import guard
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import TRANSIENT, ProbeMedia, bad_medium, check_remaining
 from coldstart.store import ITEMS, Store
+from coldstart.store.corrections import CLAIM_DECISIONS, UNCORRECTED
 
 SCHEMA = pa.schema(
     [
@@ -42,6 +43,8 @@ SCHEMA = pa.schema(
         pa.field("source_key", pa.string()),
         pa.field("ingested_at", pa.timestamp("us", "UTC")),
         LANGUAGE,
+        UNCORRECTED,
+        CLAIM_DECISIONS,
     ]
 )
 _STAT_THREADS = 16

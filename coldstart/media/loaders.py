@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.keys import digest
+from coldstart.core.keys import item_key
 from coldstart.core.stage import Reject, Row
 from coldstart.errors import redact_urls
 from coldstart.media import guard
@@ -158,6 +158,8 @@ class ProbeMedia:
         return not row["media"]
 
     def __call__(self, row: Row) -> tuple[Row, float]:
+        if "row_key" in row:  # made of a stored row, whose media were read then
+            return row, 1.0
         roles = [entry["role"] for entry in row["media"]]
         decode = roles.count("image") > 1 and "video" not in roles
         found, bad = [], list(row.get("bad_media") or ())
@@ -174,7 +176,7 @@ class ProbeMedia:
         media = [entry for entry, fault in found if not (fault and decoded)]
         bad += [bad_medium(entry["role"], entry["uri"], fault) for entry, fault in found if fault and decoded]
         check_remaining([entry["role"] for entry in media], faults)
-        row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
+        row_key = item_key(row["record"], media)
         fields = {name: value for name, value in row.items() if name != "record"}
         return {**fields, "media": media, "bad_media": bad or None, "row_key": row_key}, 1.0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from coldstart.core import stage as registry
 from coldstart.core.keys import chain, stage_key
@@ -17,6 +18,8 @@ from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.stage import CatalogStage, Gate, LedgerRow, MapStage, Reject, is_map
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
+from coldstart.store.decisions import DecisionLog, approvals, read_decisions, rejected_items
+from coldstart.store.items_view import ItemsView
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Assessment:
 
 
 _NO_ROW = "none"
+REVIEW = "review"
+"""Name under which the items that people rejected stand among those that gates block."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ class PipelineState:
 
     Args:
         stages: those that are built already, by name.
-        blocked: items that each gate blocks, by its name, where known already.
+        blocked: items that each gate blocks, by its name, where known already; under `REVIEW` those rejected by people.
     """
 
     def __init__(
@@ -226,19 +231,53 @@ class PipelineState:
 
     def blocked(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
         """Collect the items that earlier gates block, with the first reason; leaves out states in `ignoring`."""
-        found: dict[str, Reject] = {}
+        found = dict(self.rejected())
         for spec in self._pipeline.stages:
             if spec.name == name:
                 break
             if spec.kind == "ingest":  # no gate, and its manifest need not be known any more
                 continue
-            for item, why in self._blocked_by(spec.name).items():
+            for item, why in self.blocked_by(spec.name).items():
                 if why.state not in ignoring:
                     found.setdefault(item, why)
         return found
 
-    def _blocked_by(self, name: str) -> Mapping[str, Reject]:
+    def rejected(self) -> Mapping[str, Reject]:
+        """Return the items that people rejected, and the verdict on each."""
+        if REVIEW not in self._blocked:
+            self._blocked[REVIEW] = rejected_items(self._decisions)
+        return self._blocked[REVIEW]
+
+    @cached_property
+    def _decisions(self) -> DecisionLog:
+        return read_decisions(self._workspace)
+
+    def blocked_by(self, name: str) -> Mapping[str, Reject]:
+        """Find the items that one gate blocks, without those that a person let pass; none where it is no gate."""
         if name not in self._blocked:
             stage = self.stage(name)
-            self._blocked[name] = stage.blocked(self._workspace) if isinstance(stage, Gate) else {}
+            if isinstance(stage, Gate):
+                blocked = stage.blocked(self._workspace)
+                approved = self.approved(name, blocked)
+                self._blocked[name] = {item: why for item, why in blocked.items() if item not in approved}
+            else:
+                self._blocked[name] = {}
         return self._blocked[name]
+
+    def approved(self, name: str, items: Collection[str]) -> frozenset[str]:
+        """Find those of some items that a person let pass a gate, and whose fields that it reads are the same since."""
+        given = {item: key for item, key in approvals(self._decisions, name).items() if item in items}
+        now = self.gate_keys(name, given) if given else {}
+        return frozenset(item for item, key in given.items() if now.get(item) == key)
+
+    def gate_keys(self, name: str, items: Collection[str]) -> dict[str, str]:
+        """Compute the key of the fields that a gate reads, itself or by the stages that it reads, of some items."""
+        fields = self._read_fields(name)
+        return ItemsView(self._workspace, items).item_keys(fields)
+
+    def _read_fields(self, name: str) -> frozenset[str] | None:
+        stage = self.stage(name)
+        own: Collection[str] | None = getattr(stage, "item_fields", None)
+        parts = [None if own is None else frozenset(own)]
+        parts += [self._read_fields(other) for other in getattr(stage, "reads", {}).values()]
+        return None if None in parts else frozenset().union(*(part for part in parts if part is not None))

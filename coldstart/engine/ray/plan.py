@@ -26,7 +26,7 @@ from coldstart.engine.ray.cluster import fetch, task
 from coldstart.engine.work import Scope, Source, sources
 from coldstart.store import ITEMS, LEDGER, Store
 from coldstart.store.fragments import ADDRESS, TableVersion, table_version
-from coldstart.store.freshness import Assessment, Balance, PipelineState, assess_map
+from coldstart.store.freshness import REVIEW, Assessment, Balance, PipelineState, assess_map
 from coldstart.store.item_keys import CARRIED, FIRST_VERSION, carried_key
 from coldstart.store.sql import one_of
 
@@ -307,7 +307,9 @@ def blocked_items(plans: PipelineFactory, name: str, count: int) -> Any:
     pipeline = plans.pipeline()
     store = plans.store()
     pipeline_state = plans.pipeline_state(store)
-    parts: list[dict[str, dict[str, Reject]]] = [{} for _ in range(count)]
+    parts: list[dict[str, dict[str, Reject]]] = [{REVIEW: {}} for _ in range(count)]
+    for item, why in pipeline_state.rejected().items():
+        parts[partition_of(item, count)][REVIEW][item] = why
     for spec in pipeline.stages:
         if spec.name == name:
             break
@@ -315,7 +317,7 @@ def blocked_items(plans: PipelineFactory, name: str, count: int) -> Any:
         if isinstance(gate, Gate):
             for part in parts:
                 part[spec.name] = {}
-            for item, why in gate.blocked(store).items():
+            for item, why in pipeline_state.blocked_by(spec.name).items():
                 parts[partition_of(item, count)][spec.name][item] = why
     return parts[0] if count == 1 else parts
 
