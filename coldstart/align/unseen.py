@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from coldstart.align.measures import SeenUnseen, harmonic_mean, pool, rank_seen_unseen, values_of
 from coldstart.align.queries import SEEN, FeatureArrays, distinct_texts, query_items
 from coldstart.metrics import ranking
-from coldstart.metrics.intervals import FEWEST_COMPARED
+from coldstart.metrics.intervals import FEWEST_COMPARED, widened
 
 if TYPE_CHECKING:
     from coldstart.encoders._heads import AlignedHeads
@@ -224,15 +224,16 @@ def _put(
     part: dict[str, Any], measure: str, names: Sequence[str], values: NDArray[np.float64], draws: NDArray[np.float64]
 ) -> None:
     for place, name in enumerate(names):
-        part[name][measure] = _interval(values[place], draws[place])
+        part[name][measure] = _interval(values[place], draws[place], part["groups"])
     if len(names) > 1:
         new, old = names.index("after"), names.index("before")
-        part["difference"][measure] = _interval(values[new] - values[old], draws[new] - draws[old])
+        spread = draws[new] - draws[old]
+        part["difference"][measure] = _interval(values[new] - values[old], spread, part["groups"], paired=True)
 
 
-def _interval(value: float, draws: NDArray[np.float64]) -> dict[str, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": float(value), "low": float(low), "high": float(high)}
+def _interval(value: float, draws: NDArray[np.float64], groups: int, *, paired: bool = False) -> dict[str, float]:
+    low, high = widened(float(value), *map(float, np.quantile(draws, [0.025, 0.975])), groups, paired=paired)
+    return {"value": float(value), "low": low, "high": high}
 
 
 def _between_pictures(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from coldstart.evaluate.rows import JUDGED, VERDICTS, of_hundred
+from coldstart.evaluate.rows import JUDGED, VERDICTS, percent
 from coldstart.media.limits import Limits
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.charts import number, signed, strip
@@ -116,7 +116,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _percent(share: float) -> str:
-    return f"{of_hundred(share)} %"
+    return f"{percent(share)} %"
 
 
 def _points(change: float) -> str:

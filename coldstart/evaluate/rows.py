@@ -42,7 +42,7 @@ class Row:
         capability: name, as `--only` takes it.
         question: in words of a shop, such as `A photo finds its product among all 65`.
         statement: the answer up to its value, such as `Search by photo finds the right product first in`.
-        measure: name in the field, such as `recall@1`; is_share: a share of `n`, said as so many of 100.
+        measure: name in the field, such as `recall@1`; is_share: a share of `n`, in percent.
         n: queries, items or claims behind the value; of: noun for them.
         groups: of them that are drawn together, such as the products of pictures; None where each is alone.
         value: with its 95 % interval; None where nothing was measured.
@@ -79,23 +79,23 @@ class Row:
         if self.value is None:
             return f"{self.statement or self.question}: {words}{f': {self.why}' if self.why else ''}"
         value = self._shown(self.value.value)
-        value = f"{value} of 100" if self.is_share else f"{self.measure} {value}"
-        between = f"({self._shown(self.value.low)} to {self._shown(self.value.high)})"
-        other = f"; {self.baseline.name} {self._shown(self.baseline.interval.value)}" if self.baseline else ""
+        value, unit = (f"{value} %", " %") if self.is_share else (f"{self.measure} {value}", "")
+        between = f"({self._shown(self.value.low)} to {self._shown(self.value.high)}{unit})"
+        other = f"; {self.baseline.name} {self._shown(self.baseline.interval.value)}{unit}" if self.baseline else ""
         has_why = self.verdict == "level" or (self.verdict == "few" and self.groups is not None)
         why = f" ({self.why})" if self.why and has_why else ""
         return f"{self.statement} {value} {between}, n = {self.n:,} {self.of}{other}: {words}{why}"
 
     def _shown(self, value: float) -> str:
-        return of_hundred(value) if self.is_share else f"{value:.3f}"
+        return percent(value) if self.is_share else f"{value:.3f}"
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON-serialisable values, with the sentence."""
         return {**asdict(self), "sentence": self.sentence}
 
 
-def of_hundred(share: float) -> str:
-    """Format a share as a number of 100; with a decimal where rounding would make it none or all."""
+def percent(share: float) -> str:
+    """Format a share in percent, without the sign; with a decimal where rounding would make it none or all."""
     value = 100 * share
     if 0 < value < 0.05:
         return "< 0.1"

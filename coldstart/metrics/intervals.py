@@ -6,12 +6,14 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FEWEST_COMPARED = 30
 """Pairs or items from which on one value is called better than another; fewer are too few, whatever the interval."""
+_EQUAL = 1e-12
 _DRAWN = 1 << 24  # counts drawn at a time: 64 MiB
 
 
@@ -39,7 +41,8 @@ def share(
 ) -> Measure | None:
     """Divide the sum of the parts by that of the wholes, with a percentile bootstrap over items.
 
-    The bootstrap is that of Efron & Tibshirani (1993).
+    The bootstrap is that of Efron & Tibshirani (1993). Where none or all are right it has no width, and the
+    interval is that of Wilson for as many items (`widened`).
 
     Args:
         parts, wholes: one number an item, [N]; without wholes each counts one, and the share is a mean.
@@ -53,7 +56,8 @@ def share(
         return None
     draws = _drawn(columns, resamples, seed)
     total = columns.sum(0)
-    return _measure(float(total[0] / total[1]), _over(draws[:, 0], draws[:, 1]), round(float(total[1])))
+    some = int((columns[:, 1] > 0).sum())
+    return _measure(float(total[0] / total[1]), _over(draws[:, 0], draws[:, 1]), round(float(total[1])), some)
 
 
 def difference(
@@ -82,15 +86,37 @@ def difference(
     draws, total = _drawn(columns, resamples, seed), columns.sum(0)
     values = _over(draws[:, 2], draws[:, 3]) - _over(draws[:, 0], draws[:, 1])
     value = float(total[2] / total[3] - total[0] / total[1])
-    return _measure(value, values, round(float(min(total[1], total[3]))))
+    some = int((columns[:, 1::2] > 0).all(1).sum())
+    is_share = bool((columns[:, ::2] <= columns[:, 1::2]).all() and (columns >= 0).all())
+    return _measure(value, values, round(float(min(total[1], total[3]))), some if is_share else 0, paired=True)
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Compute the interval of Wilson (1927) around a share, at 95 %."""
-    z = 1.959964
+def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Compute the interval of Wilson (1927) around a share."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
     centre, scale = (hits + z * z / 2) / (count + z * z), count + z * z
     half = z / scale * math.sqrt(hits * (count - hits) / count + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, centre - half) if hits else 0.0, min(1.0, centre + half) if hits < count else 1.0
+
+
+def widened(
+    value: float, low: float, high: float, count: int, *, paired: bool = False, level: float = 0.95
+) -> tuple[float, float]:
+    """Widen the bounds of a share that a bootstrap leaves without width, as where all of 43 are right.
+
+    A resample of equal values has no spread, but another 43 might have: the bounds are those of Wilson then. Of a
+    paired difference of shares that is the same in all, none of `count` changed otherwise: the share of those that
+    might is at most Wilson's upper bound for none.
+
+    Args:
+        count: items, or groups of them that are drawn together; 0 leaves the bounds as they are.
+    """
+    if not count or high - low > _EQUAL or min(abs(value), abs(abs(value) - 1)) > _EQUAL:
+        return low, high
+    if not paired:
+        return (low, high) if value < -_EQUAL else wilson(count if value > 0.5 else 0, count, level)
+    spread = wilson(0, count, level)[1]
+    return max(-1.0, value - spread), min(1.0, value + spread)
 
 
 def resampled_rows(
@@ -154,7 +180,7 @@ def _over(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np
     return out
 
 
-def _measure(value: float, draws: NDArray[np.float64], n: int) -> Measure:
+def _measure(value: float, draws: NDArray[np.float64], n: int, items: int, *, paired: bool = False) -> Measure:
     finite = draws[~np.isnan(draws)]
     low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (value, value)
-    return Measure(value, float(low), float(high), n)
+    return Measure(value, *widened(value, float(low), float(high), items, paired=paired), n)

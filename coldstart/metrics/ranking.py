@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.metrics.intervals import resampled_rows
+from coldstart.metrics.intervals import resampled_rows, widened, wilson
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -144,6 +144,9 @@ def bootstrap(
 ) -> Interval:
     """Compute a statistic of some values, and its percentile bootstrap interval.
 
+    The interval of a mean of values that are each 0 or 1 is Wilson's, unless they are of groups; and so it is where all
+    values are 0, or all 1, of which no resample differs (`coldstart.metrics.intervals.widened`).
+
     Args:
         values: one a query or item, [Q].
         groups: drawn whole; by default every value is a group of its own.
@@ -153,8 +156,11 @@ def bootstrap(
         ValueError: there are no values.
     """
     data = np.asarray(values, np.float64)
+    if statistic is np.mean and groups is None and len(data) and np.isin(data, (0, 1)).all():
+        return Interval(float(data.mean()), *wilson(int(data.sum()), len(data), level))
     draws = resampled([data], statistic, groups, resamples, seed)[0]
-    return _interval(float(statistic(data)), draws, level)
+    count = _count(groups, len(data)) if statistic is np.mean and _is_share(data) else 0
+    return _interval(float(statistic(data)), draws, level, count)
 
 
 def paired(
@@ -169,7 +175,8 @@ def paired(
 ) -> Interval:
     """Bootstrap `statistic(after) - statistic(before)` of the same queries, both resampled alike.
 
-    Arguments are as for `bootstrap`.
+    Arguments are as for `bootstrap`. A difference of shares that is the same in all has the bounds of
+    `coldstart.metrics.intervals.widened`.
 
     Raises:
         ValueError: the two are not of one length, or empty.
@@ -178,12 +185,22 @@ def paired(
         raise ValueError(f"{len(before)} values before and {len(after)} after are not of the same queries")
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     draws = resampled([first, second], statistic, groups, resamples, seed)
-    return _interval(float(statistic(second)) - float(statistic(first)), draws[1] - draws[0], level)
+    is_share = statistic is np.mean and _is_share(first) and _is_share(second)
+    value = float(statistic(second)) - float(statistic(first))
+    return _interval(value, draws[1] - draws[0], level, _count(groups, len(first)) if is_share else 0, paired=True)
 
 
-def _interval(value: float, draws: NDArray[np.float64], level: float) -> Interval:
+def _is_share(values: NDArray[np.float64]) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())
+
+
+def _count(groups: Sequence[Hashable] | None, count: int) -> int:
+    return count if groups is None else len(set(groups))
+
+
+def _interval(value: float, draws: NDArray[np.float64], level: float, count: int, *, paired: bool = False) -> Interval:
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    return Interval(value, *widened(value, float(low), float(high), count, paired=paired, level=level))
 
 
 def resampled(

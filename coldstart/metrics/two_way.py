@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.metrics.intervals import resampled_rows
+from coldstart.metrics.intervals import resampled_rows, widened
 from coldstart.metrics.ranking import Interval, hits_of, measure_lists
 
 if TYPE_CHECKING:
@@ -63,11 +63,17 @@ class TwoWayInterval:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means of M columns, and of every resample: value float64 [M], by_users and by_items float64 [draws, M]."""
+    """Means of M columns, and of every resample: value float64 [M], by_users and by_items float64 [draws, M].
+
+    Attributes:
+        users, items: number of those that were drawn from.
+    """
 
     value: Floats
     by_users: Floats
     by_items: Floats
+    users: int
+    items: int
 
     def interval(self, column: int, level: float = 0.95) -> TwoWayInterval:
         """Compute the intervals of a column. A resample of items is a ratio and is cut at 1."""
@@ -83,12 +89,15 @@ class Resampled:
         users = self.by_users[:, column] - self.by_users[:, reference]
         items = self.by_items[:, column] - self.by_items[:, reference]
         value = float(self.value[column] - self.value[reference])
-        return self._sure(value, users, items, level), max(_p_value(value, users), _p_value(value, items))
+        return self._sure(value, users, items, level, paired=True), max(_p_value(value, users), _p_value(value, items))
 
-    @staticmethod
-    def _sure(value: float, users: Floats, items: Floats, level: float) -> TwoWayInterval:
-        bounds = [(1 - level) / 2, (1 + level) / 2]
-        own = [Interval(float(value), *map(float, np.quantile(draws, bounds))) for draws in (users, items)]
+    def _sure(
+        self, value: float, users: Floats, items: Floats, level: float, *, paired: bool = False
+    ) -> TwoWayInterval:
+        own = []
+        for draws, count in ((users, self.users), (items, self.items)):
+            low, high = map(float, np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
+            own.append(Interval(float(value), *widened(float(value), low, high, count, paired=paired, level=level)))
         return TwoWayInterval(float(value), *own)
 
 
@@ -113,7 +122,7 @@ def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000
     by_users = resampled_sums(values, draws, rng) / len(values)
     both = resampled_sums(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
     by_items = both[:, :-1] / both[:, -1:] * (shares.sum() / len(values))
-    return Resampled(values.mean(axis=0), by_users, by_items)
+    return Resampled(values.mean(axis=0), by_users, by_items, len(values), len(shares))
 
 
 def list_intervals(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coldstart.evaluate.rows import VERDICTS, Baseline, Row, exactly, judged, of_hundred
+from coldstart.evaluate.rows import VERDICTS, Baseline, Row, exactly, judged, percent
 from coldstart.metrics.ranking import Interval
 
 ROW = Row(
@@ -59,12 +59,12 @@ def test_fewer_than_thirty_queries_or_groups_of_them_are_too_few(n: int, groups:
 
 def test_a_sentence_has_value_interval_count_baseline_and_verdict() -> None:
     assert judged(ROW).sentence == (
-        "Search by photo finds the right product first in 62 of 100 (54 to 70), n = 803 photos; the best single space "
-        "60: level with the baseline (the two intervals overlap)"
+        "Search by photo finds the right product first in 62 % (54 to 70 %), n = 803 photos; the best single space "
+        "60 %: level with the baseline (the two intervals overlap)"
     )
     score = judged(replace(ROW, is_share=False, statement="Lists rank with", measure="ndcg@20", baseline=None))
     assert score.sentence == "Lists rank with ndcg@20 0.620 (0.540 to 0.700), n = 803 photos: level with the baseline"
-    assert judged(replace(ROW, n=12)).sentence.endswith("60: too few to judge")
+    assert judged(replace(ROW, n=12)).sentence.endswith("60 %: too few to judge")
     assert judged(replace(ROW, groups=4)).sentence.endswith(
         ": too few to judge (803 photos of 4 groups of items, and 30 are needed)"
     )
@@ -78,7 +78,7 @@ def test_a_sentence_without_a_value_says_why() -> None:
 
 
 def test_shares_are_never_rounded_to_none_or_all() -> None:
-    assert [of_hundred(share) for share in (0.0, 0.0002, 0.004, 0.5, 0.996, 1.0)] == [
+    assert [percent(share) for share in (0.0, 0.0002, 0.004, 0.5, 0.996, 1.0)] == [
         "0",
         "< 0.1",
         "0.4",

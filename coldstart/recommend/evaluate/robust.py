@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.metrics.intervals import FEWEST_COMPARED
+from coldstart.metrics.intervals import FEWEST_COMPARED, widened
 from coldstart.metrics.two_way import Floats, Lists, resampled_sums
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def found_shares(
         sums = resampled_sums(columns, draws, np.random.default_rng(seed))
         total, drawn = columns.sum(axis=0), sums[:, :-1] / sums[:, -1:]
         for place, own in enumerate(shares):
-            low, high = np.quantile(drawn[:, place], [0.025, 0.975])
-            own.append(FoundShare(float(total[place] / total[-1]), float(low), float(high)))
+            value = float(total[place] / total[-1])
+            bounds = map(float, np.quantile(drawn[:, place], [0.025, 0.975]))
+            own.append(FoundShare(value, *widened(value, *bounds, len(columns))))
     return shares
