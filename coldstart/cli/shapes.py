@@ -194,7 +194,11 @@ COMMANDS: Mapping[str, Fields] = {
         "interactions": ("object?", "rows, users and items of the log"),
         "languages": ("{integer}", "code of a language -> items; und: it does not show"),
     },
-    "status --failed": {"workspace": ("string", "its URI"), "items": ("[SKIPPED]", "one an item and stage")},
+    "status --failed": {
+        "workspace": ("string", "its URI"),
+        "items": ("[SKIPPED]", "one an item and stage"),
+        "bad_media": ("[object]", "item_id, role, uri, reason and detail of each medium that an item does without"),
+    },
     "status --trust": {"workspace": ("string", "its URI"), "settings": ("[object]", "setting and value")},
     "init": {
         "pipeline": ("string", "the file that was written"),

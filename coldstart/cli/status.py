@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +18,10 @@ from coldstart.cli import complete, output
 from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
+from coldstart.core.reasons import plain, remedy
+from coldstart.core.settings import suggestion
 from coldstart.core.spelling import is_folder
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, redact_urls
 from coldstart.models import install
 from coldstart.models.starter_set import OPTIONAL
 
@@ -36,8 +38,17 @@ def register(app: typer.Typer) -> None:
 def status(
     workspace: Uri = DEFAULT_WORKSPACE,
     failed: Annotated[
-        bool, typer.Option("--failed", help="List every item that has no row in a stage, with the reason.")
+        bool,
+        typer.Option(
+            "--failed", help="List what failed, media that cannot be read, copies, and what else is left out."
+        ),
     ] = False,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            "--stage", metavar="STAGE", help="With --failed, list every item that has no row in this stage alone."
+        ),
+    ] = None,
     trust: Annotated[
         bool,
         typer.Option("--trust", help="List the folders, hosts and models of its stored settings, and let them count."),
@@ -52,16 +63,19 @@ def status(
     Examples:
       coldstart status --workspace shop.workspace
       coldstart status --failed
+      coldstart status --failed --stage understand.shots
       coldstart status --failed --json > failed.json
     """
     import coldstart
 
+    if stage is not None and not failed:
+        raise ColdstartError("status: --stage goes with --failed")
     opened = coldstart.open(workspace)
     _check_written(opened)
     if trust:
         _trust(opened, json)
     elif failed:
-        _list_failures(opened, json)
+        _list_failures(opened, stage, json)
     else:
         _report(opened, json)
 
@@ -78,15 +92,77 @@ def _trust(opened: Workspace, json: bool) -> None:
         output.line(f"workspace {opened.uri}: {len(found)} settings count from now on, as if they were given")
 
 
-def _list_failures(opened: Workspace, json: bool) -> None:
-    """List the items without a row in a stage."""
+def _list_failures(opened: Workspace, stage: str | None, json: bool) -> None:
+    """List the items without a row in a stage, and media that cannot be read of items that have others."""
     rows = opened.failures()
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    if stage is not None and stage not in stages:
+        raise ColdstartError(
+            f"status --failed: no item is without a row in a stage {stage!r}{suggestion(stage, stages)}: some are in "
+            f"{', '.join(stages) or 'none'}"
+        )
+    rows = [row for row in rows if stage in (None, row["stage"])]
+    media = [] if stage is not None else _unread_media(opened)
     if json:
-        output.as_json({"workspace": opened.uri, "items": rows})
-    elif rows:
+        output.as_json({"workspace": opened.uri, "items": rows, "bad_media": media})
+    elif stage is not None:
         output.print_failures(rows)
+    elif rows or media:
+        output.print_failures([row for row in rows if row["state"] == "failed"])
+        if media:
+            output.note(f"media that cannot be read: {len(media):,}; their items are made from what else they have")
+            shown = [[one["item_id"], f"{one['uri']}: {plain(one['reason'])}: {one['detail']}"] for one in media]
+            output.table(("item", "detail"), shown, "item", ("item",), below="detail")
+            output.line("")
+        _print_left_out(opened, [row for row in rows if row["state"] != "failed"])
     else:
         output.line("none: every item that a stage has done has its row")
+
+
+def _unread_media(opened: Workspace) -> list[dict[str, Any]]:
+    """List media that cannot be read, of items that are made from their other ones."""
+    try:
+        rows = opened.table("items", ["item_id", "bad_media"], "bad_media IS NOT NULL").to_pylist()
+    except ColdstartError:  # no items yet, or those of an earlier version
+        return []
+    return [
+        {"item_id": row["item_id"], **one, "uri": redact_urls(one["uri"]), "detail": redact_urls(one["detail"])}
+        for row in rows
+        for one in row["bad_media"]
+    ]
+
+
+_OF_VIDEOS = ("no_video", "no_sound")
+"""Reasons that hold for every product without a video: nothing is missing of it."""
+
+
+def _print_left_out(opened: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
+    """List each copy once, and a line for each other reason, with the stage where it holds first."""
+    once: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in rows:
+        once.setdefault((row["item_id"], row["reason"]), row)
+    copies = [row for row in once.values() if row["state"] == "duplicate"]
+    if copies:
+        output.note(f"copies: {len(copies):,}; their originals are served")
+        output.table(
+            ("item", "detail"), [[row["item_id"], row["detail"]] for row in copies], "item", ("item",), below="detail"
+        )
+        output.line("")
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for row in once.values():
+        if row["state"] != "duplicate":
+            by_reason.setdefault((row["reason"], row["stage"]), []).append(row["item_id"])
+    products = (
+        set(opened.table("items", ["item_id"], "kind = 'product'")["item_id"].to_pylist())
+        if any(reason in _OF_VIDEOS for reason, _ in by_reason)
+        else set()
+    )
+    for (reason, stage), ids in by_reason.items():
+        count = sum(reason not in _OF_VIDEOS or item not in products for item in ids)
+        if count:
+            step = f"; {remedy(reason)}" if remedy(reason) else ""
+            many = f"{count:,} item{'s' if count > 1 else ''}"
+            output.note(f"{stage}: {many} {plain(reason)} ({reason}){step}; --stage {stage} lists them")
 
 
 def _report(opened: Workspace, json: bool) -> None:

@@ -27,6 +27,9 @@ ITEMS: Mapping[str, Reason] = {
     "removed": Reason(
         "that were removed", "`coldstart remove --undo ITEM` lets one come back with the next run, if that is wanted"
     ),
+    "rejected_by_review": Reason(
+        "that a person rejected", "`coldstart review log` says who and why; `coldstart review undo` takes it back"
+    ),
     # rows of the catalogue
     "bad_row": Reason(
         "with an unreadable row",
@@ -100,7 +103,7 @@ ITEMS: Mapping[str, Reason] = {
     "no_audio": Reason("without the sound that the pipeline requires", "set understand.quality.need_audio: false"),
     "silent": Reason("too quiet", "lower understand.quality.min_loudness_db, or replace the sound"),
     "near_duplicate": Reason(
-        "a copy of another item", "nothing: the original is served; `coldstart show ITEM` names it"
+        "a copy of another item", "its original is served in its place; `coldstart show ITEM` names it"
     ),
     "no_fingerprint": Reason("without a fingerprint, compared with no other"),
     "unsafe": Reason(

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from catalogue import photo, write_manifest
@@ -21,7 +22,7 @@ from paths import ROOT
 from typer.testing import CliRunner
 
 from coldstart import __version__
-from coldstart.cli import app
+from coldstart.cli import app, status
 from coldstart.core import settings as resources
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
@@ -308,6 +309,49 @@ def test_status_gives_the_balance_and_the_failed(shop: Path) -> None:
         result = CliRunner().invoke(app, ["status", "-w", uri, *options])
         assert result.exit_code == 0
         assert said in result.stdout
+
+
+def test_failures_come_first_and_what_a_kind_cannot_have_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"item_id": "p1", "state": "filtered", "row_key": "", "detail": "no medium of role video"}
+    rows = [
+        {
+            **row,
+            "stage": "duplicates",
+            "item_id": "c",
+            "state": "duplicate",
+            "reason": "near_duplicate",
+            "detail": "of a",
+        },
+        {**row, "stage": "shots", "reason": "no_video"},
+        {**row, "stage": "shots", "item_id": "c", "state": "duplicate", "reason": "near_duplicate", "detail": "of a"},
+        *({**row, "stage": "speech", "item_id": name, "reason": "no_sound"} for name in ("p1", "v1", "v2")),
+        {**row, "stage": "clip", "item_id": "p2", "state": "failed", "reason": "corrupt_image", "detail": "cut"},
+    ]
+
+    class Opened:
+        uri = "shop"
+
+        def failures(self) -> list[dict[str, str]]:
+            return rows
+
+        def table(self, name: str, columns: list[str], where: str) -> pa.Table:
+            if "kind" in where:
+                return pa.table({"item_id": ["p1", "p2"]})
+            entry = {"role": "image", "uri": "x.jpg", "reason": "not_found", "detail": "x.jpg: No such file"}
+            return pa.table({"item_id": ["p3"], "bad_media": [[entry]]})
+
+    opened: Any = Opened()
+    status._list_failures(opened, None, json=False)
+    shown = capsys.readouterr().out
+    places = [shown.index(part) for part in ("clip: 1 failed", "p2", "media that cannot be read: 1", "p3", "copies: 1")]
+    assert places == sorted(places)
+    assert shown.rstrip().splitlines()[-1] == "speech: 2 items without sound (no_sound); --stage speech lists them"
+    assert (shown.count("of a"), shown.count("no_video"), shown.count("p1")) == (1, 0, 0)
+    status._list_failures(opened, "shots", json=False)
+    shown = capsys.readouterr().out
+    assert "p1" in shown and "p2" not in shown
+    with pytest.raises(ColdstartError, match=r"stage 'shot' \(did you mean 'shots'\?\)"):
+        status._list_failures(opened, "shot", json=True)
 
 
 @pytest.mark.slow
