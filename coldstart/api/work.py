@@ -142,9 +142,9 @@ class WorkMethods(OpenedStore):
 
     def runs(self, limit: int = 50) -> list[dict[str, Any]]:
         """List the last runs of stages, newest first: `stage`, `started_at` (ISO 8601), `seconds`, `report`."""
-        from coldstart.store import RUNS
+        from coldstart.store import EVALUATION, RUNS
 
-        rows = self._store.in_sequence(RUNS)[::-1][:limit]
+        rows = [row for row in self._store.in_sequence(RUNS)[::-1] if row["stage"] != EVALUATION][:limit]
         return [
             {
                 "stage": row["stage"],
@@ -196,12 +196,16 @@ class WorkMethods(OpenedStore):
         )
 
     def failures(self) -> list[dict[str, Any]]:
-        """Read the ledger: every item without a row in a stage of the pipeline, why, and when; by stage and item."""
+        """Read the ledger: every item without a row in a stage of the pipeline, why, and when.
+
+        Rows are in the order of the stages, then of the ids.
+        """
         if not self._store.has(LEDGER):
             return []
-        stages = {spec.name for spec in self._reading_pipeline().stages}
-        rows = self._store.read(LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
-        return [{**row, "detail": redact_urls(row["detail"] or "")} for row in rows if row["stage"] in stages]
+        places = {spec.name: place for place, spec in enumerate(self._reading_pipeline().stages)}
+        rows = [row for row in self._store.read(LEDGER).to_pylist() if row["stage"] in places]
+        rows.sort(key=lambda row: (places[row["stage"]], row["item_id"]))
+        return [{**row, "detail": redact_urls(row["detail"] or "")} for row in rows]
 
     def check(self, *, repair: bool = False) -> list[Damage]:
         """Read everything that is stored and list what is damaged: tables, keys, vectors, fits, indexes, publications.
