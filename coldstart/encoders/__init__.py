@@ -130,6 +130,9 @@ class HeadEncoder(Protocol):
     def base(self, side: Literal["image", "text"]) -> Passport:
         """Return the passport of the vectors that the head of one side takes."""
 
+    def tower(self, side: Literal["image", "text"]) -> Encoder:
+        """Return the encoder that makes them."""
+
     def project(self, side: Literal["image", "text"], vectors: Vectors) -> Vectors:
         """Map unit vectors float32 `[N, base dim]` of that passport into the common space: unit float32 `[N, D]`."""
 

@@ -77,7 +77,11 @@ class AlignedEncoder:
 
     def base(self, side: Side) -> Passport:
         """Return the passport of the vectors that the head of one side takes."""
-        return (self._image if side == "image" else self._text).passport(side)
+        return self.tower(side).passport(side)
+
+    def tower(self, side: Side) -> Encoder:
+        """Return the encoder that makes them."""
+        return self._image if side == "image" else self._text
 
     def for_queries(self) -> Encoder:
         """Return an encoder of this space over what its encoders have for queries, its heads without torch."""

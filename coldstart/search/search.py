@@ -17,7 +17,7 @@ import numpy as np
 
 from coldstart.core.spelling import existing_path
 from coldstart.core.stage import Reject
-from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
+from coldstart.encoders import Encoder, HeadEncoder, Modality, Passport, Pixels, Vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
@@ -162,6 +162,8 @@ class Ranker:
                 if by == "item":
                     seen.pop(values[place], None)
                 rankings[place][space] = sorted(seen.items(), key=lambda entry: (entry[1], entry[0]))[:depth]
+        if words:
+            self.catalog.prepare_words(values)
         for place, text in enumerate(values) if words else ():
             result = self.catalog.text_search(text, depth, where=self.condition)
             rankings[place][FULL_TEXT] = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
@@ -200,11 +202,12 @@ class Ranker:
         """Encode queries `[Q, D]` a space, once for all spaces of one passport."""
         found: list[dict[str, Vectors] | Reject] = [{} for _ in values]
         made: dict[str, list[Vectors | Reject]] = {}
+        texts: dict[str, Vectors] = {}
         for space, passport in self._spaces(by).items():
             if passport.digest not in made:
                 encoder = self.encoders[passport.digest]
                 if by == "text":
-                    made[passport.digest] = list(encoder.encode_queries(values)[:, None])
+                    made[passport.digest] = list(_encoded_texts(encoder, passport, values, texts)[:, None])
                 else:
                     made[passport.digest] = self._encode_media(by, values, encoder, passport)
             for place, vectors in enumerate(made[passport.digest]):
@@ -313,6 +316,19 @@ class Ranker:
                 f"the items with an encoder that takes {modality}{''.join(f'; {why}' for why in self.notes)}"
             )
         return fitting
+
+
+def _encoded_texts(encoder: Encoder, passport: Passport, texts: Sequence[str], made: dict[str, Vectors]) -> Vectors:
+    """Encode texts as queries, those of a head from the vectors of its base: one forward pass for all over one base.
+
+    Args:
+        made: passport -> vectors of the same texts, which this adds to.
+    """
+    if isinstance(encoder, HeadEncoder):
+        return encoder.project("text", _encoded_texts(encoder.tower("text"), encoder.base("text"), texts, made))
+    if passport.digest not in made:
+        made[passport.digest] = encoder.encode_queries(texts)
+    return made[passport.digest]
 
 
 def _passport(encoder: Encoder, modality: Modality) -> Passport | None:

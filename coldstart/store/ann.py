@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -164,21 +164,40 @@ def nearest(
     """
     if not len(queries):
         return EMPTY
-    single = len(queries) == 1
-    query = {"column": column, "q": queries[0] if single else queries, "k": top_k, "metric": "cosine"}
+    query = _query(column, queries, top_k)
     if effort is None:
         query["use_index"] = False
     else:
-        deeper = 1 + max(0.0, math.log10(top_k / DEPTH))
-        query["minimum_nprobes"] = math.ceil(deeper * effort.nprobes)
-        if effort.most:
-            query["maximum_nprobes"] = math.ceil(deeper * effort.most)
-        query["refine_factor"] = effort.refine
-    scanner = dataset.scanner(["item_id", "_distance"], nearest=query, filter=where, prefilter=True)
-    found = scanner.to_table()
+        query |= _probes(top_k, effort) | {"refine_factor": effort.refine}
+    found = _search(dataset, query, ["item_id", "_distance"], where)
+    return found.sort_by(ORDER).select(["query_index", "item_id", "_distance"]).cast(EMPTY.schema)
+
+
+def candidates(
+    dataset: lance.LanceDataset, column: str, queries: Vectors, top_k: int, effort: Effort, where: str | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Find the rows by whose true distances `nearest` ranks: the number of the query, and the row id, of each."""
+    query = _query(column, queries, top_k * effort.refine) | _probes(top_k, effort)
+    found = _search(dataset, query, ["_rowid", "_distance"], where)
+    return found["query_index"].to_numpy(), found["_rowid"].to_numpy()
+
+
+def _query(column: str, queries: Vectors, top_k: int) -> dict[str, Any]:
+    return {"column": column, "q": queries[0] if len(queries) == 1 else queries, "k": top_k, "metric": "cosine"}
+
+
+def _probes(top_k: int, effort: Effort) -> dict[str, Any]:
+    """Convert an effort into the partitions that are read for so many results."""
+    deeper = 1 + max(0.0, math.log10(top_k / DEPTH))
+    found = {"minimum_nprobes": math.ceil(deeper * effort.nprobes)}
+    return found | ({"maximum_nprobes": math.ceil(deeper * effort.most)} if effort.most else {})
+
+
+def _search(dataset: lance.LanceDataset, query: dict[str, Any], columns: list[str], where: str | None) -> pa.Table:
+    found = dataset.scanner(columns, nearest=query, filter=where, prefilter=True).to_table()
     if "query_index" not in found.column_names:  # Lance leaves it out for a single query
         found = found.add_column(0, "query_index", pa.array(np.zeros(found.num_rows, np.int32)))
-    return found.sort_by(ORDER).select(["query_index", "item_id", "_distance"]).cast(EMPTY.schema)
+    return found
 
 
 def choose_effort(rows: int, dim: int, settings: IndexSettings) -> IndexType:

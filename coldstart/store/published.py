@@ -25,6 +25,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, word_search
 from coldstart.store.ann import column_of, unit_rows
 from coldstart.store.ground_truth import Vectors
+from coldstart.store.held import HeldItems, Places, Scores
 from coldstart.store.publications import Publication
 
 if TYPE_CHECKING:
@@ -66,10 +67,8 @@ class Published:
         self.publication = publication
         self.passports = publication.passports
         self._indexes = {report.space: report for report in publication.indexes}
-        self._rows: pa.Table | None = None
-        self._places: dict[str, int] = {}
+        self._held: HeldItems | None = None
         self._copies: dict[str, list[str]] | None = None
-        self._units: dict[str, Vectors] = {}
         self._samples: dict[tuple[str, int], Vectors] = {}
 
     def __len__(self) -> int:
@@ -86,13 +85,13 @@ class Published:
         return self._table.schema
 
     def load_rows(self, columns: Sequence[str]) -> None:
-        """Hold columns of all items in memory, which `items` and `copies` then answer from; nothing where there are
-        more than `MOST_HELD` items."""
+        """Hold columns of all items in memory, which `items` and `copies` then answer from, and scores of words as
+        they are asked for; nothing where there are more than `MOST_HELD` items."""
         if len(self) > MOST_HELD:
             return
         linked = [COPY_OF] if self._has_copies else []
-        rows = self._table.search().select(["item_id", *columns, *linked]).limit(None).to_arrow()
-        self._places = {item_id: place for place, item_id in enumerate(rows["item_id"].to_pylist())}
+        query = self._table.search().select(["item_id", *columns, *linked]).with_row_id(True)
+        rows = query.limit(None).to_arrow()
         self._copies = {}
         for item_id, original in (
             zip(*(rows[name].to_pylist() for name in ("item_id", *linked)), strict=True) if linked else ()
@@ -101,21 +100,22 @@ class Published:
                 self._copies.setdefault(original, []).append(item_id)
         for own in self._copies.values():
             own.sort()
-        self._rows = rows.combine_chunks()
+        self._held = HeldItems(self._dataset, rows)
 
     def load_vectors(self, spaces: Iterable[str], most_bytes: int) -> None:
-        """Hold the unit vectors of spaces in memory, which `unit_vectors` then answers from: those that fit, the first
-        first; after `load_rows`."""
-        for space in spaces:
-            size = 4 * len(self._places) * self._dim(space)
+        """Hold the unit vectors of spaces in memory, which searches then answer from: those that fit, the first first;
+        after `load_rows`."""
+        held = self._held
+        for space in spaces if held is not None else ():
+            size = 4 * len(held) * self._dim(space)
             if not size or size > most_bytes:
                 continue
             most_bytes -= size
-            held = np.full((len(self._places), self._dim(space)), np.nan, np.float32)
+            units = np.full((len(held), self._dim(space)), np.nan, np.float32)
             for block in self.blocks([column_of(space)]):
-                places = [self._places[item_id] for item_id in block["item_id"].to_pylist()]
-                held[places] = unit_rows(block[column_of(space)])
-            self._units[space] = held
+                places = [held.places[item_id] for item_id in block["item_id"].to_pylist()]
+                units[places] = unit_rows(block[column_of(space)])
+            held.units[space] = units
 
     def keys(self) -> dict[str, str]:
         """Read item_id -> the `index_key` it was written with."""
@@ -229,12 +229,26 @@ class Published:
             ColdstartError: `top_k` below 1.
         """
         _check_depth(top_k)
+        held = self._held_words([text])[0]
+        if held is not None and self._held is not None:
+            return self._held.best_words(held, top_k, where)
         words = word_search.word_query(text, by_characters=self._has_character_index)
         scanner = self._dataset.scanner(
             ["item_id", "_score"], full_text_query=words, limit=top_k, filter=where, prefilter=True
         )
         found = scanner.to_table()
         return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
+
+    def prepare_words(self, texts: Sequence[str]) -> None:
+        """Read the scores of the words of texts together, where words are held; their searches then find them."""
+        self._held_words(texts)
+
+    def _held_words(self, texts: Sequence[str]) -> list[tuple[Places, Scores] | None]:
+        if self._held is None or self._held.words is None:
+            return [None] * len(texts)
+        alone = [not (self._has_character_index and word_search.has_characters(text)) for text in texts]
+        found = iter(self._held.words.of([text for text, own in zip(texts, alone, strict=True) if own]))
+        return [next(found) if own else None for own in alone]
 
     @cached_property
     def _has_character_index(self) -> bool:
@@ -245,10 +259,9 @@ class Published:
         wanted = sorted(set(item_ids))
         if not wanted:
             return {}
-        if self._rows is not None and set(columns) <= set(self._rows.column_names):
-            places = [self._places[item_id] for item_id in wanted if item_id in self._places]
-            held = self._rows.select(list(dict.fromkeys(["item_id", *columns]))).take(pa.array(places, pa.int64()))
-            return {row.pop("item_id"): row for row in held.to_pylist()}
+        held = None if self._held is None else self._held.read(wanted, columns)
+        if held is not None:
+            return held
         query = self._table.search().where(sql.one_of("item_id", wanted)).select(["item_id", *columns])
         return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
 
@@ -276,13 +289,10 @@ class Published:
         Returns:
             space -> float32 `[N, D]` in the order of the ids; NaN for one that is unknown or has none.
         """
-        held = [space for space in spaces if space in self._units]
-        if held:
-            at = np.array([self._places.get(item_id, -1) for item_id in item_ids], np.intp)
-            units = {space: self._units[space][at] for space in held}
-            for own in units.values():
-                own[at < 0] = np.nan
-            rest = [space for space in spaces if space not in self._units]
+        held = self._held
+        if held is not None and any(space in held.units for space in spaces):
+            units = {space: held.vectors(space, item_ids) for space in spaces if space in held.units}
+            rest = [space for space in spaces if space not in units]
             return units | (self.unit_vectors(rest, item_ids) if rest else {})
         columns = {space: column_of(space) for space in spaces}
         found = {space: np.full((len(item_ids), self._dim(space)), np.nan, np.float32) for space in spaces}
@@ -306,6 +316,9 @@ class Published:
 
     def word_scores(self, text: str, item_ids: Sequence[str]) -> dict[str, float]:
         """Compute BM25 of a text for some items, as `text_search` does; those that match no word are left out."""
+        held = self._held_words([text])[0]
+        if held is not None and self._held is not None:
+            return self._held.word_scores(held, item_ids)
         found = self.text_search(text, len(item_ids), where=sql.one_of("item_id", item_ids)) if item_ids else None
         return {} if found is None else dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
@@ -341,7 +354,14 @@ class Published:
         effort = report.effort_filtered if where and report.effort_filtered else report.effort
 
         def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
-            return ann.nearest(self._dataset, column, some, top_k, effort=effort, where=where)
+            held = self._held
+            if held is None or space not in held.units:
+                return ann.nearest(self._dataset, column, some, top_k, effort=effort, where=where)
+            if effort is None:
+                return held.nearest(space, some, top_k, where)
+            owner, row_ids = ann.candidates(self._dataset, column, some, top_k, effort, where)
+            places = held.places_of(row_ids)
+            return held.ranked(space, some, [places[owner == one] for one in range(len(some))], top_k)
 
         found = search(queries, effort)
         counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))

@@ -73,5 +73,10 @@ def word_query(text: str, *, by_characters: bool) -> FullTextQuery:
     return parts[0] if len(parts) == 1 else BooleanQuery([(Occur.SHOULD, part) for part in parts])
 
 
+def has_characters(text: str) -> bool:
+    """Tell whether a text has Chinese characters or kana."""
+    return re.search(_UNSPACED, text) is not None
+
+
 def _any(table: Any, condition: str) -> bool:
     return bool(table.search().where(condition).select(["item_id"]).limit(1).to_arrow().num_rows)
