@@ -151,7 +151,7 @@ class Catalogue:
             original = row.get(COPY_OF)
             return results.Item(
                 publication=reader.tag,
-                notes=[f"a copy of {original}, which is found in its place"] if original else [],
+                notes=[f"a copy of {original}, which is found in its place: its own title and texts are not searched"] if original else [],
                 item={"item_id": item_id, **row},
                 media=results.media_links(item_id, media),
                 cold=reader.is_cold(item_id),
