@@ -3,9 +3,9 @@
 An item that failed in one of the spaces is not served with the rest of its vectors: it is turned away with the reason,
 and comes back by itself once the space has its row. An item that lacks the input of a space (a text without a picture)
 is served without a vector there. A copy that is linked to its original is served with the original's vectors and
-evidence and its own words; searches show it with the original, not beside it. A label is a column beside the category,
-and what was written of an item columns beside its own words, and none is part of the text: the model's word is not the
-seller's.
+evidence and its own words; searches show it with the original, not beside it, and what is stated of it is what its
+media show: the original's creator and record are not its own. A label is a column beside the category, and what was
+written of an item columns beside its own words, and none is part of the text: the model's word is not the seller's.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ _DESCRIBED = {
     ),
 }
 """Columns of the checked description; its attributes are `claims` in the catalog."""
+_OF_MEDIA = ("transcript", "screen_text")
+"""Grounds of claims that hold for a copy as well; others rest on the record or the words of the original."""
 _TEXT_FIELDS = ("title", "description", "category")
 _CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
 
@@ -266,7 +268,8 @@ class IndexStage:
             if item not in sources or item in verdicts:
                 continue
             if original in keys:
-                linked[item] = keys[original] and digest([VERSION, sources[item], original, keys[original]])
+                parts = [VERSION, sources[item], original, keys[original], *([_OF_MEDIA] if self._described else [])]
+                linked[item] = keys[original] and digest(parts)
             else:
                 why = Reject("original_not_served", f"a copy of {original!r}, which is not served", "filtered")
                 verdicts[item] = self._verdict(item, sources[item], why)
@@ -336,9 +339,8 @@ class IndexStage:
         items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
         if self._described:
             described = self._columns(store, inputs, self._described, _DESCRIBED, owners)
-            items = items.append_column("summary", described["summary"]).append_column(
-                "claims", described["attributes"]
-            )
+            for name, column in _of_media(described, originals).items():
+                items = items.append_column(name, column)
         items = items.append_column("text", _searchable(items))
         items = items.append_column("index_key", pa.array([inputs.keys[item] for item in ids], pa.string()))
         for name, stage in self._spaces.items():
@@ -375,6 +377,25 @@ def _of(store: Store, table: str, columns: Sequence[str], ids: Sequence[str]) ->
         return store.read(table, columns, ids=ids).combine_chunks()
     rows = store.read(table, columns)
     return rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))).combine_chunks()
+
+
+def _of_media(described: Mapping[str, pa.Array], originals: Sequence[str | None]) -> dict[str, pa.Array]:
+    """Take summary and claims of items; of copies, which have those of their originals, the claims of the media alone.
+
+    Args:
+        described: `summary` and `attributes` of each item, or of its original.
+        originals: the original of each item, None for one that is no copy.
+    """
+    summaries, claims = described["summary"], described["attributes"]
+    if any(originals):
+        pairs = list(zip(originals, summaries.to_pylist(), claims.to_pylist(), strict=True))
+        summaries = pa.array([None if original else summary for original, summary, _ in pairs], summaries.type)
+        own = [
+            [one for one in found if one["ground"] in _OF_MEDIA] if original and found else found
+            for original, _, found in pairs
+        ]
+        claims = pa.array(own, claims.type)
+    return {"summary": summaries, "claims": claims}
 
 
 def _connected(items: Collection[str], linked: Mapping[str, str]) -> set[str]:

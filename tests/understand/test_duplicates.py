@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 from catalogue import contents, write_manifest
 from paths import DATA
@@ -21,6 +22,7 @@ from coldstart.core.stage import CatalogStage, Gate
 from coldstart.engine.report import RunReport
 from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
+from coldstart.search import index
 from coldstart.store import Store
 
 TABLE = "stage.copies"
@@ -155,6 +157,20 @@ def test_settings_of_what_is_alike_judge_anew_and_the_policy_does_not(shop: Shop
     assert shop.links() == {"a": None, "b": "a"}
     for policy in ("drop", "keep", "link"):
         assert shop.run(max_colour=200, picture_bits=40, policy=policy).stages[2].ran.done == 0
+
+
+def test_a_copy_has_no_summary_of_its_original_and_claims_of_the_media_alone() -> None:
+    words = ("record", "screen_text", "predicted", "transcript", "creator")
+    claims = [{"name": ground, "value": "v", "ground": ground, "detail": ""} for ground in words]
+    described = {
+        "summary": pa.array(["A video by hanna."] * 2 + [None], index._DESCRIBED["summary"]),
+        "attributes": pa.array([claims, claims, None], index._DESCRIBED["attributes"]),
+    }
+    found = {name: column.to_pylist() for name, column in index._of_media(described, [None, "a", "b"]).items()}
+    assert found["summary"] == ["A video by hanna.", None, None]
+    assert found["claims"][0] == claims
+    assert [one["ground"] for one in found["claims"][1]] == ["screen_text", "transcript"]
+    assert found["claims"][2] is None
 
 
 @pytest.mark.slow
