@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldstart.api.opened import PipelineSource
 from coldstart.api.search import SearchMethods
+from coldstart.core.item_fields import read_object
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.errors import ColdstartError
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from coldstart.evaluate.workspace import EvaluationReport
     from coldstart.recommend.evaluate import RecommendReport
     from coldstart.understand.safety_evaluation import SafetyReport
+
+
+MOST_EVALUATION = 1 << 20
+"""Characters of a kept evaluation that are read; those of all capabilities have about 40,000."""
 
 
 class EvaluateMethods(SearchMethods):
@@ -217,6 +223,31 @@ class EvaluateMethods(SearchMethods):
         given = labels if isinstance(labels, Mapping) else {} if labels is None else read_harm_labels(Path(labels))
         stage: Any = PipelineState(self._store, loaded).stage(specs[-1].name)
         return measure_safety(self._store, stage, {**stated_harm(self._store), **given})
+
+    def keep_evaluation(self, report: EvaluationReport) -> None:
+        """Keep the results of `evaluate_all` with the workspace, which `evaluations` and a server list.
+
+        Raises:
+            ColdstartError: another process writes to the workspace, or it cannot be written.
+        """
+        from coldstart.store import EVALUATION
+
+        with self._store.lock():
+            seconds = sum(one.cpu_s for one in report.done)
+            self._store.save_run(EVALUATION, datetime.fromisoformat(report.made_at), seconds, report.to_dict())
+
+    def evaluations(self, limit: int = 10) -> list[dict[str, Any]]:
+        """List the last evaluations that were kept, newest first, as `EvaluationReport.to_dict` gives them; what cannot
+        be read is left out."""
+        from coldstart.store import EVALUATION, RUNS
+
+        found: list[dict[str, Any]] = []
+        for row in self._store.in_sequence(RUNS)[::-1]:
+            if row["stage"] == EVALUATION and len(row["report"] or "") <= MOST_EVALUATION:
+                report = read_object(row["report"])
+                if report and len(found) < limit:
+                    found.append(report)
+        return found
 
     def evaluate_all(
         self,

@@ -184,6 +184,10 @@ class OpenedStore:
         tag, version = ("", 0) if current is None else (current.tag, current.version)
         return tag, version, self._store.table_version(PIPELINES), self._store.table_version(ARTIFACTS)
 
+    def table_versions(self) -> dict[str, int]:
+        """Read the versions of all tables, one of which every change of the workspace raises."""
+        return {name: self._store.table_version(name) for name in self.tables()}
+
     def setting_faults(self) -> dict[str, str]:
         """Find the stages, or other sections, of the stored settings that do not resolve, and what is wrong with each.
 
@@ -293,6 +297,14 @@ class OpenedStore:
     def publications(self) -> list[Publication]:
         """List the published versions that are stored, newest first."""
         return Catalog(self._store.db).publications()
+
+    def published_at(self, publication: Publication) -> Published:
+        """Open the catalog at one of `publications`.
+
+        Raises:
+            ColdstartError: it was dropped meanwhile, or cannot be read.
+        """
+        return Catalog(self._store.db).at(publication)
 
     def rollback(self) -> Publication:
         """Serve the publication before the current one again."""

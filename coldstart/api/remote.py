@@ -8,24 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import httpx
-
+from coldstart.api.connection import TIMEOUT_S, Connection
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
+    from coldstart.embed.label_items import Labelled
     from coldstart.engine.report import StageReport
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.service import Recommended
+    from coldstart.review.decide import DecisionPage
+    from coldstart.review.queue import ReviewPage
     from coldstart.search.match import Answer
     from coldstart.search.notebook import Hits, ItemView
 
-TIMEOUT_S = 60.0
-TRIES = 4
-"""Times that a request is sent while the server is busy or cannot be reached: one that reads, or has a key."""
 MOST_RESULTS = 10_000
 _PAGE = 100
 _ENDED = ("done", "failed")
@@ -47,45 +45,11 @@ def connect(url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S)
     return workspace
 
 
-class RemoteWorkspace:
+class RemoteWorkspace(Connection):
     """Workspace that a server has: searches, lists and items as the methods of `coldstart.Workspace` return them.
 
     `uri` of hits and media of items are addresses on the server. Use it in a `with` block, or `close` it.
     """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        timeout_s: float = TIMEOUT_S,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        try:
-            self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
-        except httpx.InvalidURL as error:
-            raise ColdstartError(f"url {url}: {error}: give one such as http://127.0.0.1:8123", kind="usage") from None
-        self.url = url
-
-    def __repr__(self) -> str:
-        return f"coldstart.connect({self.url!r})"
-
-    def __enter__(self) -> RemoteWorkspace:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
-    def health(self) -> dict[str, Any]:
-        """Read whether the server runs, and its version."""
-        return self._get("/healthz")
 
     # -- items
 
@@ -199,6 +163,27 @@ class RemoteWorkspace:
         media."""
         return dict(self._get(f"/v1/items/{_part(item_id)}/report")["report"])
 
+    def label(
+        self,
+        classes: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        items: Sequence[str] | None = None,
+        where: str | None = None,
+        kind: str | None = None,
+        spaces: Sequence[str] | None = None,
+        threshold: float | None = None,
+        limit: int = 1000,
+    ) -> Labelled:
+        """Label published items with classes that are given now; arguments as for `Workspace.label`."""
+        from coldstart.embed.label_items import ItemLabel, Labelled
+
+        chosen = {"items": items and list(items), "where": where, "kind": kind, "spaces": spaces and list(spaces)}
+        found = self._post("/v1/label", {"classes": classes, **chosen, "threshold": threshold, "limit": limit})
+        names = ("item_id", "label", "best", "score", "second", "margin")
+        labels = [ItemLabel(**{name: one[name] for name in names}) for one in found["labels"]]
+        used, spaces_used = (tuple(found[name]) for name in ("classes", "spaces"))
+        return Labelled(used, spaces_used, found["threshold"], labels, tuple(found["notes"]))
+
     # -- users
 
     def recommend(
@@ -303,6 +288,80 @@ class RemoteWorkspace:
         """Remove one item from every table and from the served catalogue; returns the job as `add_items`."""
         return self._wait(self._request("DELETE", f"/v1/items/{_part(item)}"), wait_s)
 
+    # -- review
+
+    def review(
+        self,
+        state: str | None = None,
+        stage: str | None = None,
+        reason: str | None = None,
+        item_id: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> ReviewPage:
+        """List what waits for a person; arguments as for `Workspace.review`, `limit` at most 100."""
+        from coldstart.review.queue import ReviewEntry, ReviewPage
+
+        given = {"state": state, "stage": stage, "reason": reason, "item_id": item_id, "limit": limit, "cursor": after}
+        found = self._get("/v1/review", given)
+        entries = []
+        for one in found["entries"]:
+            one.pop("media")
+            entries.append(ReviewEntry(**{**one, "actions": tuple(one["actions"])}))
+        return ReviewPage(entries, found["counts"], found["next_cursor"], tuple(found["notes"]))
+
+    def decide(
+        self,
+        item_id: str,
+        action: str,
+        *,
+        reason: str,
+        by: str | None = None,
+        stage: str | None = None,
+        claim: str | None = None,
+        field: str | None = None,
+        value: Any = None,
+        key: str | None = None,
+        wait_s: float | None = 300.0,
+    ) -> dict[str, Any]:
+        """Decide on an item, as `Workspace.decide`, and wait until that is in effect.
+
+        Args:
+            by: who decides; a server with tokens keeps the name of the token.
+            key, wait_s: as for `add_items`.
+
+        Returns:
+            The job: `results` with the decision, its `state` (`decided`) and that of the item.
+
+        Raises:
+            ColdstartError: the decision is refused, or not done in time.
+        """
+        row = {"item_id": item_id, "action": action, "reason": reason, "by": by, "stage": stage, "claim": claim}
+        headers = {} if key is None else {"Idempotency-Key": key}
+        job = self._post("/v1/decisions", {**row, "field": field, "value": value}, headers)
+        return _decided(self._wait(job, wait_s))
+
+    def decisions(self, item_id: str | None = None, limit: int = 50, after: str | None = None) -> DecisionPage:
+        """List decisions, newest first; arguments as for `Workspace.decisions`, `limit` at most 100."""
+        from coldstart.review.decide import DecisionPage
+        from coldstart.store.decisions import Decision
+
+        found = self._get("/v1/decisions", {"item_id": item_id, "limit": limit, "cursor": after})
+        times = ("at", "undone_at")
+        rows = [
+            Decision(**{**one, **{name: one[name] and datetime.fromisoformat(one[name]) for name in times}})
+            for one in found["decisions"]
+        ]
+        return DecisionPage(rows, found["next_cursor"])
+
+    def undo_decision(
+        self, decision_id: str, *, reason: str, by: str | None = None, wait_s: float | None = 300.0
+    ) -> dict[str, Any]:
+        """Undo a decision, as `Workspace.undo_decision`, and wait until that is in effect; returns as `decide`."""
+        body = {"reason": reason, **({} if by is None else {"by": by})}
+        job = self._request("DELETE", f"/v1/decisions/{_part(decision_id)}", json=body)
+        return _decided(self._wait(job, wait_s))
+
     def job(self, job_id: str) -> dict[str, Any]:
         """Read the state of a job."""
         return self._get(f"/v1/jobs/{_part(job_id)}")
@@ -335,64 +394,15 @@ class RemoteWorkspace:
     def _uri(self, given: Mapping[str, Any]) -> str | None:
         return str(self._client.base_url.join(given["media"][0]["href"])) if given["media"] else None
 
-    def _get(self, path: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        params = {name: value for name, value in (given or {}).items() if value is not None}
-        return self._request("GET", path, params=params)
 
-    def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-        given = {name: value for name, value in body.items() if value is not None}
-        repeatable = path in ("/v1/search", "/v1/recommend") or bool(headers)
-        return self._request("POST", path, repeatable=repeatable, json=given, headers=headers)
-
-    def _send(self, path: str, file: Path, fields: Mapping[str, Any], role: str) -> dict[str, Any]:
-        given = {name: value for name, value in fields.items() if value is not None}
-        try:
-            with file.open("rb") as content:
-                return self._request("POST", path, data=given, files={"file": (file.name, content)})
-        except FileNotFoundError:
-            raise ColdstartError(f"{role} {file}: there is no such file: give the path of one", kind="input") from None
-        except OSError as error:
-            raise ColdstartError(
-                f"{role} {file}: {error.strerror}: give a file that can be read", kind="input"
-            ) from None
-
-    def _request(self, method: str, path: str, *, repeatable: bool | None = None, **given: Any) -> dict[str, Any]:
-        """Send a request, again where it may be and the server is busy.
-
-        Raises:
-            ColdstartError: the server states a problem, or does not answer.
-        """
-        repeatable = method == "GET" if repeatable is None else repeatable
-        for number in range(1, TRIES + 1):
-            last = number == TRIES or not repeatable
-            try:
-                answer = self._client.request(method, path, **given)
-            except httpx.HTTPError as error:
-                if last:
-                    raise ColdstartError(
-                        f"{self.url} does not answer ({type(error).__name__}: {error}): is `coldstart serve` running?",
-                        kind="not_ready",
-                    ) from None
-            else:
-                if answer.status_code != 503 or last:
-                    return _read(answer, self.url)
-            time.sleep(0.2 * 2**number)
-        raise AssertionError("the last try returns or raises")
-
-
-def _read(answer: httpx.Response, url: str) -> dict[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ColdstartError(f"{url} is no server of coldstart: it answers {answer.status_code}: look at the address")
-    if answer.is_success:
-        return found
-    raise ColdstartError(
-        str(found.get("detail") or f"{url} answers {answer.status_code}"),
-        **{name: found.get(name) for name in ("kind", "where", "next")},
-    )
+def _decided(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job of one decision; raises `ColdstartError` where that was refused."""
+    refused = next((one for one in job["results"] if one["state"] == "refused"), None)
+    if refused is not None:
+        raise ColdstartError(refused["detail"], kind=refused["reason"], result=job)
+    if job["state"] == "failed":
+        raise ColdstartError(job["detail"], result=job)
+    return job
 
 
 def _reason(given: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS
 
 if TYPE_CHECKING:
+    from coldstart.embed.label_items import Labelled
     from coldstart.encoders import Encoder, Passport
     from coldstart.search.item_report import Dossier
     from coldstart.search.match import Answer
@@ -149,6 +150,67 @@ class SearchMethods(OpenedStore):
             ColdstartError: nothing is published, or too few of the videos are in the catalog.
         """
         return self._matcher().fit(pairs, spaces, kind, where)
+
+    def label(
+        self,
+        classes: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        items: Sequence[str] | None = None,
+        where: str | None = None,
+        kind: str | None = None,
+        spaces: Sequence[str] | None = None,
+        threshold: float | None = None,
+        limit: int = 1000,
+    ) -> Labelled:
+        """Label published items with classes that are given now, by zero-shot classification; stores nothing.
+
+        Args:
+            classes: two names at least, or names with the words that say what each looks like or is called.
+            items: ids; by default those that meet `where` and `kind`, by rising id.
+            spaces: to compare in; by default all whose encoder reads words into the same space.
+            threshold: score that a label needs, by default 0.8.
+            limit: items at most.
+
+        Raises:
+            ColdstartError: nothing is published, an item is not in the catalogue, no space holds words, or a fault in
+                the arguments.
+        """
+        from coldstart.embed.label_items import label_items, read_classes
+        from coldstart.embed.zero_shot import THRESHOLD
+
+        checked = read_classes(classes)
+        if items is not None and (where is not None or kind is not None):
+            raise ColdstartError("label: give items, or a condition (where, kind), not both", kind="usage")
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ColdstartError(f"threshold {threshold}: give one above 0, and 1 at most", kind="usage")
+        published = self.published()
+        if items is None:
+            condition = published.condition(where=where, kind=kind, copies=True)
+            blocks = published.blocks([], where=condition)
+            chosen = sorted(one for block in blocks for one in block["item_id"].to_pylist())[:limit]
+        else:
+            chosen = list(dict.fromkeys(items))
+            if len(chosen) > limit:
+                raise ColdstartError(f"items: {len(chosen):,} ids: give {limit:,} at most", kind="usage")
+            present = published.items(chosen, ["kind"])
+            if missing := next((one for one in chosen if one not in present), None):
+                raise ColdstartError(f"item {missing!r} is not in the published catalog", kind="not_found")
+        return label_items(
+            published,
+            self.encoder_for,
+            checked,
+            chosen,
+            spaces=spaces,
+            threshold=THRESHOLD if threshold is None else threshold,
+        )
+
+    def media_of(self, item_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """Read the media of items, published or not; leaves out ids that the workspace does not have."""
+        wanted = sorted(set(item_ids))
+        if not wanted or not self._store.has(ITEMS):
+            return {}
+        rows = self._store.read(ITEMS, ["item_id", "media"], ids=wanted).to_pylist()
+        return {row["item_id"]: row["media"] or [] for row in rows}
 
     def _matcher(self) -> Matcher:
         from coldstart.search.match_service import Matcher

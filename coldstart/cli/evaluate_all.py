@@ -12,6 +12,7 @@ import typer
 from coldstart.cli import output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Uri
 from coldstart.core.sanitize import without_controls
+from coldstart.errors import ColdstartError
 
 _PAGE = Path("evaluation.html")
 
@@ -81,6 +82,10 @@ def evaluate_all(
         progress=ConsoleProgress(),
     )
     known = report.to_dict()
+    try:
+        opened.keep_evaluation(report)
+    except ColdstartError as error:
+        typer.echo(without_controls(f"the results are not kept with the workspace: {error}"), err=True)
     if not json:
         _print(known)
     links: dict[str, str] = {}

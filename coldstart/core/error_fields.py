@@ -43,8 +43,9 @@ _WORDS = (
 """Words of a message -> its kind."""
 _PLACE = re.compile(r"(?:no [^:]*? (?:at|in) )?(?P<place>[^\s:;]\S*( line \d+| [^\s:;]+)?): ")
 _VERBS = (
-    "add|allow|ask|choose|close|copy|did you mean|fill|fit|free|give|install|leave|list|look|lower|make|mend|move|name|"
-    "pass|pull|put|raise|remove|repair|report|restore|run|save|see|set|state|take|try|unset|use|wait|write"
+    "add|allow|ask|begin|call|choose|close|copy|did you mean|fill|fit|free|give|install|leave|list|look|lower|make|"
+    "mend|move|name|pass|pull|put|raise|remove|repair|report|restore|run|save|see|send|set|state|take|try|unset|use|wait|"
+    "write"
 )
 _NEXT = re.compile(rf"(?:^|[:;,)?] )(?P<next>(?:(?:{_VERBS})(?![\w-])|`).*)$")
 _LONGEST_PLACE = 120

@@ -5,35 +5,25 @@ Each answer comes from one publication. Media of items are named by links, never
 
 from __future__ import annotations
 
-import json
-import re
 import threading
-import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from coldstart.core.item_fields import read_attributes
-from coldstart.core.reasons import plain
 from coldstart.errors import ColdstartError
 from coldstart.serve import results
 from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
 from coldstart.serve.readers import Reader, Readers
+from coldstart.serve.workspace_state import MOST_PAGE, PAGE, WorkspaceState
 from coldstart.store.published import COPY_OF
 
 MOST_HITS = 1000
 """Results of one search over all its pages."""
-PAGE = 10
-MOST_PAGE = 100
-STATUS_S = 5.0
-"""Seconds for which counts of the stages are kept: they read the keys of all items."""
 _SHOWN = ("kind", "title", "category", "price", "media", "creator")
 _LISTS = 16
-_PLACE = re.compile(r"--workspace [^\s`\"\\]+")
-"""Place of the workspace in the advice of a run; the workspace may have been elsewhere then."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +49,12 @@ class SearchQuery:
     cursor: str | None = None
 
 
-class Catalogue:
+class Catalogue(WorkspaceState):
     """Questions about a workspace, answered by its present publication; safe to call from many threads."""
 
     def __init__(self, readers: Readers) -> None:
-        self.readers = readers
-        self._status: tuple[float, results.Status] | None = None
-        self._counting, self._listing = threading.Lock(), threading.Lock()
+        super().__init__(readers)
+        self._listing = threading.Lock()
         self._lists: OrderedDict[tuple[Any, ...], list[str]] = OrderedDict()
 
     # -- items of the published catalogue
@@ -258,6 +247,43 @@ class Catalogue:
 
         return self.readers.answer(ask)
 
+    def label(
+        self,
+        classes: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        items: Sequence[str] | None = None,
+        limit: int = MOST_PAGE,
+        **options: Any,
+    ) -> results.LabelResult:
+        """Label items by classes that are given now; options as for `Workspace.label`.
+
+        Raises:
+            ColdstartError: as `Workspace.label`.
+        """
+
+        def ask(reader: Reader) -> results.LabelResult:
+            found = reader.label(classes, items=items, limit=limit, **options)
+            rows = reader.published().items((one.item_id for one in found.labels), _SHOWN)
+            counts = Counter(one.label for one in found.labels if one.label is not None)
+            return results.LabelResult(
+                publication=reader.tag,
+                notes=list(found.notes),
+                classes=list(found.classes),
+                spaces=list(found.spaces),
+                threshold=found.threshold,
+                labels=[
+                    results.LabelledItem(
+                        **{name: rows[one.item_id][name] for name in ("kind", "title", "category")},
+                        media=results.media_links(one.item_id, rows[one.item_id]["media"]),
+                        **asdict(one),
+                    )
+                    for one in found.labels
+                ],
+                counts={name: counts[name] for name in found.classes},
+            )
+
+        return self.readers.answer(ask)
+
     # -- users
 
     def recommend(
@@ -328,147 +354,6 @@ class Catalogue:
                         **(one.reason.to_dict() if one.reason else {}),
                     )
                     for one in found.people
-                ],
-            )
-
-        return self.readers.answer(ask)
-
-    # -- the state of the workspace
-
-    def status(self) -> results.Status:
-        """Count the items in each state, stage by stage; kept for `STATUS_S` seconds."""
-        kept = self._status
-        if not self._counting.acquire(blocking=kept is None):
-            assert kept is not None
-            return kept[1]  # another request counts at this moment: no need to wait for it
-        try:
-            if self._status is not None and time.monotonic() - self._status[0] < STATUS_S:
-                return self._status[1]
-            found = self.readers.answer(self._count)
-            self._status = (time.monotonic(), found)
-            return found
-        finally:
-            self._counting.release()
-
-    @staticmethod
-    def _count(reader: Reader) -> results.Status:
-        stages = []
-        for report in reader.status():
-            balance = report.balance
-            stages.append(
-                results.StageCounts(
-                    stage=report.stage,
-                    kind=report.kind,
-                    fresh=balance.fresh,
-                    failed=balance.failed,
-                    filtered=balance.filtered,
-                    duplicate=balance.duplicate,
-                    pending=balance.pending,
-                    reasons=dict(balance.reasons),
-                    notes=list(report.notes),
-                    fault=report.fault,
-                )
-            )
-        summary = reader.interaction_summary()
-        published = reader.published()
-        fields = {
-            field.name: str(field.type)
-            for field in published.schema
-            if not field.name.startswith("vector_") and field.name not in ("index_key", "media")
-        }
-        return results.Status(
-            publication=reader.tag,
-            notes=reader.setting_notes(),
-            items=reader.count_items(),
-            served=len(published),
-            stages=stages,
-            spaces=sorted(published.passports),
-            fields=fields,
-            languages=dict(reader.languages()),
-            interactions=None
-            if summary is None
-            else {
-                name: value.isoformat() if isinstance(value, datetime) else value
-                for name, value in asdict(summary).items()
-            },
-            counted_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-
-    def ledger(
-        self,
-        state: str | None = None,
-        stage: str | None = None,
-        reason: str | None = None,
-        limit: int = MOST_PAGE,
-        cursor: str | None = None,
-    ) -> results.Ledger:
-        """List items that were turned away, by stage and item."""
-        mark = query_mark(["ledger", state, stage, reason])
-
-        def ask(reader: Reader) -> results.Ledger:
-            start = read_cursor(cursor, reader.tag, mark)
-            rows = [
-                row
-                for row in reader.failures()
-                if (state is None or row["state"] == state)
-                and (stage is None or row["stage"] == stage)
-                and (reason is None or row["reason"] == reason)
-            ]
-            page = rows[start : start + limit]
-            return results.Ledger(
-                publication=reader.tag,
-                entries=[
-                    results.LedgerEntry(
-                        stage=row["stage"],
-                        item_id=row["item_id"],
-                        state=row["state"],
-                        reason=row["reason"],
-                        words=plain(row["reason"]),
-                        detail=row["detail"],
-                        at=row["at"].isoformat(timespec="seconds") if row.get("at") else None,
-                    )
-                    for row in page
-                ],
-                total=len(rows),
-                next_cursor=make_cursor(start + limit, reader.tag, mark) if len(rows) > start + limit else None,
-            )
-
-        return self.readers.answer(ask)
-
-    def runs(self, limit: int = 50) -> results.Runs:
-        """List the runs of stages, newest first."""
-
-        def ask(reader: Reader) -> results.Runs:
-            rows = json.loads(_PLACE.sub("--workspace WORKSPACE", json.dumps(reader.runs(limit), default=str)))
-            return results.Runs(publication=reader.tag, runs=[results.Run(**row) for row in rows])
-
-        return self.readers.answer(ask)
-
-    def publications(self) -> results.Publications:
-        """List the published versions that are stored, with the recall of their indexes, newest first."""
-
-        def ask(reader: Reader) -> results.Publications:
-            return results.Publications(
-                publication=reader.tag,
-                publications=[
-                    results.PublicationInfo(
-                        tag=one.tag,
-                        published_at=one.published_at.isoformat(timespec="seconds"),
-                        rows=one.rows,
-                        spaces=[
-                            results.SpaceIndex(
-                                space=index.space,
-                                index_type=index.index_type,
-                                rows=index.rows,
-                                dim=index.dim,
-                                recall=index.recall,
-                                recall_filtered=index.recall_filtered,
-                                ok=index.ok,
-                            )
-                            for index in one.indexes
-                        ],
-                    )
-                    for one in reader.publications()
                 ],
             )
 

@@ -62,6 +62,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD":  # answered as GET, without the body
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
@@ -82,6 +85,8 @@ class Gate:
                     own.setdefault(name, value)
                 own.setdefault("Content-Security-Policy", CSP)
             elif message["type"] == "http.response.body":
+                if method == "HEAD":
+                    message = {**message, "body": b""}
                 sent["bytes"] += len(message.get("body", b""))
             await send(message)
 
@@ -105,7 +110,7 @@ class Gate:
         if route not in OPEN:
             fields = {
                 "request_id": request_id,
-                "method": scope["method"],
+                "method": method,
                 "route": route,
                 "status": sent["status"],
                 "ms": round(1e3 * seconds, 2),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -26,13 +27,17 @@ from coldstart.serve.page import page_routes
 from coldstart.serve.problems import TITLES, RequestProblem, problem, problem_of
 from coldstart.serve.readers import Readers
 from coldstart.serve.reading import reading
+from coldstart.serve.reviewing import deciding, reviewed
 from coldstart.serve.route_parts import place_of
 from coldstart.serve.settings import ServeSettings
+from coldstart.serve.state_routes import anyone, state
 from coldstart.serve.writing import writing
 
 if TYPE_CHECKING:
     from coldstart.serve.jobs import JobQueue
 
+_LISTS = frozenset({"items", "interactions", "decisions"})
+"""Fields that rows are sent in."""
 THREADS = 40
 """Threads that answer; most wait for the batch that their search is in."""
 
@@ -87,9 +92,13 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
     app.state.limiter, app.state.unlimited = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(math.inf)
     app.include_router(health)
     app.include_router(reading)
+    app.include_router(state)
+    app.include_router(anyone)
+    app.include_router(reviewed)
     app.router.routes.extend(page_routes())
     if jobs is not None:
         app.include_router(writing)
+        app.include_router(deciding)
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:
@@ -108,7 +117,17 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id"],
         )
     app.add_middleware(Gate, settings=settings, measures=measured)
+    app.openapi = partial(_describe, app.openapi)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
+
+
+def _describe(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Describe the interface; summaries are the first lines of what each path does, and no names of functions."""
+    described = describe()
+    for path in described["paths"].values():
+        for operation in path.values():
+            operation["summary"] = operation["description"].partition("\n")[0].rstrip(".")
+    return described
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
@@ -122,9 +141,14 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     place = place_of(first["loc"])
     count = len(error.errors())
-    more = f"; and {count - 1} more faults" if count > 1 else ""
+    more = f"; and {count - 1} more fault{'s' if count > 2 else ''}" if count > 1 else ""
     detail = f"{place}: {first['msg']}{more}"
-    return problem(422, detail, kind="input", where=place, request_id=request.state.request_id)
+    next = None
+    if first["loc"] == ("body",) and not request.headers.get("content-type", "").startswith("application/json"):
+        next = "send JSON, with the header `Content-Type: application/json`"
+    elif first["type"] == "missing" and isinstance(first.get("input"), dict) and first["loc"][-1] in _LISTS:
+        next = f'wrap the rows: {{"{first["loc"][-1]}": [ … ]}}'
+    return problem(422, detail, kind="input", where=place, next=next, request_id=request.state.request_id)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -136,7 +160,12 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 400:  # parts that are too many or too large, or no JSON: which of them
         why = f"{why}: {error.detail}"
     detail = f"{request.method} {request.url.path[:200]}: {why}"
-    found = problem(error.status_code, detail, kind=kind, request_id=request.state.request_id)
+    next = None
+    if error.status_code == 404:
+        next = "`/openapi.json` describes all paths"
+    elif error.status_code == 405:
+        next = f"use {(error.headers or {}).get('Allow', 'another method')}"
+    found = problem(error.status_code, detail, kind=kind, next=next, request_id=request.state.request_id)
     for name, value in (error.headers or {}).items():
         found.headers[name] = value
     return found

@@ -15,11 +15,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from coldstart.errors import ColdstartError, machine_fault
+
+if TYPE_CHECKING:
+    from coldstart.review.decide import DecisionReport
 
 _NICE = 5
 """Added to the nice value: queries go first."""
@@ -42,6 +46,8 @@ class Worker(Protocol):
     def interactions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
 
     def removal(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
+
+    def decisions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
 
 
 class WorkspaceWorker:
@@ -120,6 +126,70 @@ class WorkspaceWorker:
             }
             for rows, _ in batches
         ]
+
+    def decisions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        """Decide, or undo, in the order of the rows; those that follow one another are done at once."""
+        self._keep_models()
+        rows = [dict(row) for rows, _ in batches for row in rows]
+        done: list[dict[str, Any]] = []
+        for undo, group in groupby(rows, key=lambda row: row["action"] == "undo"):
+            own = list(group)
+            done += self._undone(own, progress) if undo else self._decided(own, progress)
+        publication = next((one["publication"] for one in reversed(done) if one["publication"]), None)
+        found = []
+        for own_rows, _ in batches:
+            own_done, done = done[: len(own_rows)], done[len(own_rows) :]
+            for one in own_done:
+                one.pop("publication")
+            found.append({"items": own_done, "publication": publication})
+        return found
+
+    def _decided(self, rows: list[dict[str, Any]], progress: Any) -> list[dict[str, Any]]:
+        try:
+            reports = self._workspace.decide_many(rows, progress=progress)
+        except ColdstartError as error:
+            if error.kind == "busy":
+                raise
+            if len(rows) > 1:  # one of them has a fault: alone, each says whether it does
+                return [done for row in rows for done in self._decided([row], progress)]
+            return [_refused(rows[0], error)]
+        return [_decision(report, "decided") for report in reports]
+
+    def _undone(self, rows: list[dict[str, Any]], progress: Any) -> list[dict[str, Any]]:
+        found = []
+        for row in rows:
+            try:
+                report = self._workspace.undo_decision(
+                    row["decision_id"], reason=row["reason"], by=row["by"], progress=progress
+                )
+            except ColdstartError as error:
+                if error.kind == "busy":
+                    raise
+                found.append(_refused(row, error))
+            else:
+                found.append(_decision(report, "undone"))
+        return found
+
+
+def _decision(report: DecisionReport, state: str) -> dict[str, Any]:
+    """Tell what a decision did: to it, and to the item."""
+    decision, outcome = report.decision, report.outcome
+    return {
+        "decision_id": decision.decision_id,
+        "item_id": decision.item_id,
+        "action": decision.action if state == "decided" else "undo",
+        "state": state,
+        "item_state": "gone" if outcome is None else outcome.state,
+        "reason": "" if outcome is None else outcome.reason,
+        "detail": "" if outcome is None else outcome.detail,
+        "publication": report.publication,
+    }
+
+
+def _refused(row: Mapping[str, Any], error: ColdstartError) -> dict[str, Any]:
+    names = ("decision_id", "item_id", "action")
+    own = {name: row.get(name) for name in names}
+    return {**own, "state": "refused", "reason": error.kind, "detail": str(error), "publication": None}
 
 
 Open = Callable[[str], Worker]

@@ -1,4 +1,4 @@
-"""Take in items, interactions and removals, and do them later: a queue on disk and a process that works it off.
+"""Take in items, interactions, removals and decisions, and do them later: a queue on disk, worked off by a process.
 
     queue = JobQueue("shop.workspace.queue", "shop.workspace")
     queue.start()
@@ -25,7 +25,7 @@ from coldstart.errors import ColdstartError
 from coldstart.serve.job_process import Batch, Failure, JobProcess, Open, ProcessDied, WorkspaceWorker
 from coldstart.serve.spool import Job, Kind, Spool, SpoolLimits, State, UploadedFile
 
-MOST_ROWS: Mapping[Kind, int] = {"items": 256, "interactions": 10_000, "removal": 10_000}
+MOST_ROWS: Mapping[Kind, int] = {"items": 256, "interactions": 10_000, "removal": 10_000, "decisions": 256}
 """Rows of a submission, and of the jobs that are done together."""
 _BACKOFF_S = (0.5, 10.0)
 _IDLE_S = 900.0
@@ -116,6 +116,14 @@ class JobQueue:
     def submit_removal(self, ids: Sequence[str], idempotency_key: str | None = None) -> Job:
         """Accept ids of items to remove."""
         return self._submit("removal", ids, {}, idempotency_key)
+
+    def submit_decisions(self, rows: Sequence[Mapping[str, Any]], idempotency_key: str | None = None) -> Job:
+        """Accept decisions; they are done in their order, and one that is refused keeps no other back.
+
+        Args:
+            rows: the parts of `Workspace.decide`, or the action `undo` with `decision_id`, `reason` and `by`.
+        """
+        return self._submit("decisions", rows, {}, idempotency_key)
 
     def _submit(
         self,

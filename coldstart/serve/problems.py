@@ -32,7 +32,7 @@ MEDIA_TYPE = "application/problem+json"
 TITLES = {
     400: "The request is not understood",
     401: "A token is needed",
-    403: "The token does not allow this",
+    403: "Not allowed",
     404: "Not found",
     405: "The method is not allowed here",
     408: "The request came too slowly",
@@ -59,12 +59,16 @@ class RequestProblem(HTTPException):
 def problem(
     status: int, detail: str, *, kind: str, where: str | None = None, next: str | None = None, request_id: str = ""
 ) -> Response:
-    """Create the response that states a problem."""
+    """Create the response that states a problem; what its detail says to do next is said once, as `next`."""
+    detail = without_controls(detail)
+    next = next or error_fields(ColdstartError(detail))["next"]
+    if next and detail.endswith(f": {next}"):
+        detail = detail.removesuffix(f": {next}")
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": TITLES.get(status, "The request failed"),
         "status": status,
-        "detail": without_controls(detail),
+        "detail": detail,
         "kind": kind,
         "where": where,
         "next": next,

@@ -1,4 +1,4 @@
-"""Routes that read: items of the published catalogue, lists for users, media, and the state of the workspace."""
+"""Routes that read the published catalogue: items, searches, labels, lists for users, media."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from coldstart.serve.route_parts import (
     save_upload,
 )
 
+MOST_LABELLED = 1000
 _CONTENT_TYPES = {
     "jpeg": "image/jpeg",
     "png": "image/png",
@@ -62,6 +63,21 @@ class SearchBody(Body):
     copies: bool = Field(False, description="also return items that are linked to an original")
     limit: int = Field(PAGE, ge=1, le=MOST_PAGE)
     cursor: str | None = Field(None, max_length=400)
+
+
+class LabelBody(Body):
+    """Classes, and the items to label: ids, or a condition."""
+
+    classes: list[str] | dict[str, list[str]] = Field(
+        description="2 to 200 names, or names with the words that say what each looks like",
+        examples=[["dress", "shoe"]],
+    )
+    items: list[Annotated[str, Field(max_length=1024)]] | None = Field(None, min_length=1, max_length=MOST_LABELLED)
+    kind: Literal["product", "video"] | None = None
+    where: str | None = Field(None, max_length=2000)
+    spaces: list[str] | None = Field(None, min_length=1, max_length=32)
+    threshold: float | None = Field(None, gt=0, le=1, description="score that a label needs; by default 0.8")
+    limit: int = Field(MOST_PAGE, ge=1, le=MOST_LABELLED, description="items, by rising id")
 
 
 class Liked(Body):
@@ -223,6 +239,15 @@ async def match_media(
         )
 
 
+@reading.post("/label", response_model=results.LabelResult)
+async def label(request: Request, body: LabelBody) -> Response:
+    """Label items with classes that are given now; nothing is stored."""
+    given = body.model_dump(exclude_none=True)
+    if body.items is not None:
+        given["limit"] = MOST_LABELLED
+    return await answer(request, lambda catalogue: catalogue.label(**given), cached=False)
+
+
 @reading.get("/items/{item_id}/media/{place}", response_class=FileResponse)
 async def medium(
     request: Request,
@@ -268,37 +293,6 @@ async def recommend_by_body(request: Request, body: RecommendBody) -> Response:
         lambda catalogue: catalogue.recommend(body.user, history, top_k=body.limit, **given),
         cached=False,
     )
-
-
-@reading.get("/status", response_model=results.Status, tags=["workspace"])
-async def status(request: Request) -> Response:
-    """Count the items in each state, stage by stage."""
-    return await answer(request, lambda catalogue: catalogue.status(), cached=False)
-
-
-@reading.get("/ledger", response_model=results.Ledger, tags=["workspace"])
-async def ledger(
-    request: Request,
-    state: Annotated[Literal["failed", "filtered", "duplicate"] | None, Query()] = None,
-    stage: Annotated[str | None, Query(max_length=200)] = None,
-    reason: Annotated[str | None, Query(max_length=200, description="reason code")] = None,
-    limit: Limit = MOST_PAGE,
-    cursor: Cursor = None,
-) -> Response:
-    """List items that were turned away, and why."""
-    return await answer(request, lambda catalogue: catalogue.ledger(state, stage, reason, limit, cursor), cached=False)
-
-
-@reading.get("/runs", response_model=results.Runs, tags=["workspace"])
-async def runs(request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> Response:
-    """List the last runs of stages, newest first."""
-    return await answer(request, lambda catalogue: catalogue.runs(limit), cached=False)
-
-
-@reading.get("/publications", response_model=results.Publications, tags=["workspace"])
-async def publications(request: Request) -> Response:
-    """List the published versions that are stored, with the recall of their indexes."""
-    return await answer(request, lambda catalogue: catalogue.publications(), cached=False)
 
 
 def _medium(catalogue: Catalogue, item_id: str, place: int, side: int | None) -> Response:

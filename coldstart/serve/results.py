@@ -158,94 +158,29 @@ class AudienceResult(Result):
     people: list[AudienceMember]
 
 
-class StageCounts(BaseModel):
-    """Items in each state of one stage."""
+class LabelledItem(BaseModel):
+    """Label of one item."""
 
-    stage: str
-    kind: str
-    fresh: int
-    failed: int
-    filtered: int
-    duplicate: int
-    pending: int
-    reasons: dict[str, int] = Field(default_factory=dict)
-    notes: list[str] = Field(default_factory=list)
-    fault: str = ""
-
-
-class Status(Result):
-    """Counts of a workspace and its stages, at most as old as `counted_at` says."""
-
-    items: int
-    served: int
-    stages: list[StageCounts]
-    spaces: list[str]
-    fields: dict[str, str] = Field(description="columns that `where` may name, with their types")
-    languages: dict[str, int] = Field(default_factory=dict)
-    interactions: dict[str, Any] | None = None
-    counted_at: str = Field(description="ISO 8601, UTC")
-
-
-class LedgerEntry(BaseModel):
-    """Item without a row in one stage, and why."""
-
-    stage: str
     item_id: str
-    state: str = Field(description="failed, filtered or duplicate")
-    reason: str
-    words: str = Field(description="the reason in words")
-    detail: str
-    at: str | None = None
+    kind: str | None = None
+    title: str | None = None
+    category: str | None = None
+    label: str | None = Field(None, description="its class; null where no score is sure enough, or it has no vector")
+    best: str | None = Field(None, description="class that it is most like")
+    score: float | None = Field(None, description="how likely that is, of all classes")
+    second: str | None = None
+    margin: float | None = Field(None, description="by how much less likely the second is")
+    media: list[Medium] = Field(default_factory=list)
 
 
-class Ledger(Result):
-    """Items that were turned away, by stage and item."""
+class LabelResult(Result):
+    """Labels of items by classes of the request; nothing is stored."""
 
-    entries: list[LedgerEntry]
-    total: int
-    next_cursor: str | None = None
-
-
-class Run(BaseModel):
-    """One run of a stage."""
-
-    stage: str
-    started_at: str
-    seconds: float
-    report: dict[str, Any]
-
-
-class Runs(Result):
-    """Runs of stages, newest first."""
-
-    runs: list[Run]
-
-
-class SpaceIndex(BaseModel):
-    """Index of one space."""
-
-    space: str
-    index_type: str
-    rows: int
-    dim: int
-    recall: float = Field(description="share of the true nearest that the index finds")
-    recall_filtered: float | None = None
-    ok: bool
-
-
-class PublicationInfo(BaseModel):
-    """Published version of the catalogue."""
-
-    tag: str
-    published_at: str
-    rows: int
-    spaces: list[SpaceIndex]
-
-
-class Publications(Result):
-    """Published versions that are stored, newest first."""
-
-    publications: list[PublicationInfo]
+    classes: list[str]
+    spaces: list[str] = Field(description="that the classes were compared in")
+    threshold: float = Field(description="score that a label needs")
+    labels: list[LabelledItem]
+    counts: dict[str, int] = Field(description="class -> items with that label")
 
 
 class Problem(BaseModel):

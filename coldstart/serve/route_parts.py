@@ -57,14 +57,15 @@ def place_of(parts: Sequence[int | str]) -> str:
 _BEARER = HTTPBearer(auto_error=False, description="a token of the server's token file")
 
 
-def needs(scope: Scope) -> Any:
-    """Create the dependency of a route that needs a scope."""
+def needs(*scopes: Scope) -> Any:
+    """Create the dependency of a route that needs one of some scopes; any token where none is named."""
 
     async def check(request: Request) -> None:
         identity = request.state.identity
-        if scope not in identity.scopes:
+        if scopes and not identity.scopes & {*scopes}:
             has = ", ".join(sorted(identity.scopes))
-            raise RequestProblem(403, f"this needs the scope {scope!r}, and the token has {has}: take another token")
+            wanted = " or ".join(map(repr, scopes))
+            raise RequestProblem(403, f"this needs the scope {wanted}, and the token has {has}: take another token")
 
     return [Depends(_BEARER), Depends(check), Depends(_check_query)]
 

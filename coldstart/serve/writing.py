@@ -87,14 +87,14 @@ class JobResult(BaseModel):
     """State of a job."""
 
     job_id: str
-    kind: str = Field(description="items, interactions or removal")
+    kind: str = Field(description="items, interactions, removal or decisions")
     state: str = Field(description="queued, running, waiting, done or failed")
     rows: int
     submitted_at: str = Field(description="ISO 8601, UTC")
     finished_at: str | None = None
     detail: str = Field("", description="why it waits or failed, or the stage that runs")
     results: list[dict[str, Any]] = Field(
-        default_factory=list, description="of each item: item_id, state, reason and detail"
+        default_factory=list, description="of each item or decision: item_id, state, reason and detail"
     )
     publication: str | None = Field(None, description="tag of the publication that has them")
 
@@ -115,7 +115,7 @@ async def add_items(request: Request, body: ItemsBody, idempotency_key: Idempote
     """Queue items; `GET /v1/jobs/{job_id}` tells when they are found."""
     rows = [row.model_dump(exclude_none=True) for row in body.items]
     jobs: JobQueue = request.app.state.jobs
-    return _accepted(
+    return accepted(
         request, await in_thread(request, partial(jobs.submit_items, rows, {}, idempotency_key=idempotency_key))
     )
 
@@ -142,7 +142,7 @@ async def add_items_with_media(
         named = {medium["uri"] for row in rows for medium in row.get("media", ())}
         if unused := sorted(saved.keys() - named):
             raise ColdstartError(f"files: no item names {unused[0][:100]!r} among its media", kind="input")
-        return _accepted(
+        return accepted(
             request, await in_thread(request, partial(jobs.submit_items, rows, saved, idempotency_key=idempotency_key))
         )
 
@@ -151,7 +151,7 @@ async def add_items_with_media(
 async def remove_item(request: Request, item_id: ItemId) -> Response:
     """Queue the removal of an item from every table and from the served catalogue."""
     jobs: JobQueue = request.app.state.jobs
-    return _accepted(request, await in_thread(request, partial(jobs.submit_removal, [item_id])))
+    return accepted(request, await in_thread(request, partial(jobs.submit_removal, [item_id])))
 
 
 @writing.post("/interactions", status_code=202, response_model=JobResult, dependencies=needs("write"))
@@ -161,12 +161,12 @@ async def add_interactions(
     """Queue interactions; those that the workspace has already are not added again."""
     rows = [row.model_dump(exclude_none=True) for row in body.interactions]
     jobs: JobQueue = request.app.state.jobs
-    return _accepted(
+    return accepted(
         request, await in_thread(request, partial(jobs.submit_interactions, rows, idempotency_key=idempotency_key))
     )
 
 
-@writing.get("/jobs/{job_id}", response_model=JobResult, dependencies=needs("read"))
+@writing.get("/jobs/{job_id}", response_model=JobResult, dependencies=needs("read", "review"))
 async def job(request: Request, job_id: Annotated[str, PathParameter(max_length=100)]) -> Response:
     """Tell the state of a job, and of each of its items."""
     jobs: JobQueue = request.app.state.jobs
@@ -232,7 +232,8 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _accepted(request: Request, job: Job) -> Response:
+def accepted(request: Request, job: Job) -> Response:
+    """Answer that a job was accepted, and where its state is."""
     return Response(
         _result(request, job).model_dump_json(),
         202,

@@ -40,6 +40,8 @@ ITEMS = item_keys.ITEMS
 LEDGER = "ledger"
 RUNS = "runs"
 PIPELINES = "pipelines"
+EVALUATION = "evaluate all"
+"""Name in the table `runs` of an evaluation, which stands among the runs of stages."""
 
 _LEDGER_SCHEMA = pa.schema(
     [

@@ -350,15 +350,24 @@ class Catalog:
         """Open the catalog at the published version; None where nothing is published."""
         table = tables.open_table(self._db, CATALOG)
         current = None if table is None else self._current(table)
-        if current is None:
-            return None
+        return None if current is None else self._open(table, current)
+
+    def at(self, publication: Publication) -> Published:
+        """Open the catalog at one of `publications`.
+
+        Raises:
+            ColdstartError: it was dropped, or cannot be read.
+        """
+        return self._open(self._written(), publication)
+
+    def _open(self, table: Any, publication: Publication) -> Published:
         with tables.reading(self._db, CATALOG):
-            table.checkout(current.version)
+            table.checkout(publication.version)
             tables.check_table(self._db, table)
-            if fault := publications.space_fault(current, table.schema):
+            if fault := publications.space_fault(publication, table.schema):
                 raise tables.damaged(self._db, publications.PUBLICATIONS, fault)
         guarded: Any = tables.GuardedTable(self._db, CATALOG, table)
-        return Published(guarded, current)
+        return Published(guarded, publication)
 
     @_reading_catalog
     def cleanup(self, keep_publications: int = 3, older_than: timedelta = timedelta(days=1)) -> CleanupReport:

@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ import pytest
 from starlette.testclient import TestClient
 
 import coldstart
+from coldstart.errors import ColdstartError
+from coldstart.evaluate.rows import Row
+from coldstart.evaluate.workspace import EvaluationReport
+from coldstart.metrics.ranking import Interval
 from coldstart.serve.http import create_app
 from coldstart.serve.readers import Readers
 from coldstart.serve.settings import ServeSettings, parse_token
+from coldstart.store import Store
 from tests.support.catalogue import rows, settings, write_manifest
 
 pytestmark = pytest.mark.slow  # a workspace is made
@@ -150,7 +156,7 @@ def test_problems_have_the_words_of_the_command_line(
     body = answer.json()
     assert (answer.status_code, body["status"], body["kind"]) == (status, status, kind)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert words in body["detail"]
+    assert words in f"{body['detail']}: {body['next']}"
     assert body["request_id"] == answer.headers["x-request-id"]
 
 
@@ -266,30 +272,56 @@ def test_bodies_that_do_not_come_keep_nobody_from_an_answer(shop: Path) -> None:
     assert asyncio.run(stalled()) == (200, 422)
 
 
+class Closed:
+    """Queue that takes nothing in."""
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_: Any, **__: Any) -> None:
+            if name not in ("start", "close"):
+                raise ColdstartError("the queue is full: send this again", kind="busy")
+
+        return refuse
+
+
 def test_tokens_and_scopes(shop: Path) -> None:
     tokens = tuple(
         parse_token(secret, scopes, name)
         for secret, scopes, name in ((READ, ("read",), "r"), (WRITE, ("write",), "w"), (REVIEW, ("review",), "v"))
     )
-    with client_of(shop, tokens=tokens) as client:
+    queue: Any = Closed()
+    app = create_app(ServeSettings(str(shop), tokens=tokens), Readers(str(shop), poll_s=0.05), queue)
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         for path in ("/healthz", "/readyz"):
             assert client.get(path).status_code == 200
-        reading = [
-            path
-            for path, route in client.get("/openapi.json", headers=bearer(READ)).json()["paths"].items()
-            if "get" in route
-        ]
-        assert len(reading) > 12
-        for path in reading:
+        described = client.get("/openapi.json", headers=bearer(READ)).json()["paths"]
+        ways = [(way, path) for path, route in described.items() for way in route if path.startswith("/v1")]
+        assert len(ways) > 30
+        for way, path in ways:
             concrete = re.sub(r"\{place\}", "0", re.sub(r"\{\w+_id\}", "p1", path))
-            if concrete in ("/healthz", "/readyz"):
-                continue
-            assert client.get(concrete).status_code == 401, path
-            assert client.get(concrete, headers=bearer("x" * 20)).status_code == 401, path
-            assert client.get(concrete, headers=bearer(WRITE)).status_code == 403, path
-            assert client.get(concrete, headers=bearer(READ)).status_code not in (401, 403), path
+            assert client.request(way, concrete).status_code == 401, (way, path)
+            assert client.request(way, concrete, headers=bearer("x" * 20)).status_code == 401, (way, path)
+            for secret, scope in ((READ, "read"), (WRITE, "write"), (REVIEW, "review")):
+                status = client.request(way, concrete, headers=bearer(secret)).status_code
+                allowed = scope in scopes_of(way, path)
+                assert (status != 403, status != 401) == (allowed, True), (way, path, scope, status)
         assert client.get("/metrics").status_code == 401
         assert READ not in client.get("/metrics", headers=bearer(READ)).text
+        mine = client.get("/v1/me", headers=bearer(REVIEW)).json()
+        assert mine == {"name": "v", "scopes": ["review"], "writable": True}
+        decision = {"item_id": "p1", "action": "reject", "reason": "x", "by": "another"}
+        assert "'v'" in client.post("/v1/decisions", json=decision, headers=bearer(REVIEW)).json()["detail"]
+
+
+def scopes_of(way: str, path: str) -> tuple[str, ...]:
+    """The scopes that may use a path: a new one that only reads needs nothing here."""
+    if path == "/v1/me":
+        return ("read", "write", "review")
+    if path.startswith("/v1/decisions") and way != "get":
+        return ("review",)
+    if path in ("/v1/review", "/v1/decisions", "/v1/jobs/{job_id}"):
+        return ("read", "review")
+    asks = ("/v1/search", "/v1/search/media", "/v1/match/media", "/v1/recommend", "/v1/label")
+    return ("read",) if way == "get" or path in asks else ("write",)
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -363,7 +395,71 @@ def test_a_workspace_without_a_publication_says_what_to_do(tmp_path: Path) -> No
         assert client.get("/readyz").status_code == 503
         answer = client.get("/v1/search", params={"text": "a"})
     assert (answer.status_code, answer.json()["kind"]) == (409, "not_ready")
-    assert "coldstart run" in answer.json()["detail"]
+    assert "coldstart run" in answer.json()["next"]
+
+
+def test_the_map_places_each_item_and_keeps_its_place(client: TestClient) -> None:
+    whole = client.get("/v1/map", params={"space": "text"}).json()
+    assert (whole["total"], whole["shown"], len(whole["explained"])) == (12, 12, 2)
+    assert max(map(abs, whole["x"] + whole["y"])) == 1.0
+    some = client.get("/v1/map", params={"space": "text", "where": "category = 'shelf 1'"})
+    assert some.json()["item_id"] == ["p1", "p8"]
+    for name in ("x", "y"):
+        assert some.json()[name] == [whole[name][whole["item_id"].index(one)] for one in ("p1", "p8")]
+    assert {some.json()["categories"][one] for one in some.json()["category"]} == {"shelf 1"}
+    assert client.get("/v1/map?space=text", headers={"If-None-Match": some.headers["etag"]}).status_code == 304
+    assert client.get("/v1/map?space=none").status_code == 404
+
+
+def test_counts_are_of_publications_and_of_weeks(client: TestClient) -> None:
+    (row,) = client.get("/v1/counts").json()["rows"]
+    names = ("name", "items", "without_text", "without_media", "copies")
+    assert [row[name] for name in names] == ["pub-000001", 12, 0, 0, 0]
+    assert row["categories"]["shelf 1"] == 2
+    weeks = client.get("/v1/counts?by=week").json()["rows"]
+    assert sum(week["items"] for week in weeks) in (0, 12)  # fakes may have no time
+
+
+def test_labels_are_given_and_not_stored(client: TestClient, shop: Path) -> None:
+    ask = {"classes": ["article 3 of shelf 3", "something else"], "items": ["p3", "a/b c"], "spaces": ["text"]}
+    found = client.post("/v1/label", json=ask).json()
+    assert [one["item_id"] for one in found["labels"]] == ["p3", "a/b c"]
+    assert found["labels"][0]["best"] == "article 3 of shelf 3"
+    assert sum(found["counts"].values()) == sum(one["label"] is not None for one in found["labels"])
+    assert "stage.label" not in coldstart.open(shop).tables()
+    for fault, words in (
+        ({"classes": ["a"]}, "give 2 to 200"),
+        ({"items": ["nope"]}, "nope"),
+        ({"where": "x"}, "both"),
+    ):
+        answer = client.post("/v1/label", json=ask | fault)
+        assert (answer.status_code in (400, 404), words in answer.text) == (True, True), answer.text
+
+
+def test_evaluations_are_those_that_were_kept_and_no_others(client: TestClient, shop: Path) -> None:
+    workspace = coldstart.open(shop)
+    row = Row("index", "Question", value=Interval(1.0, 0.9, 1.0), n=40, verdict="level")
+    made_at = "2026-09-01T00:00:00+00:00"
+    report = EvaluationReport("ws", {"product": 12}, made_at, "pub-000001", None, "x", True, [row], [])
+    workspace.keep_evaluation(report)
+    store = Store(shop)
+    with store.lock():
+        store.save_run("evaluate all", datetime.now(UTC), 1, {"rows": [{"capability": 7}], "made_at": "x"})
+    found = client.get("/v1/evaluations").json()
+    (one,) = found["evaluations"]
+    assert (one["is_current"], one["rows"][0]["value"]["low"], len(found["notes"])) == (True, 0.9, 1)
+    assert "evaluate all" not in {run["stage"] for run in client.get("/v1/runs").json()["runs"]}
+
+
+def test_heads_and_hints(client: TestClient) -> None:
+    head, whole = client.head("/v1/items"), client.get("/v1/items")
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", whole.headers["etag"])
+    for answer, next in (
+        (client.post("/v1/search", content=b'{"text": "a"}'), "Content-Type: application/json"),
+        (client.get("/docs"), "/openapi.json"),
+        (client.delete("/v1/status"), "use GET"),
+    ):
+        assert next in answer.json()["next"]
 
 
 def test_the_description_names_every_route_once(client: TestClient) -> None:
@@ -373,5 +469,6 @@ def test_the_description_names_every_route_once(client: TestClient) -> None:
     for path, route in described["paths"].items():
         for way in route.values():
             assert way["description"].rstrip().endswith("."), path
+            assert way["description"].startswith(way["summary"]), path
     assert "Problem" in described["components"]["schemas"]
     json.dumps(described)

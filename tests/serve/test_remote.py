@@ -12,7 +12,8 @@ from catalogue import rows, settings, write_manifest
 from starlette.testclient import TestClient
 
 import coldstart
-from coldstart.api.remote import TRIES, RemoteWorkspace
+from coldstart.api.connection import TRIES
+from coldstart.api.remote import RemoteWorkspace
 from coldstart.core.error_fields import error_fields
 from coldstart.errors import ColdstartError
 from coldstart.serve.http import create_app

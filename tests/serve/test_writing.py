@@ -86,6 +86,42 @@ def test_a_job_waits_while_another_process_writes_and_says_so(client: TestClient
     assert ended(client, job)["state"] == "done"
 
 
+def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, shop: Path) -> None:
+    def decide(**row: Any) -> dict[str, Any]:
+        return ended(client, client.post("/v1/decisions", json={"reason": "not ours", "by": "ann", **row}).json())
+
+    def served(tag: str | None) -> dict[str, str]:
+        for _ in range(3000):
+            found = client.get("/v1/search", params={"text": "article", "limit": 50}).json()
+            if tag in (None, found["publication"]):
+                return {hit["item_id"]: hit["title"] for hit in found["hits"]}
+        raise AssertionError(found)
+
+    before = served(None)
+    both = [
+        {"item_id": "p0", "action": "reject", "reason": "not ours"},
+        {"item_id": "nope", "action": "reject", "reason": "not there"},
+        {"item_id": "p1", "action": "correct", "field": "title", "value": "article of glass", "reason": "wrong"},
+    ]
+    job = ended(client, client.post("/v1/decisions", json={"decisions": both}).json())
+    assert [one["state"] for one in job["results"]] == ["decided", "refused", "decided"]
+    after = served(job["publication"])
+    assert ("p0" in before, "p0" in after, after["p1"]) == (True, False, "article of glass")
+    coldstart.open(shop).run(settings(shop.parent / "shop.jsonl", workers=1))
+    assert served(None) == after
+    listed = client.get("/v1/decisions").json()["decisions"]
+    assert [(one["item_id"], one["by"], one["in_force"]) for one in listed] == [
+        ("p1", "local", True),
+        ("p0", "local", True),
+    ]
+    place = f"/v1/decisions/{listed[1]['decision_id']}"
+    job = ended(client, client.request("DELETE", place, json={"reason": "it is", "by": "bob"}).json())
+    assert (job["results"][0]["state"], served(job["publication"])["p0"]) == ("undone", before["p0"])
+    assert client.get("/v1/decisions", params={"item_id": "p0"}).json()["decisions"][0]["undone_by"] == "bob"
+    assert decide(item_id="p0", action="approve")["results"][0]["state"] == "refused"
+    assert client.get("/v1/review").json()["counts"].get("failed", 0) == 0
+
+
 def test_interactions_need_no_time(client: TestClient) -> None:
     for time_of in ({}, {"timestamp": 1_790_000_000}, {"timestamp": "2026-09-01T10:00:00Z"}):
         job = client.post("/v1/interactions", json={"interactions": [{"user_id": "u", "item_id": "p1", **time_of}]})

@@ -51,6 +51,9 @@ class Ledger:
     def removal(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
         return self._note("removal", batches)
 
+    def decisions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        return self._note("decisions", batches)
+
 
 def done(folder: Path) -> list[dict[str, Any]]:
     """Read the batches that were done, in their order."""
