@@ -15,6 +15,7 @@ import json
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,7 +59,7 @@ class Passport:
         behaviour only items and users have."""
         return not self.encoder.startswith("behaviour:")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of all fields, twelve hex digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
@@ -67,6 +68,7 @@ class Passport:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
+    @lru_cache(256)  # a search reads those of all spaces
     def from_json(cls, text: str) -> Passport:
         """Read what `to_json` wrote.
 

@@ -57,8 +57,14 @@ class Starter(OnDevice):
         self.name = "starter:levels" if levels else "starter"
         self._levels = levels
         self._device, self._dtype = device, dtype
+        self._passports: dict[Modality, Passport] = {}
 
     def passport(self, modality: Modality) -> Passport:
+        if modality not in self._passports:  # each asks for the state of a dozen files, and a search for several
+            self._passports[modality] = self._read_passport(modality)
+        return self._passports[modality]
+
+    def _read_passport(self, modality: Modality) -> Passport:
         if modality == "text":
             folder = install.starter_folder("text")
             tokenizer = install.file_digest(folder / "tokenizer.json")[:12]

@@ -1,16 +1,15 @@
 """Answer the questions of concurrent requests together, where one call answers several sooner than one by one.
 
 Requests come in threads of their own. The first that finds no batch of its key under way answers all questions of that
-key that wait by then; the others wait for their answers. Nobody waits for a batch to fill: while one is computed, the
-next one gathers. Keys do not wait for each other, so that a costly filter delays those alone who use it.
+key that wait by then; the others wait for their answers, and one that came meanwhile answers the next batch. Nobody
+waits for a batch to fill: while one is computed, the next one gathers. Keys do not wait for each other, so that a
+costly filter delays those alone who use it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -20,13 +19,19 @@ MOST = 32
 """Questions in one batch."""
 
 
-@dataclass
-class _Line(Generic[Q, A]):
-    """Questions of one key that wait, and the lock of whoever answers them."""
+class _Asked(Generic[Q, A]):
+    """Question that waits.
 
-    busy: threading.Lock = field(default_factory=threading.Lock)
-    waiting: list[tuple[Q, Future[A]]] = field(default_factory=list)
-    threads: int = 0
+    Attributes:
+        turn: held until the answer is there, or until its own thread is to answer the next batch.
+        answer: None until it is there.
+    """
+
+    def __init__(self, question: Q) -> None:
+        self.question = question
+        self.turn = threading.Lock()
+        self.turn.acquire()
+        self.answer: list[A | Exception] | None = None
 
 
 class Batcher(Generic[Q, A]):
@@ -39,44 +44,51 @@ class Batcher(Generic[Q, A]):
     def __init__(self, answer: Callable[[Hashable, Sequence[Q]], Sequence[A | Exception]]) -> None:
         self._answer = answer
         self._gate = threading.Lock()
-        self._lines: dict[Hashable, _Line[Q, A]] = {}
+        self._waiting: dict[Hashable, list[_Asked[Q, A]]] = {}
+        """Questions that wait, by key; a key is there while a batch of it is under way."""
         self.batches = self.questions = 0
 
     @property
     def waiting(self) -> int:
         """Number of questions that wait for a batch."""
         with self._gate:
-            return sum(len(line.waiting) for line in self._lines.values())
+            return sum(map(len, self._waiting.values()))
 
     def ask(self, key: Hashable, question: Q) -> A:
         """Answer a question, together with others of its key that wait."""
-        future: Future[A] = Future()
+        own: _Asked[Q, A] = _Asked(question)
         with self._gate:
-            line = self._lines.setdefault(key, _Line())
-            line.threads += 1
-            line.waiting.append((question, future))
-        try:
-            while not future.done():
-                with line.busy:  # whoever holds it answers for all; the rest find their answers there
-                    if not future.done():
-                        self._answer_waiting(key, line)
-        finally:
-            with self._gate:
-                line.threads -= 1
-                if not line.threads:
-                    del self._lines[key]
-        return future.result()
+            first = key not in self._waiting
+            self._waiting.setdefault(key, []).append(own)
+        if not first:
+            own.turn.acquire()
+        if own.answer is None:
+            self._answer_waiting(key)
+        assert own.answer is not None, "the batch that a thread answers begins with its own question"
+        (answer,) = own.answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def _answer_waiting(self, key: Hashable, line: _Line[Q, A]) -> None:
+    def _answer_waiting(self, key: Hashable) -> None:
         with self._gate:
-            taken, line.waiting = line.waiting[:MOST], line.waiting[MOST:]
+            waiting = self._waiting[key]
+            taken, self._waiting[key] = waiting[:MOST], waiting[MOST:]
             self.batches, self.questions = self.batches + 1, self.questions + len(taken)
+        answers: Sequence[A | Exception] = [RuntimeError("the batch was given up")] * len(taken)
         try:
-            answers = self._answer(key, [question for question, _ in taken])
+            answers = self._answer(key, [asked.question for asked in taken])
+            if len(answers) != len(taken):
+                raise RuntimeError(f"{len(taken)} questions got {len(answers)} answers")
         except Exception as error:
             answers = [error] * len(taken)
-        for (_, future), answer in zip(taken, answers, strict=True):
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        finally:
+            with self._gate:
+                following = self._waiting[key][:1]
+                if not following:
+                    del self._waiting[key]
+            for asked in following:  # it answers the next batch
+                asked.turn.release()
+            for asked, answer in zip(taken, answers, strict=True):
+                asked.answer = [answer]
+                asked.turn.release()

@@ -12,7 +12,7 @@ from coldstart.serve.batching import MOST, Batcher
 
 
 def test_questions_that_wait_are_answered_in_one_batch_of_their_key() -> None:
-    first, go_on = threading.Event(), threading.Event()
+    first, go_on, seen = threading.Event(), threading.Event(), threading.Event()
     sizes: list[tuple[Hashable, int]] = []
 
     def answer(key: Hashable, questions: Sequence[int]) -> list[int | Exception]:
@@ -20,6 +20,8 @@ def test_questions_that_wait_are_answered_in_one_batch_of_their_key() -> None:
         if len(sizes) == 1:
             first.set()
             go_on.wait(10)
+        if len(sizes) == 3:
+            assert seen.wait(10), "an answer is there while the next batch is under way"
         return [question * 10 for question in questions]
 
     batcher: Batcher[int, int] = Batcher(answer)
@@ -32,6 +34,7 @@ def test_questions_that_wait_are_answered_in_one_batch_of_their_key() -> None:
             pass
         go_on.set()
         assert one.result(10) == 0
+        seen.set()
         assert {number: future.result(10) for number, future in others.items()} == {n: n * 10 for n in range(1, 31)}
     assert sizes == [("a", 1), ("b", 1), ("a", 30)]
     assert (batcher.batches, batcher.questions) == (3, 32)
