@@ -12,11 +12,13 @@ Knows no encoders and no tables.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from coldstart.describe.attribute_values import PredictedValue
 from coldstart.describe.checks.form import evidence_text
 from coldstart.describe.checks.words import Lexicon, is_negated, tokens
 from coldstart.embed.zero_shot import Flags, Vectors
+from coldstart.errors import ColdstartError
 
 BRAND_ITEMS = 5.0
 """Items of the whole catalogue that stand beside those of a brand (additive smoothing)."""
@@ -264,6 +267,13 @@ class AttributeModel:
         if given is not None and "picture" not in given:
             vectors = {}
         vectors = {space: own for space, own in vectors.items() if space in self.features and own.shape[1]}
+        for space, own in vectors.items():
+            if own.shape[1] != (width := len(self.features[space].mean)):
+                raise ColdstartError(
+                    f"the fit of attributes reads vectors of {width} numbers in space {space!r}, which has "
+                    f"{own.shape[1]}: it is damaged: fit it anew in a workspace of your own",
+                    kind="damaged",
+                )
         features = {space: self.features[space](own) for space, own in vectors.items()}
         if self.joint is not None and set(self.joint.spaces) <= set(vectors):
             features[self.joint.name] = self.joint(self.features, vectors)
@@ -331,10 +341,84 @@ def weights_json(weights: Weights | None) -> dict[str, Any] | None:
 
 
 def load_attribute_model(folder: Path) -> AttributeModel:
-    """Load `AttributeModel.files` from a folder, such as `Artifact.folder`."""
-    about = json.loads((folder / MODEL_FILE).read_text("utf-8"))
-    with np.load(folder / ARRAYS_FILE, allow_pickle=False) as arrays:
-        own = {name: arrays[name] for name in arrays.files}
+    """Load `AttributeModel.files` from a folder, such as `Artifact.folder`; it may be of a stranger.
+
+    Raises:
+        ColdstartError: an array is of another shape than the rest, or not finite.
+        OSError, KeyError, TypeError, ValueError: files of another version.
+    """
+    try:
+        about = json.loads((folder / MODEL_FILE).read_text("utf-8"))
+        model = _read_model(about, _read_arrays(folder / ARRAYS_FILE))
+        fault = next(_faults(model), None)
+    except (AttributeError, BadZipFile, MemoryError, OverflowError, RecursionError) as error:
+        fault = f"{type(error).__name__}: {error}"[:200]
+    if fault is not None:
+        raise ColdstartError(
+            f"the fit of attributes in {folder} is damaged: {fault}: the next `coldstart run` fits it anew",
+            kind="damaged",
+        )
+    return model
+
+
+def _read_arrays(path: Path) -> dict[str, Vectors]:
+    with ZipFile(path) as packed:
+        if any(one.compress_type != ZIP_STORED for one in packed.infolist()):
+            raise BadZipFile(f"{path.name} is compressed, and could be of any size")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _faults(model: AttributeModel) -> Iterator[str]:
+    """List arrays that do not fit the rest."""
+    widths = {space: one.mean.shape[-1] if one.mean.ndim else 0 for space, one in model.features.items()}
+    outputs = dict(widths)
+    for space, one in model.features.items():
+        yield from _misfit(f"{space} mean", one.mean, (widths[space],))
+        yield from _misfit(f"{space} deviation", one.deviation, (widths[space],), positive=True)
+        if one.frequencies is not None:
+            yield from _misfit(f"{space} frequencies", one.frequencies, (widths[space], None))
+            outputs[space] = 2 * one.frequencies.shape[-1]
+    if model.joint is not None:
+        parts = {space: widths.get(space, -1) for space in model.joint.spaces}
+        for space, directions in model.joint.directions.items():
+            yield from _misfit(f"{space} directions", directions, (parts[space], None))
+            parts[space] = directions.shape[-1]
+        yield from _misfit("frequencies of all spaces", model.joint.frequencies, (sum(parts.values()), None))
+        widths[model.joint.name] = outputs[model.joint.name] = 2 * model.joint.frequencies.shape[-1]
+    for name, predictor in model.predictors.items():
+        count = len(predictor.values)
+        yield from _misfit(f"{name} shares", predictor.shares, (count,), positive=True)
+        if len(predictor.words) != count or not count:
+            yield f"{name}: words of {len(predictor.words)} of {count} values"
+        for counts in predictor.brands.values():
+            if not all(0 <= number < count and _is_finite(times) and times >= 0 for number, times in counts.items()):
+                yield f"{name}: counts of brands"
+        for space, probe in predictor.probes.items():
+            yield from _misfit(f"{name} weights of {space}", probe.weights, (count, outputs.get(space)))
+            yield from _misfit(f"{name} offsets of {space}", probe.offsets, (count,))
+            if probe.words is not None:
+                yield from _misfit(f"{name} words of {space}", probe.words, (count, widths.get(space)))
+        for weights in (predictor.with_pictures, predictor.new_brand, predictor.without):
+            if weights is not None and not all(map(_is_finite, [*weights.witnesses.values(), weights.threshold or 0])):
+                yield f"{name}: weights of witnesses"
+
+
+def _misfit(name: str, array: Vectors, shape: Sequence[int | None], *, positive: bool = False) -> Iterator[str]:
+    """Describe an array of another shape than `shape`, in which None is any length, or with other than real numbers."""
+    fits = array.ndim == len(shape) and all(want in (None, own) for want, own in zip(shape, array.shape, strict=False))
+    if not fits or array.dtype.kind != "f" or not array.size:
+        yield f"{name} is {array.dtype} {list(array.shape)}, expected {['any' if n is None else n for n in shape]}"
+    elif not np.isfinite(array).all() or (positive and not (array > 0).all()):
+        yield f"{name} has values that are not finite{' and above 0' if positive else ''}"
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _read_model(about: Mapping[str, Any], own: Mapping[str, Vectors]) -> AttributeModel:
+    """Build a model of the contents of its files."""
     features = {
         space: SpaceFeatures(own[f"{space}|mean"], own[f"{space}|deviation"], own.get(f"{space}|frequencies"))
         for space in about["spaces"]

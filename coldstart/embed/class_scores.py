@@ -192,23 +192,31 @@ class ClassScorer:
     def class_vectors(self, store: Store) -> dict[str, Vectors]:
         """Load or encode the vectors of classes in each space: float32 [C, D].
 
-        The classes come first, then the texts for no class. They are stored with the fit.
+        The classes come first, then the texts for no class. They are stored with the fit, which may be of a stranger:
+        they are encoded anew where the stored ones are no such vectors.
         """
         stored = store.artifacts.newest(self.name)
-        if stored is not None and stored.report.get("classes") == self.key:
-            files = stored.files()
-            return {space: np.load(BytesIO(files[f"{space}.npy"]), allow_pickle=False) for space in self.spaces}
         texts, owners = self.classes.texts()
         numbers = np.array(owners, np.int64)
+        count = int(numbers.max()) + 1
+        if stored is not None and stored.report.get("classes") == self.key:
+            files = stored.files()
+            with suppress(EOFError, KeyError, MemoryError, ValueError):
+                found = {space: np.load(BytesIO(files[f"{space}.npy"]), allow_pickle=False) for space in self.spaces}
+                if all(_are_vectors(found[space], count, stage.passport.dim) for space, stage in self.spaces.items()):
+                    return found
         return {
-            space: ensemble(stage.encoder.encode_queries(texts), numbers, int(numbers.max()) + 1)
-            for space, stage in self.spaces.items()
+            space: ensemble(stage.encoder.encode_queries(texts), numbers, count) for space, stage in self.spaces.items()
         }
 
 
 def hash_order(item: str) -> bytes:
     """Return a sort key by which items are ordered and halved, independent of their content."""
     return sha256(item.encode("utf-8", "surrogatepass")).digest()
+
+
+def _are_vectors(found: Any, count: int, dim: int) -> bool:
+    return bool(found.shape == (count, dim) and found.dtype.kind == "f" and np.isfinite(found).all())
 
 
 def _saved(vectors: Vectors) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from coldstart.describe.attribute_fit import (
     attribute_truths,
     fit_attribute_model,
 )
-from coldstart.describe.attribute_model import AttributeModel, load_attribute_model
+from coldstart.describe.attribute_model import ARRAYS_FILE, MODEL_FILE, AttributeModel, load_attribute_model
 from coldstart.describe.attribute_values import Fact, PredictedValue, facts_of, predicted_row, read_predicted
+from coldstart.errors import ColdstartError
 
 ATTRIBUTES = Attributes.model_validate(
     {
@@ -281,6 +284,83 @@ def test_spaces_together_tell_what_neither_tells_alone(tmp_path: Path) -> None:
     assert found[0]["colour"][0].witnesses == ("forms+shades",)
     half = model.predict(new, {**seen, "shades": np.zeros_like(seen["shades"])})
     assert max(one["colour"][0].probability for one in half) < 0.9
+
+
+def _stored(model: AttributeModel, folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
+    """Store a fit whose arrays and plain values somebody changed."""
+    files = model.files()
+    with np.load(BytesIO(files[ARRAYS_FILE])) as packed:
+        arrays = dict(packed)
+    about = json.loads(files[MODEL_FILE])
+    change(arrays, about)
+    (folder / MODEL_FILE).write_text(json.dumps(about))
+    np.savez(folder / ARRAYS_FILE, **arrays)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def joined() -> AttributeModel:
+    rows, vectors = paired(80, 0)
+    items = parts(rows, np.arange(80) % 5, np.arange(80) % 2 == 1)
+    pictures = [SpacePictures(name, name, own) for name, own in vectors.items()]
+    return fit_attribute_model(list(attribute_truths(ATTRIBUTES, rows)), items, pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("array", "value", "said"),
+    [
+        ("forms|mean", np.zeros(5, np.float32), "deviation is float32"),
+        ("forms|mean", np.float32(0), "mean is float32 \\[\\], expected \\[0\\]"),
+        ("forms|deviation", np.zeros(4, np.float32), "deviation has values that are not finite and above 0"),
+        ("shades|frequencies", np.full((4, 1024), np.nan, np.float32), "frequencies has values that are not finite"),
+        ("forms+shades|frequencies", np.ones((7, 80), np.float32), "all spaces is float32 \\[7, 80\\]"),
+        ("colour|shares", np.zeros(2, np.float32), "colour shares has values"),
+        ("colour|forms|weights", np.ones((2, 7), np.float32), "colour weights of forms is float32 \\[2, 7\\]"),
+        ("colour|forms|weights", np.full((2, 2048), "x"), "colour weights of forms is <U1"),
+        ("colour|shades|offsets", np.ones((2, 1), np.float32), "colour offsets of shades"),
+    ],
+)
+def test_arrays_of_a_stranger_are_refused(
+    joined: AttributeModel, tmp_path: Path, array: str, value: Any, said: str
+) -> None:
+    folder = _stored(joined, tmp_path, lambda arrays, _: arrays.update({array: value}))
+    with pytest.raises(ColdstartError, match=said) as refused:
+        load_attribute_model(folder)
+    assert refused.value.kind == "damaged"
+
+
+@pytest.mark.slow
+def test_plain_values_of_a_stranger_are_refused(joined: AttributeModel, tmp_path: Path) -> None:
+    def brands(_: dict[str, Any], about: dict[str, Any]) -> None:
+        about["attributes"]["colour"]["brands"] = {"acme": {"99": 1}}
+
+    def words(_: dict[str, Any], about: dict[str, Any]) -> None:
+        about["attributes"]["colour"]["words"].pop()
+
+    def weights(_: dict[str, Any], about: dict[str, Any]) -> None:
+        about["attributes"]["colour"]["with_pictures"]["witnesses"]["forms"] = float("inf")
+
+    def shape(_: dict[str, Any], about: dict[str, Any]) -> None:
+        about["attributes"] = []
+
+    for change, said in (
+        (brands, "counts of brands"),
+        (words, "words of 1 of 2"),
+        (weights, "witnesses"),
+        (shape, "list"),
+    ):
+        with pytest.raises(ColdstartError, match=said):
+            load_attribute_model(_stored(joined, tmp_path, change))
+    folder = _stored(joined, tmp_path, lambda arrays, about: None)
+    assert load_attribute_model(folder).predictors
+    rows, vectors = paired(3, 0)
+    with pytest.raises(ColdstartError, match=r"vectors of 4 numbers in space 'forms', which has 3"):
+        joined.predict(rows, {**vectors, "forms": vectors["forms"][:, :3]})
+    with np.load(folder / ARRAYS_FILE) as packed:
+        np.savez_compressed(folder / ARRAYS_FILE, **packed)
+    with pytest.raises(ColdstartError, match="is compressed"):
+        load_attribute_model(folder)
 
 
 def test_a_fit_of_an_earlier_version_has_no_joint_witness(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ space, the items that its encoder was fitted on are left out: their scores would
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
@@ -215,7 +216,8 @@ class GroundsStage:
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
                 news = sum(present.get(item) != key for item, key in keys.items())
                 since = [f"{news} items came or changed since: the next fit includes them"] if news else []
-                return 0, [*self._notes(load_attribute_model(made.folder)), *since]
+                with suppress(ColdstartError):  # of a damaged one, which is fitted anew
+                    return 0, [*self._notes(load_attribute_model(made.folder)), *since]
         chosen, held = self._parts(store, inputs)
         spaces = [self._space(store, inputs, name, chosen) for name in self._spaces]
         with progress.meter(self.name, len(inputs.attributes)) as meter:
