@@ -19,7 +19,8 @@ function headers(more) {
 
 export class Fault extends Error {
   constructor(problem) {
-    super(problem.detail || problem.title || "the server does not answer");
+    const said = problem.detail || problem.title || "the server does not answer";
+    super(problem.next && !said.includes(problem.next) ? `${said}: ${problem.next}` : said);
     Object.assign(this, { status: problem.status, kind: problem.kind, where: problem.where });
   }
 }
@@ -48,16 +49,16 @@ export function url(path, query = {}) {
 }
 
 export const itemPath = (id, rest = "") => `/v1/items/${encodeURIComponent(id)}${rest}`;
+const json = (method, body, signal, more) => ({
+  method, signal, body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...more },
+});
 export const get = async (path, signal) => (await send(path, { signal })).json();
-export const post = async (path, body, signal) =>
-  (
-    await send(
-      path,
-      body instanceof FormData
-        ? { method: "POST", body, signal }
-        : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal },
-    )
-  ).json();
+export const post = async (path, body, signal, more) =>
+  (await send(path, body instanceof FormData ? { method: "POST", body, signal } : json("POST", body, signal, more))).json();
+export const remove = async (path, body) => (await send(path, json("DELETE", body))).json();
+
+/** A key by which a request that is sent again is known; `crypto.randomUUID` is there only behind TLS. */
+export const requestKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
 
 /** Answer of `load(signal)` for a key; a later key ends the request before. The last answer stays until the next is there. */
 export function useAnswer(key, load) {
@@ -75,10 +76,10 @@ export function useAnswer(key, load) {
 }
 
 /** Address of a medium for `src`: itself, or a blob's while a token is needed to read it. */
-export function useMedium(href) {
+export function useMedium(href) { // null: none is asked
   const [found, setFound] = useState({ src: token() ? null : href, fault: null });
   useEffect(() => {
-    if (!token()) {
+    if (!token() || !href) {
       setFound({ src: href, fault: null });
       return undefined;
     }

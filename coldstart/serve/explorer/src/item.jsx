@@ -1,9 +1,10 @@
-// One item: media with its timeline, description with evidence, copies, neighbours, state in every stage.
+// One item: media with its timeline, description with evidence, copies, audience, neighbours, stages and decisions.
 import { useState } from "preact/hooks";
 import { get, itemPath, url, useAnswer } from "./api.js";
-import { Busy, Card, Cards, clock, FaultNote, number, Player, shown, Table, Text, titleOf, words } from "./parts.jsx";
+import { DecisionForm, DecisionLog, mayReview, UnderWay, useDecisions, VERBS } from "./decide.jsx";
+import { Busy, Card, Cards, clock, count, FaultNote, Notes, number, Picture, Player, shown, Table, Text, titleOf, when, words } from "./parts.jsx";
 import { link } from "./route.js";
-import { Copies, Spaces } from "./search.jsx";
+import { Spaces } from "./search.jsx";
 
 const LANES = [
   ["shot", "Shots"],
@@ -57,8 +58,23 @@ export function Timeline({ parts, duration, now, onJump }) {
   );
 }
 
-function Described({ described }) {
-  if (!described) return null;
+/** Button of a decision on a claim; its form takes the place of the button. */
+function ClaimDecision({ item, one, action }) {
+  const [open, setOpen] = useState(null);
+  const focus = (button) => button && open === false && button.focus();
+  return open ? (
+    <DecisionForm target={{ ...item, claim: one.claim, value: one.value }} action={action} onEnd={() => setOpen(false)} />
+  ) : (
+    <button ref={focus} type="button" class="plain" aria-label={`${VERBS[action]} the claim: ${shown(one.value)}`} onClick={() => setOpen(true)}>
+      {VERBS[action]}
+    </button>
+  );
+}
+
+function Described({ described, item, may }) {
+  if (!described?.status) return null;
+  const decide = (one, action) => (may ? [<ClaimDecision item={item} one={one} action={action} />] : []);
+  const last = may ? ["Decide"] : [];
   return (
     <section aria-labelledby="describedtitle">
       <h2 id="describedtitle">
@@ -68,8 +84,8 @@ function Described({ described }) {
       {described.grounds?.length ? (
         <Table
           label="Claims and their evidence"
-          head={["Claim", "Value", "Evidence"]}
-          rows={described.grounds.map((one) => [words(one.claim), <Text>{one.value}</Text>, <><b>{words(one.ground)}</b> <Text>{one.detail}</Text></>])}
+          head={["Claim", "Value", "Evidence", ...last]}
+          rows={described.grounds.map((one) => [words(one.claim), <Text>{one.value}</Text>, <><b>{words(one.ground)}</b> <Text>{one.detail}</Text></>, ...decide(one, "reject")])}
         />
       ) : null}
       {described.cut?.length ? (
@@ -77,10 +93,83 @@ function Described({ described }) {
           <h3>Removed claims</h3>
           <Table
             label="Removed claims"
-            head={["Claim", "Value", "Why"]}
-            rows={described.cut.map((one) => [words(one.claim), <Text as="del">{one.value}</Text>, <><b>{words(one.reason)}</b> <Text>{one.detail}</Text></>])}
+            head={["Claim", "Value", "Why", ...last]}
+            rows={described.cut.map((one) => [words(one.claim), <Text as="del">{one.value}</Text>, <><b>{words(one.reason)}</b> <Text>{one.detail}</Text></>, ...decide(one, "approve")])}
           />
         </>
+      ) : null}
+    </section>
+  );
+}
+
+/** What is known of a link between copies: how near, how it was changed, which seconds. */
+function linked(one) {
+  return [
+    one.score === null || one.score === undefined ? "" : `similarity ${number(one.score)}`,
+    one.changes, one.mirrored ? "mirrored" : "", one.speed && Math.abs(one.speed - 1) > 0.01 ? `speed ${number(one.speed)}` : "",
+    ...(one.matches || []).slice(0, 3).map((part) => `${clock(part.start_s)} to ${clock(part.end_s)} is ${clock(part.other_start_s)} to ${clock(part.other_end_s)} there`),
+    one.found_by ? `found by ${words(one.found_by)}` : "",
+  ].filter(Boolean);
+}
+
+function LinkedItem({ one, name }) {
+  const { data } = useAnswer(one.item_id, (signal) => get(itemPath(one.item_id, "/report"), signal));
+  return (
+    <li class="card">
+      <a class="cardlink" href={link("item", one.item_id)}>
+        {data ? <Picture media={data.media} /> : <span class="nopicture">…</span>}
+        <span class="quiet">{name}</span>
+        <Text class="title">{titleOf(one)}</Text>
+      </a>
+      <Text class="quiet">{linked(one).join(", ")}</Text>
+    </li>
+  );
+}
+
+function CopiesSection({ original, copies }) {
+  const [many, setMany] = useState(12);
+  if (!original && !copies.length) return null;
+  return (
+    <section aria-labelledby="copiestitle">
+      <h2 id="copiestitle">Copies</h2>
+      <ol class="cards" aria-label="Copies">
+        {original ? <LinkedItem one={original} name="Its original" /> : null}
+        {copies.slice(0, many).map((one) => <LinkedItem key={one.item_id} one={one} name="Copy" />)}
+      </ol>
+      {copies.length > many ? <button type="button" class="more" onClick={() => setMany(many + 48)}>More copies</button> : null}
+    </section>
+  );
+}
+
+function Audience({ id }) {
+  const [by, setBy] = useState("score");
+  const { data, fault, busy } = useAnswer(`${id} ${by}`, (signal) => get(url(itemPath(id, "/audience"), { limit: 10, by }), signal));
+  return (
+    <section aria-labelledby="audiencetitle" aria-busy={busy}>
+      <h2 id="audiencetitle">Audience</h2>
+      <label>
+        Users by{" "}
+        <select value={by} onChange={(event) => setBy(event.currentTarget.value)}>
+          <option value="score">score</option>
+          <option value="lift">how far above their mean</option>
+        </select>
+      </label>
+      <FaultNote fault={fault} />
+      <Busy busy={busy && !data} />
+      {data ? (
+        data.people.length ? (
+          <>
+            <p class="quiet">Best {data.people.length} of {count(data.users)} users; {count(data.met)} know it already.</p>
+            <Notes notes={data.notes} />
+            <Table
+              label="Users most likely to like it"
+              head={["Place", "User", "Score", "Why"]}
+              rows={data.people.map((one) => [one.rank, <a href={link("recommend", "", { user: one.user_id })} dir="auto">{shown(one.user_id)}</a>, number(one.score), <Text>{one.reason}</Text>])}
+            />
+          </>
+        ) : (
+          <p class="quiet">This workspace has no users: it takes interactions to have an audience.</p>
+        )
       ) : null}
     </section>
   );
@@ -117,7 +206,8 @@ function Neighbours({ id }) {
   );
 }
 
-const HIDDEN = new Set(["item_id", "title", "row_key", "source_key", "media", "description"]);
+const HIDDEN = new Set(["item_id", "title", "row_key", "source_key", "media", "description", "bad_media"]);
+const TIMES = new Set(["created_at", "ingested_at"]);
 
 function Fields({ item }) {
   const given = Object.entries(item).filter(
@@ -130,22 +220,61 @@ function Fields({ item }) {
       {given.map(([name, value]) => (
         <div key={name}>
           <dt>{words(name)}</dt>
-          <Text as="dd">{text(value)}</Text>
+          <Text as="dd">{TIMES.has(name) ? `${when(value)} UTC` : text(value)}</Text>
         </div>
       ))}
     </dl>
   );
 }
 
+function Decisions({ item, may }) {
+  const [action, setAction] = useState(undefined);
+  const focus = (button) => button && action === null && button.focus(); // once a form is closed
+  return (
+    <section aria-labelledby="decisionstitle">
+      <h2 id="decisionstitle">Decisions</h2>
+      {may ? (
+        action ? (
+          <DecisionForm key={action} target={item} action={action} onEnd={() => setAction(null)} />
+        ) : (
+          <p class="decisions">
+            <button ref={focus} type="button" class="second" onClick={() => setAction("reject")}>Reject the item</button>
+            <button type="button" class="second" onClick={() => setAction("correct")}>Correct a field</button>
+            <a href={link("review", "", { item_id: item.item_id })}>What waits of it</a>
+          </p>
+        )
+      ) : null}
+      <UnderWay />
+      <DecisionLog item={item.item_id} may={may} />
+    </section>
+  );
+}
+
+function Safety({ safety }) {
+  const findings = safety?.findings || [];
+  return findings.length ? (
+    <>
+      <h2>Safety</h2>
+      <ul class="notes">
+        {findings.map((one, place) => <Text as="li" key={place}>{typeof one === "string" ? one : Object.values(one).filter((value) => value !== null && typeof value !== "object").join(" ")}</Text>)}
+      </ul>
+    </>
+  ) : null;
+}
+
 export function ItemView({ route }) {
   const { id } = route;
-  const { data, fault, busy } = useAnswer(id, (signal) => get(itemPath(id, "/report"), signal));
+  const may = mayReview(useAnswer("me", (signal) => get("/v1/me", signal)).data);
+  const { ended } = useDecisions();
+  const { data, fault, busy } = useAnswer(`${id} ${ended}`, (signal) => get(itemPath(id, "/report"), signal));
   const second = Number(route.query.get("t"));
   const [at, setAt] = useState(second > 0 ? { second } : null);
   const [now, setNow] = useState(-1);
-  if (!data) return fault ? <FaultNote fault={fault} /> : <Busy busy={busy} />;
+  if (!data) return <><h1 dir="auto">{shown(id)}</h1><FaultNote fault={fault} /><Busy busy={busy} /></>;
   const { report, media } = data;
   const item = { ...(report.item || {}), item_id: id };
+  const target = { item_id: id, title: titleOf(item) };
+  const served = (report.stages || []).at(-1)?.state === "fresh";
   const playable = media.findIndex((one) => one.role !== "image");
   return (
     <article>
@@ -168,22 +297,15 @@ export function ItemView({ route }) {
         <div>
           {item.description ? <Text as="p">{item.description}</Text> : null}
           <Fields item={item} />
-          {report.duplicate_of ? (
-            <p>
-              A copy of <a href={link("item", report.duplicate_of)} dir="auto">{shown(report.duplicate_of)}</a>
-            </p>
-          ) : null}
-          <Copies ids={(report.copies || []).map((one) => (typeof one === "string" ? one : one.item_id))} />
-          {report.safety?.findings?.length ? (
-            <ul class="notes">
-              {report.safety.findings.map((one, place) => <Text as="li" key={place}>{typeof one === "string" ? one : Object.values(one).join(" ")}</Text>)}
-            </ul>
-          ) : null}
+          <Safety safety={report.safety} />
+          <Decisions item={target} may={may} />
         </div>
       </div>
       <Timeline parts={report.timeline || []} duration={report.duration_s} now={now} onJump={(to) => setAt({ second: to })} />
-      <Described described={report.described} />
-      <Neighbours id={id} />
+      <Described described={report.described} item={target} may={may} />
+      <CopiesSection original={report.duplicate_of} copies={report.copies || []} />
+      {served ? <Neighbours id={id} /> : null}
+      {served ? <Audience id={id} /> : null}
       <section aria-labelledby="stagestitle">
         <h2 id="stagestitle">Stages</h2>
         <Table

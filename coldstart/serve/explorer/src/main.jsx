@@ -3,8 +3,10 @@ import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { onTokenNeeded, setToken, token } from "./api.js";
 import { ItemView } from "./item.jsx";
+import { MapView } from "./map.jsx";
 import { MatchView } from "./match.jsx";
 import { RecommendView } from "./recommend.jsx";
+import { ReviewView } from "./review.jsx";
 import { useRoute } from "./route.js";
 import { SearchView } from "./search.jsx";
 import { WorkspaceView } from "./workspace.jsx";
@@ -13,6 +15,8 @@ const VIEWS = {
   search: ["Search", SearchView],
   match: ["Match", MatchView],
   recommend: ["Recommend", RecommendView],
+  map: ["Map", MapView],
+  review: ["Review", ReviewView],
   workspace: ["Workspace", WorkspaceView],
   item: ["Item", ItemView],
 };
@@ -76,7 +80,7 @@ function App() {
           coldstart
         </a>
         <nav aria-label="Views">
-          {["search", "match", "recommend", "workspace"].map((view) => (
+          {["search", "match", "recommend", "map", "review", "workspace"].map((view) => (
             <a key={view} href={`#/${view}`} aria-current={route.view === view ? "page" : undefined}>
               {VIEWS[view][0]}
             </a>

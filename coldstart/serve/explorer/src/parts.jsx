@@ -47,10 +47,10 @@ export function Notes({ notes }) {
 
 export function Picture({ media, alt = "", side = 320 }) {
   const medium = media.find((one) => one.role !== "audio");
-  return medium ? <Shot href={`${medium.href}?side=${side}`} alt={alt} role={medium.role} /> : <span class="nopicture">no picture</span>;
+  return medium ? <Shot href={`${medium.href}?side=${side}`} alt={alt} /> : <span class="nopicture">no picture</span>;
 }
 
-function Shot({ href, alt, role }) {
+function Shot({ href, alt }) {
   const { src, fault } = useMedium(href);
   const [broken, setBroken] = useState(false);
   useEffect(() => setBroken(false), [href]);
@@ -58,14 +58,14 @@ function Shot({ href, alt, role }) {
   return (
     <span class="picture">
       {src ? <img src={src} alt={alt} loading="lazy" onError={() => setBroken(true)} /> : null}
-      {role === "video" ? <span class="badge">video</span> : null}
     </span>
   );
 }
 
-/** Player of one medium; `at` is `{second}` to jump to, a new object for each jump. */
-export function Player({ medium, at, onTime, label }) {
-  const { src, fault } = useMedium(medium.href);
+/** Player of one medium; `at` is `{second}` to jump to, a new object for each jump; `own`: a file of this machine. */
+export function Player({ medium, at, onTime, label, own = false }) {
+  const found = useMedium(own ? null : medium.href);
+  const { src, fault } = own ? { src: medium.href, fault: null } : found;
   const [broken, setBroken] = useState(false);
   const player = useRef(null);
   useEffect(() => setBroken(false), [medium.href]);
@@ -78,11 +78,11 @@ export function Player({ medium, at, onTime, label }) {
     here.load();
     return () => here.removeEventListener("loadedmetadata", jump);
   }, [at, src]);
-  if (medium.role === "image") return <Shot href={`${medium.href}?side=1024`} alt={label} role="image" />;
+  if (medium.role === "image") return <Shot href={`${medium.href}?side=1024`} alt={label} />;
   if (broken || fault)
     return (
       <div>
-        <Picture media={[medium]} side={640} alt={label} />
+        {own ? null : <Picture media={[medium]} side={640} alt={label} />}
         <p class="quiet">This browser cannot play it from here.</p>
       </div>
     );
@@ -99,6 +99,28 @@ export function Player({ medium, at, onTime, label }) {
     />
   ) : (
     <p class="quiet" role="status">Loading the medium…</p>
+  );
+}
+
+/** Place on which a file can be dropped. */
+export function Dropped({ onFile, children }) {
+  const [over, setOver] = useState(false);
+  return (
+    <div
+      class={over ? "dropping" : ""}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={(event) => event.currentTarget.contains(event.relatedTarget) || setOver(false)}
+      onDrop={(event) => {
+        event.preventDefault();
+        setOver(false);
+        if (event.dataTransfer.files[0]) onFile(event.dataTransfer.files[0]);
+      }}
+    >
+      {children}
+    </div>
   );
 }
 
@@ -183,7 +205,20 @@ export function Busy({ busy }) {
   );
 }
 
-export function Table({ head, rows, label }) {
+export function Section({ title, answer, children }) {
+  const id = `title-${title.toLowerCase()}`;
+  return (
+    <section aria-labelledby={id}>
+      <h2 id={id}>{title}</h2>
+      <FaultNote fault={answer.fault} />
+      <Busy busy={answer.busy && !answer.data} />
+      {answer.data ? children(answer.data) : null}
+    </section>
+  );
+}
+
+/** Table that scrolls sideways; `wide`: places of the columns that hold sentences or lists. */
+export function Table({ head, rows, label, wide = [] }) {
   return (
     <div class="scroll" tabindex="0" role="region" aria-label={`${label}, table`}>
       <table>
@@ -200,7 +235,7 @@ export function Table({ head, rows, label }) {
           {rows.map((cells, place) => (
             <tr key={place}>
               {cells.map((cell, at) => (
-                <td key={at}>{cell}</td>
+                <td key={at} class={wide.includes(at) ? "wide" : undefined}>{cell}</td>
               ))}
             </tr>
           ))}

@@ -1,7 +1,7 @@
 // Search by words, a picture, a clip or an item; without any of them the catalogue in order of ids.
 import { useRef, useState } from "preact/hooks";
 import { get, post, url, useAnswer } from "./api.js";
-import { Busy, Card, Cards, count, FaultNote, Notes, number, shown, titleOf, words } from "./parts.jsx";
+import { Busy, Card, Cards, count, Dropped, FaultNote, Notes, number, shown, titleOf, words } from "./parts.jsx";
 import { go, link } from "./route.js";
 
 const PAGE = 24;
@@ -64,7 +64,6 @@ export function SearchView({ route }) {
     space: query.getAll("space"),
   };
   const [file, setFile] = useState(null);
-  const [over, setOver] = useState(false);
   const form = useRef(null);
   const status = useAnswer("status", (signal) => get("/v1/status", signal));
   const submit = (changes = {}) => {
@@ -87,22 +86,9 @@ export function SearchView({ route }) {
     setFile(chosen);
     submit({ text: "", item: "" });
   };
-  const drop = (event) => {
-    event.preventDefault();
-    setOver(false);
-    choose(event.dataTransfer.files[0]);
-  };
   const sought = { ...given, file };
   return (
-    <div
-      class={over ? "dropping" : ""}
-      onDragOver={(event) => {
-        event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={(event) => event.currentTarget.contains(event.relatedTarget) || setOver(false)}
-      onDrop={drop}
-    >
+    <Dropped onFile={choose}>
       <h1 class="unseen">Search</h1>
       <form
         ref={form}
@@ -154,7 +140,7 @@ export function SearchView({ route }) {
         </p>
       ) : null}
       <Results sought={sought} />
-    </div>
+    </Dropped>
   );
 }
 

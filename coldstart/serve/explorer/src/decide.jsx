@@ -1,0 +1,285 @@
+// Decisions of a reviewer: the form that asks for the reason, the jobs that bring them into effect, and the log.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get, itemPath, post, remove, requestKey, token, url, useAnswer } from "./api.js";
+import { Busy, FaultNote, shown, Table, Text, titleOf, when, words } from "./parts.jsx";
+import { link } from "./route.js";
+
+const FIELDS = ["title", "description", "category", "creator", "tags"];
+const TEXTS = ["summary", "keyword", "query", "text"]; // claims that are no attributes
+const ENDED = ["done", "failed"];
+const DONE = { approve: "Approved", reject: "Rejected", correct: "Corrected", undo: "Undone" };
+export const VERBS = { approve: "Approve", reject: "Reject", correct: "Correct" };
+
+// -- decisions of this tab: kept while one goes from view to view
+
+let own = [];
+let ended = 0; // how many came into effect: lists that a decision changes load again
+const listeners = new Set();
+const tell = () => listeners.forEach((listener) => listener({}));
+
+export function useDecisions() {
+  const [, setSeen] = useState({});
+  useEffect(() => {
+    listeners.add(setSeen);
+    return () => listeners.delete(setSeen);
+  }, []);
+  return { own, ended };
+}
+
+function change(one, news) {
+  Object.assign(one, news);
+  tell();
+}
+
+async function follow(one) {
+  for (let pause = 300; !ENDED.includes(one.state); pause = Math.min(4000, 1.4 * pause)) {
+    await new Promise((done) => setTimeout(done, pause));
+    try {
+      const job = await get(`/v1/jobs/${encodeURIComponent(one.job_id)}`);
+      const result = job.results[0] || {};
+      change(one, { state: job.state, detail: job.detail || result.detail || "", publication: job.publication, decision: result.decision_id || one.decision });
+    } catch (fault) {
+      if ([401, 403, 404].includes(fault.status)) change(one, { state: "failed", detail: fault.message });
+      else change(one, { detail: fault.message });
+    }
+  }
+  ended += 1;
+  tell();
+  if (one.undoing && one.state === "done") undo(one.decision, one.what, "decided by mistake", one);
+}
+
+function begin(job, what, decision, undone) {
+  const one = { job_id: job.job_id, state: job.state, detail: "", what, decision, undone };
+  own = [one, ...own].slice(0, 20);
+  tell();
+  follow(one);
+  return one;
+}
+
+function told(row, title) {
+  if (row.stage) return `${DONE[row.action]} ${title} at ${row.stage}`;
+  if (row.claim) return `${DONE[row.action]} ${words(row.claim)} “${row.value}” of ${title}`;
+  return row.field ? `${DONE[row.action]} ${words(row.field)} of ${title}` : `${DONE[row.action]} ${title}`;
+}
+
+export async function decide(row, title) {
+  const by = token() ? "" : localStorage.getItem("coldstart.by") || "";
+  const job = await post("/v1/decisions", by ? { ...row, by } : row, undefined, { "Idempotency-Key": requestKey() });
+  return begin(job, told(row, title));
+}
+
+async function undo(decision, what, reason, source) {
+  try {
+    const by = token() ? "" : localStorage.getItem("coldstart.by") || "";
+    const job = await remove(`/v1/decisions/${encodeURIComponent(decision)}`, by ? { reason, by } : { reason });
+    if (source) change(source, { undone: true });
+    begin(job, `Undone: ${what[0].toLowerCase()}${what.slice(1)}`, null, true);
+  } catch (fault) {
+    if (source) change(source, { undoing: false, detail: fault.message });
+    else throw fault;
+  }
+}
+
+/** Undo the last decision of this tab; one that is still under way is undone as soon as it has an id. */
+export function undoLast() {
+  const last = own.find((one) => !one.undone && !one.undoing && one.state !== "failed");
+  if (last) undoOne(last);
+}
+
+function undoOne(one) {
+  change(one, { undoing: true });
+  if (one.state === "done") undo(one.decision, one.what, "decided by mistake", one);
+}
+
+/** Decisions of this tab with their state until they are in effect. */
+export function UnderWay() {
+  const { own: mine } = useDecisions();
+  return (
+    <div class="underway" role="status" aria-label="Decisions under way">
+      {mine.slice(0, 3).map((one) => (
+        <p key={one.job_id}>
+          <Text>{one.what}</Text> <span class={`mark ${one.state}`}>{one.state === "done" ? "in effect" : one.state}</span>{" "}
+          {one.publication ? <span class="quiet">{one.publication}</span> : null} {one.detail ? <Text class={one.state === "failed" ? "fault" : "quiet"}>{one.detail}</Text> : null}{" "}
+          {one.undone || one.state === "failed" ? null : one.undoing ? (
+            <span class="quiet">to be undone</span>
+          ) : (
+            <button type="button" class="plain" aria-label={`Undo: ${shown(one.what)}`} onClick={() => undoOne(one)}>
+              Undo
+            </button>
+          )}
+        </p>
+      ))}
+    </div>
+  );
+}
+
+// -- forms
+
+/** Form of one decision on `target`: `{item_id, title, stage, claim, field, value}`. */
+export function DecisionForm({ target, action, onEnd }) {
+  const [fault, setFault] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const [field, setField] = useState(target.claim && !TEXTS.includes(target.claim) ? `attributes.${target.claim}` : "title");
+  const form = useRef(null);
+  const report = useAnswer(`fields ${target.item_id} ${action}`, (signal) => (action === "correct" ? get(itemPath(target.item_id, "/report"), signal) : null));
+  const item = report.data?.report?.item || {};
+  const attribute = field === "attributes";
+  const now = attribute ? "" : field.startsWith("attributes.") ? item.attributes?.[field.slice(11)] : item[field];
+  const text = Array.isArray(now) ? now.join(", ") : (now ?? "");
+  useEffect(() => form.current.querySelector(action === "correct" ? "[name=value]" : "[name=reason]")?.focus(), [action, field, report.busy]);
+  const submit = async (event) => {
+    event.preventDefault();
+    const data = new FormData(form.current);
+    const row = { item_id: target.item_id, action, reason: data.get("reason").trim() };
+    if (action === "correct") {
+      row.field = attribute ? `attributes.${data.get("attribute").trim()}` : field;
+      row.value = field === "tags" ? data.get("value").split(",").map((one) => one.trim()).filter(Boolean) : data.get("value").trim();
+      if (row.value === "" || row.value.length === 0) row.value = null;
+    } else if (target.claim) Object.assign(row, { claim: target.claim, value: target.value });
+    else if (action === "approve") row.stage = target.stage;
+    setBusy(true);
+    try {
+      sessionStorage.setItem("coldstart.reason", row.reason);
+      if (data.has("by")) localStorage.setItem("coldstart.by", data.get("by").trim());
+      await decide(row, target.title);
+      onEnd(true);
+    } catch (problem) {
+      setFault(problem);
+      setBusy(false);
+    }
+  };
+  const what = action === "correct" ? "a field" : target.claim ? `the claim “${shown(target.value ?? target.claim)}”` : action === "approve" ? `at ${target.stage}` : "the item";
+  return (
+    <form
+      ref={form}
+      class="decision"
+      onSubmit={submit}
+      aria-label={`${VERBS[action]} ${what}`}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        onEnd(false);
+      }}
+    >
+      <h3 dir="auto">
+        {VERBS[action]} {what}
+      </h3>
+      {action === "correct" ? (
+        <div class="row">
+          <label>
+            Field
+            <select value={field} onChange={(event) => setField(event.currentTarget.value)}>
+              {FIELDS.map((one) => <option key={one}>{one}</option>)}
+              {[...new Set([...Object.keys(item.attributes || {}), ...(field.startsWith("attributes.") ? [field.slice(11)] : [])])].map((one) => <option key={one} value={`attributes.${one}`}>{shown(one)}</option>)}
+              <option value="attributes">another attribute…</option>
+            </select>
+          </label>
+          {attribute ? <label>Attribute <input name="attribute" required maxlength="200" /></label> : null}
+          <label class="grow">
+            {field === "tags" ? "Tags, with commas between them" : "New value"}
+            {field === "description" ? (
+              <textarea name="value" rows="4" dir="auto" maxlength="100000" defaultValue={text} key={`${field} ${text}`} disabled={report.busy} />
+            ) : (
+              <input name="value" dir="auto" maxlength="10000" defaultValue={text} key={`${field} ${text}`} disabled={report.busy} />
+            )}
+          </label>
+        </div>
+      ) : null}
+      <div class="row">
+        <label class="grow">
+          Reason
+          <input name="reason" required maxlength="1000" dir="auto" defaultValue={sessionStorage.getItem("coldstart.reason") || ""} onFocus={(event) => event.currentTarget.select()} pattern=".*\S.*" title="some words" />
+        </label>
+        {token() ? null : <label>Your name <input name="by" maxlength="200" defaultValue={localStorage.getItem("coldstart.by") || ""} placeholder="local" autocomplete="name" /></label>}
+        <button type="submit" disabled={busy || report.busy}>{VERBS[action]}</button>
+        <button type="button" class="second" onClick={() => onEnd(false)}>Cancel</button>
+      </div>
+      <FaultNote fault={fault} />
+    </form>
+  );
+}
+
+function UndoForm({ decision, onEnd }) {
+  const [fault, setFault] = useState(null);
+  const submit = async (event) => {
+    event.preventDefault();
+    try {
+      await undo(decision.decision_id, `${decision.action} ${shown(decision.item_id)}`, new FormData(event.currentTarget).get("reason").trim());
+      onEnd();
+    } catch (problem) {
+      setFault(problem);
+    }
+  };
+  return (
+    <form class="row undo" onSubmit={submit} onKeyDown={(event) => event.key === "Escape" && onEnd()}>
+      <label class="grow">Why undo it <input name="reason" required maxlength="1000" dir="auto" pattern=".*\S.*" title="some words" ref={(here) => here && here.focus()} /></label>
+      <button type="submit">Undo</button>
+      <button type="button" class="second" onClick={onEnd}>Cancel</button>
+      <FaultNote fault={fault} />
+    </form>
+  );
+}
+
+// -- log
+
+const valueText = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? (Array.isArray(value) ? value.join(", ") : JSON.stringify(value)) : String(value));
+
+export function DecisionLog({ item, may }) {
+  const { ended: times } = useDecisions();
+  const [undoing, setUndoing] = useState(null);
+  const [older, setOlder] = useState({ times, rows: [], cursor: undefined, fault: null });
+  const { data, fault, busy } = useAnswer(`decisions ${item || ""} ${times}`, (signal) => get(url("/v1/decisions", { item_id: item, limit: 20 }), signal));
+  const mine = older.times === times ? older : { rows: [], cursor: undefined };
+  const rows = [...(data?.decisions || []), ...mine.rows];
+  const cursor = mine.cursor === undefined ? data?.next_cursor : mine.cursor;
+  const next = () =>
+    get(url("/v1/decisions", { item_id: item, limit: 20, cursor })).then(
+      (page) => setOlder({ times, rows: [...mine.rows, ...page.decisions], cursor: page.next_cursor }),
+      (problem) => setOlder({ ...mine, times, cursor, fault: problem }),
+    );
+  const of = (one) => (
+    <>
+      {item ? null : <a href={link("item", one.item_id)} dir="auto">{shown(one.item_id)}</a>} {words(one.subject || "")}{" "}
+      {one.action === "correct" ? <><Text as="del">{valueText(one.before)}</Text> <Text as="ins">{valueText(one.value)}</Text></> : <Text>{valueText(one.value)}</Text>}
+    </>
+  );
+  return (
+    <>
+      <FaultNote fault={fault} />
+      <Busy busy={busy && !data} />
+      {data && !rows.length ? <p class="quiet">No decisions yet.</p> : null}
+      {rows.length ? (
+        <Table
+          label="Decisions"
+          head={["Action", "Of", "Reason", "By", "At (UTC)", "State"]}
+          rows={rows.map((one) => [
+            VERBS[one.action] || one.action,
+            of(one),
+            <Text>{one.reason}</Text>,
+            <Text>{one.by}</Text>,
+            when(one.at),
+            one.undone_at ? (
+              <>
+                <span class="mark">undone</span> <span class="quiet">{when(one.undone_at)} by <Text>{one.undone_by}</Text>: <Text>{one.undone_reason}</Text></span>
+              </>
+            ) : undoing === one.decision_id ? (
+              <UndoForm decision={one} onEnd={() => setUndoing(null)} />
+            ) : (
+              <>
+                <span class="mark">{one.in_force === false ? "not in force" : "in force"}</span>{" "}
+                {may ? <button type="button" class="plain" aria-label={`Undo: ${one.action} ${shown(one.item_id)}`} onClick={() => setUndoing(one.decision_id)}>Undo</button> : null}
+              </>
+            ),
+          ])}
+        />
+      ) : null}
+      <FaultNote fault={mine.fault} />
+      {cursor ? <button type="button" class="more" onClick={next}>Older decisions</button> : null}
+    </>
+  );
+}
+
+/** Whether a sender of `/v1/me` may decide, on a server that takes in changes. */
+export const mayReview = (me) => Boolean(me?.writable && me.scopes.includes("review"));
+
+export const targetOf = (entry) => ({ ...entry, title: titleOf(entry) });
