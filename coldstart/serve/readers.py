@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from coldstart.api.workspace import Workspace
+from coldstart.core.error_fields import error_fields
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.search.notebook import Hits
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("coldstart.serve")
 POLL_S = 1.0
+LOOK_S = 0.2
+"""Seconds after which a name that is not found is looked for in the next publication, if there is one."""
 _WARM_TEXT = "warm up"
 
 
@@ -209,10 +212,16 @@ class Readers:
         reader = self.current()
         try:
             return question(reader)
-        except (ColdstartError, OSError, RuntimeError, ValueError):
-            if not self.refresh() and self._reader is reader:
+        except (ColdstartError, OSError, RuntimeError, ValueError) as error:
+            if self._is_of_request(error, reader) or (not self.refresh() and self._reader is reader):
                 raise
             return question(self.current())
+
+    def _is_of_request(self, error: Exception, reader: Reader) -> bool:
+        """Tell whether no other publication can mend an error: looking for one costs more than most answers."""
+        kind = error_fields(error)["kind"] if isinstance(error, ColdstartError) else None
+        just_looked = self._reader is reader and time.monotonic() - self.checked_at < LOOK_S
+        return kind in ("usage", "input") or (kind == "not_found" and just_looked)
 
     def _follow(self) -> None:
         while not self._stopped.wait(self._poll_s):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import sys
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +16,8 @@ import platformdirs
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from coldstart.core.sanitize import without_controls
+from coldstart.errors import ColdstartError
 from coldstart.serve.gate import LOG, log_to_stderr
 from coldstart.serve.http import create_app
 from coldstart.serve.jobs import JobQueue
@@ -106,6 +110,27 @@ class BoundedProtocol(H11Protocol):
                 timer.cancel()
 
 
+class _Server(uvicorn.Server):
+    """Server that says in a line on stdout where it listens, and in another what is missing for answers."""
+
+    def __init__(self, config: uvicorn.Config, readers: Readers) -> None:
+        super().__init__(config)
+        self._readers = readers
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if not self.started:
+            return
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        sys.stdout.write(f"listening on http://{host}:{self.config.port}; Ctrl-C ends it\n")
+        try:
+            self._readers.current()
+        except ColdstartError as error:
+            sys.stdout.write(f"no answers yet: {without_controls(str(error))}\n")
+        sys.stdout.flush()
+
+
 def open_queue(workspace: str) -> JobQueue:
     """Open the queue of a workspace: beside its folder; of a remote one in the data folder of this user.
 
@@ -127,8 +152,6 @@ def serve(settings: ServeSettings, *, read_only: bool = False) -> None:
     Raises:
         ColdstartError: there is no such workspace, or the port is taken.
     """
-    from coldstart.errors import ColdstartError
-
     readers = Readers(settings.workspace)
     jobs = None if read_only else open_queue(settings.workspace)
     log_to_stderr()
@@ -146,7 +169,7 @@ def serve(settings: ServeSettings, *, read_only: bool = False) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S,
         proxy_headers=False,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, readers)
     if jobs is not None:
         jobs.start()  # before anything is loaded: another server may work it off
     LOG.info(

@@ -451,6 +451,17 @@ def test_evaluations_are_those_that_were_kept_and_no_others(client: TestClient, 
     assert "evaluate all" not in {run["stage"] for run in client.get("/v1/runs").json()["runs"]}
 
 
+def test_a_fault_of_a_request_looks_for_no_other_publication(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(Readers, "refresh", lambda _: looked.append(threading.current_thread().name))
+    for path in ("/v1/search?text=a&where=prise<2", "/v1/search?text=%20", "/v1/search"):
+        assert client.get(path).status_code in (400, 422)
+    assert {*looked} <= {"coldstart-publications"}
+    assert client.get("/v1/items/nope").status_code == 404
+
+
 def test_heads_and_hints(client: TestClient) -> None:
     head, whole = client.head("/v1/items"), client.get("/v1/items")
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", whole.headers["etag"])

@@ -82,6 +82,7 @@ def test_a_kill_among_uploads_loses_none_and_repeats_none(tmp_path: Path) -> Non
             accepted[number] = answer.json()["job_id"]
         process.wait(60)
     assert len(accepted) < UPLOADS
+    assert f"listening on http://127.0.0.1:{port}; " in (tmp_path / "log").read_text()
     with server_of(workspace, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         jobs = {number: upload(client, number, photos[number]).json()["job_id"] for number in range(UPLOADS)}
         assert {number: jobs[number] for number in accepted} == accepted
