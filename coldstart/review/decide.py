@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from coldstart.core.description import split_sentences
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
@@ -196,8 +197,10 @@ class _Checker:
         action, name, value = self._row["action"], self._row["claim"], self._row["value"]
         stage = check_stage(self._pipeline)
         row = self._described(stage, item_id)
-        kept = {(one["claim"], one["value"]) for one in row.get("grounds") or ()}
-        kept |= {(one["name"], one["value"]) for one in row.get("attributes") or ()}
+        kept = {(one["name"], one["value"]) for one in row.get("attributes") or ()}
+        kept |= {("summary", one) for one in split_sentences(row.get("summary") or "") if one}
+        kept |= {("keyword", one) for one in row.get("keywords") or ()}
+        kept |= {("query", one) for one in row.get("queries") or ()}
         removed = {(one["claim"], one["value"]) for one in row.get("cut") or ()}
         log = decisions.read_decisions(self._store, item_id)
         decided = {(one.claim, one.value) for one in log.holding if one.claim is not None}

@@ -20,7 +20,7 @@ from coldstart.core.settings import suggestion
 from coldstart.core.stage import GATES, Reject
 from coldstart.errors import ColdstartError, NotFitted, redact_urls
 from coldstart.store import ITEMS, LEDGER, Store
-from coldstart.store.decisions import REJECTED, read_decisions
+from coldstart.store.decisions import REJECTED_BY_REVIEW, read_decisions
 from coldstart.store.freshness import PipelineState
 from coldstart.store.sql import equals
 
@@ -32,7 +32,9 @@ UNREAD = "text"
 """Claim of a whole answer that could not be read: there is nothing to serve of it."""
 _LISTED = ("keyword", "query")
 _TEXTS = ("summary", *_LISTED)
-_FOLLOWS = frozenset({"upstream_failed", "original_not_served", "no_fingerprint", "no_vector", "removed", REJECTED})
+_FOLLOWS = frozenset(
+    {"upstream_failed", "original_not_served", "no_fingerprint", "no_vector", "removed", REJECTED_BY_REVIEW}
+)
 """Reasons that follow from what stands elsewhere."""
 _OWN = frozenset({"nothing_grounded", "refused"})
 """Reasons for which a stage filters an item though it had something to read."""
@@ -272,7 +274,7 @@ class _Collect:
                 continue
             for number, cut in enumerate(row["cut"] or ()):
                 claim, value = cut["claim"], cut["value"]
-                if cut["reason"] != REJECTED and (row["item_id"], claim, value) not in self._claims:
+                if cut["reason"] != REJECTED_BY_REVIEW and (row["item_id"], claim, value) not in self._claims:
                     yield (
                         number,
                         _Found(row["item_id"], "claim", name, cut["reason"], cut["detail"] or "", claim, value),

@@ -130,6 +130,18 @@ def value_of(stored: Mapping[str, Any], name: str) -> Any:
     return record["attributes"].get(name.removeprefix(ATTRIBUTE)) if name.startswith(ATTRIBUTE) else record.get(name)
 
 
+def claims_of(text: str) -> dict[str, frozenset[tuple[str, str]]]:
+    """Read the column `CLAIM_DECISIONS` of a row: `approved` and `rejected` claims, name and text; entries that are
+    none, as a stranger may have written, are left out."""
+    stored = read_object(text) or {}
+    found: dict[str, frozenset[tuple[str, str]]] = {}
+    for decided in ("approved", "rejected"):
+        listed = stored.get(decided)
+        pairs = [one for one in listed if isinstance(one, list) and len(one) == 2] if isinstance(listed, list) else []
+        found[decided] = frozenset((a, b) for a, b in pairs if isinstance(a, str) and isinstance(b, str))
+    return found
+
+
 def _base_row(stored: Row) -> Row:
     """Return the row of an item as it was before any decision."""
     record = record_of(stored)

@@ -32,7 +32,7 @@ Action = Literal["reject", "approve", "correct"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 ITEM = "item"
 """Subject of a rejected item; those of others are `stage:NAME`, `field:NAME` and `claim:NAME`."""
-REJECTED = "rejected_by_review"
+REJECTED_BY_REVIEW = "rejected_by_review"
 """Reason code of what a person rejected."""
 TEXT_FIELDS = ("title", "description", "category", "creator")
 ATTRIBUTE = "attributes."
@@ -156,7 +156,7 @@ def read_decisions(store: Store, item_id: str | None = None) -> DecisionLog:
 def rejected_items(log: DecisionLog) -> dict[str, Reject]:
     """Return the verdict on each item that was rejected."""
     return {
-        one.item_id: Reject(REJECTED, f"by {one.by}: {one.reason}", "filtered")
+        one.item_id: Reject(REJECTED_BY_REVIEW, f"by {one.by}: {one.reason}", "filtered")
         for one in log.holding
         if one.subject == ITEM
     }

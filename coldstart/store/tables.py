@@ -133,6 +133,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "interactions_rejected": {"text": "file reason detail", "count": "row"},
     "layout": {"count": "version"},
     "removed": {"text": "what key", "time": "at"},
+    "decisions": {"text": "decision_id item_id action subject reason by", "time": "at"},
 }
 """Table -> kind of column -> names of those that code reads without looking whether they are there."""
 

@@ -20,7 +20,17 @@ from coldstart.core.sanitize import strip_invisible
 from coldstart.core.stage import Reject
 from coldstart.describe.checks.claims import TextClaims, UngroundedClaim, form_fault, price_fault
 from coldstart.describe.checks.claims import check_attributes as attribute_claims
-from coldstart.describe.checks.contract import Checked, Cut, Ground, Rules, Sources, Status
+from coldstart.describe.checks.contract import (
+    APPROVED,
+    REJECTION,
+    REVIEW,
+    Checked,
+    Cut,
+    Ground,
+    Rules,
+    Sources,
+    Status,
+)
 from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, refusal_fault
 from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
 from coldstart.describe.checks.plain import plain_ground, sentences_of_texts
@@ -44,6 +54,7 @@ def check_description(
         Reject: `nothing_grounded` (filtered): no claim has a ground, and nothing can stand in.
     """
     written, cut = parse_answer(text, finish, rules.output)
+    written, sources = _as_decided(written, sources, rules)
     unread = bool(cut)
     values = listed_values(attributes)
     evidence = EvidenceIndex(sources, values, rules)
@@ -58,7 +69,7 @@ def check_description(
     plain = {
         one: plain_ground(one, known, attributes, sources)
         for one in fact_sentences(known, attributes, sources)
-        if not _plain_fault(one, evidence, rules)
+        if not _plain_fault(one, evidence, rules) and ("summary", one) not in rules.rejected
     }
     summary = ""
     if "summary" in rules.output:
@@ -81,6 +92,27 @@ def check_description(
         reasons = ", ".join(dict.fromkeys(one.reason for one in cut)) or "empty"
         raise Reject("nothing_grounded", f"{reasons}; and nothing known of the item can stand in", "filtered")
     return Checked(description, tuple(stay), tuple(cut), status, detect_language(summary))
+
+
+def _as_decided(written: Description, sources: Sources, rules: Rules) -> tuple[Description, Sources]:
+    """Add the attributes that people approved, and take what they rejected out of what supports claims."""
+    if not (rules.approved or rules.rejected):
+        return written, sources
+    approved = {name: value for name, value in sorted(rules.approved) if name not in _TEXTS}
+
+    def left(known: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+        return {
+            name: {value: one for value, one in values.items() if (name, value) not in rules.rejected}
+            for name, values in known.items()
+        }
+
+    facts = {name: value for name, value in sources.facts.items() if (name, value) not in rules.rejected}
+    sources = replace(sources, facts=facts, seen=left(sources.seen), likely=left(sources.likely))
+    return replace(written, attributes={**written.attributes, **approved}), sources
+
+
+_TEXTS = ("summary", "keyword", "query", "text")
+"""Claims that are no attributes."""
 
 
 def _plain_fault(sentence: str, evidence: EvidenceIndex, rules: Rules) -> Fault | None:
@@ -139,6 +171,8 @@ def _joined(written: Description) -> str:
 def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> tuple[str, list[Ground], list[Cut]]:
     """Return the sentences of a summary that stay, their grounds, and what was cut of it."""
     rules = claims.rules
+    if summary and ("summary", summary) in rules.approved:
+        return summary, [Ground("summary", summary, REVIEW, APPROVED)], []
     fault = form_fault(summary, MAX_SUMMARY)
     prose = " ".join(one for one in split_sentences(summary) if one not in plain)  # plain ones may quote any language
     if fault is None and prose and not may_be_written_in(prose, rules.languages):
@@ -151,14 +185,16 @@ def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> t
     lead = next((one for one in plain if not _PRONOUN.match(one)), None)
     for sentence in (sentences := split_sentences(summary)):
         found, fault = _sentence(sentence, plain, claims)
-        if fault is None and not (kept or (lead and cut)) and _PRONOUN.match(sentence):
+        decided = ("summary", sentence) in rules.approved
+        if fault is None and not decided and not (kept or (lead and cut)) and _PRONOUN.match(sentence):
             fault = "no_antecedent", "the sentence before it is not there"
         if fault:
             cut.append(Cut("summary", sentence, *fault))
         else:
             kept[sentence] = found
     for question, answer in zip(sentences, [*sentences[1:], ""], strict=True):
-        if question.endswith("?") and question in kept and answer not in kept:
+        decided = ("summary", question) in rules.approved
+        if question.endswith("?") and question in kept and answer not in kept and not decided:
             cut.append(Cut("summary", question, "no_antecedent", "the sentence after it is not there"))
             del kept[question]
     first = next(iter(kept.values()), [])
@@ -169,13 +205,17 @@ def _summary(summary: str, plain: Mapping[str, Ground], claims: TextClaims) -> t
     own = [one for one in kept if one not in plain]
     words = tokens(" ".join(own))
     share = copied_share(words, (text for name, text in claims.evidence.texts.items() if name != "title"))
-    if share > rules.max_copy:
+    if share > rules.max_copy and ("summary", " ".join(own)) not in rules.approved:
         fault = "copied", f"{share:.2f} of its words are a source's own, and {rules.max_copy:g} may be"
         return "", [], [*cut, Cut("summary", " ".join(own), *fault)]
     return " ".join(kept), grounds, cut
 
 
 def _sentence(sentence: str, plain: Mapping[str, Ground], claims: TextClaims) -> tuple[list[Ground], Fault | None]:
+    if ("summary", sentence) in claims.rules.approved:
+        return [Ground("summary", sentence, REVIEW, APPROVED)], None
+    if ("summary", sentence) in claims.rules.rejected:
+        return [], REJECTION
     if fault := policy_fault(sentence, claims.rules):
         return [], fault
     if sentence in plain:
@@ -202,7 +242,12 @@ def _listed(
     """Return the keywords or queries that stay, in their order; add the verdict on each to `stay` or `cut`."""
     listed: dict[tuple[str, ...], str] = {}
     for one in words:
-        fault: Fault | None = form_fault(one, MAX_WORDS) or policy_fault(one, claims.rules)
+        if (claim, one) in claims.rules.approved:
+            listed[tokens(one)] = one
+            stay.append(Ground(claim, one, REVIEW, APPROVED))
+            continue
+        fault: Fault | None = REJECTION if (claim, one) in claims.rules.rejected else None
+        fault = fault or form_fault(one, MAX_WORDS) or policy_fault(one, claims.rules)
         if fault is None and tokens(one) in listed:
             fault = "duplicate", f"it is {listed[tokens(one)]!r} again"
         if fault is None and len(listed) >= MAX_LISTED:
@@ -252,7 +297,7 @@ def fallback_text(sources: Sources, evidence: EvidenceIndex, rules: Rules) -> tu
     """Return the first sentence of the first field that passes the checks, and the field; None where none does."""
     for field in _FALLBACK_FIELDS:
         text = _first_sentence(evidence_text(sources.texts.get(field) or ""))
-        if not (
+        if ("summary", text) not in rules.rejected and not (
             form_fault(text, MAX_SUMMARY) or price_fault(numbers(tokens(text)), evidence) or policy_fault(text, rules)
         ):
             return text, field

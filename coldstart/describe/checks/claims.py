@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import MAX_VALUE
-from coldstart.describe.checks.contract import Cut, Ground, Rules
+from coldstart.describe.checks.contract import APPROVED, REJECTION, REVIEW, Cut, Ground, Rules
 from coldstart.describe.checks.form import (
     Fault,
     injection_fault,
@@ -141,6 +141,8 @@ class TextClaims:
 
     def _value(self, phrase: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
         """Return the value of some words and its support; None where they are words of a value that stays."""
+        if any(one in self.rules.rejected for one in values):
+            raise UngroundedClaim(*REJECTION)
         for name, value in values:
             if place := self.evidence.find_value(name, value):
                 return value, place
@@ -194,7 +196,9 @@ class TextClaims:
     @cached_property
     def _kept_words(self) -> frozenset[str]:
         """Words of the attribute values that stay, aliases included."""
-        phrases = (value_phrases(one.claim, one.value, self.values.attributes[one.claim]) for one in self.stated)
+        known = self.values.attributes
+        stated = (one for one in self.stated if one.claim in known)  # a person may approve one of another category
+        phrases = (value_phrases(one.claim, one.value, known[one.claim]) for one in stated)
         return frozenset(word for words in phrases for phrase in words for word in tokens(phrase))
 
 
@@ -204,13 +208,18 @@ def check_attributes(
     """Check attribute values; return grounds of those that stay, canonical and in category order, and cuts."""
     verdicts = [_check_attribute(name, value, known, evidence, rules) for name, value in claimed.items()]
     order = {name: place for place, name in enumerate(known)}
-    stay = sorted((one for one in verdicts if isinstance(one, Ground)), key=lambda one: order[one.claim])
+    kept = (one for one in verdicts if isinstance(one, Ground))
+    stay = sorted(kept, key=lambda one: order.get(one.claim, len(order)))
     return stay, [one for one in verdicts if isinstance(one, Cut)]
 
 
 def _check_attribute(
     name: str, value: str, known: Mapping[str, Attribute], evidence: EvidenceIndex, rules: Rules
 ) -> Ground | Cut:
+    if (name, value) in rules.approved:
+        return Ground(name, value, REVIEW, APPROVED)
+    if (name, value) in rules.rejected or (name in known and (name, known[name].canonical(value)) in rules.rejected):
+        return Cut(name, value, *REJECTION)
     if name not in known:
         return Cut(name, value, "unknown_attribute", f"this category has {', '.join(known) or 'none'}")
     canonical = known[name].canonical(value)

@@ -11,6 +11,12 @@ from coldstart.core.description import FIELDS, Description
 TEXTS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
 """Text fields of an item that may support a claim, in the order in which they are searched."""
 
+REVIEW = "review"
+"""Ground of a claim that a person approved."""
+APPROVED = "approved by a person"
+REJECTION = "rejected_by_review", "a person rejected it"
+"""Fault of a claim that a person rejected."""
+
 Status = Literal["written", "cut", "fallback"]
 Policy = Callable[[str], Mapping[str, float]]
 """Text -> rule of the safety policy -> its score, 0 to 1."""
@@ -45,8 +51,8 @@ class Ground:
     Attributes:
         claim: name of an attribute, or `summary`, `keyword`, `query`.
         value: claimed value.
-        ground: a field of `TEXTS`, `record`, `predicted` (see `coldstart.describe.attribute_model`), or `facts` for a
-            sentence that the facts of the item make by fixed rules.
+        ground: a field of `TEXTS`, `record`, `predicted` (see `coldstart.describe.attribute_model`), `facts` for a
+            sentence that the facts of the item make by fixed rules, or `review` for a claim that a person approved.
         detail: the matching words, or the probability.
     """
 
@@ -84,6 +90,9 @@ class Rules:
         max_unsupported: share of a sentence's content words that may stand in no source.
         brands, categories: those of the whole catalogue: naming one that no source of the item names is a fault.
         policy: the safety policy, or None; a score of `max_unsafe` or more is a fault.
+        approved, rejected: claims that people decided on, (name, text): an attribute's value, or a sentence of the
+            summary, a keyword or a query as it was written. Approved ones stay without another ground, and an approved
+            attribute counts though it is not claimed.
     """
 
     output: tuple[str, ...] = FIELDS
@@ -96,6 +105,8 @@ class Rules:
     categories: frozenset[str] = frozenset()
     policy: Policy | None = None
     max_unsafe: float = 0.8
+    approved: frozenset[tuple[str, str]] = frozenset()
+    rejected: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from coldstart.describe.prompt_input import RECORD_FIELDS, PromptBuilder
 from coldstart.describe.writing import SeenValues, load_prompt_builder, sources_of
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
+from coldstart.store.corrections import CLAIM_DECISIONS, claims_of
 from coldstart.understand import policy
 
 _CLAIM = pa.struct([("name", pa.string()), ("value", pa.string()), ("ground", pa.string()), ("detail", pa.string())])
@@ -115,8 +116,8 @@ class CheckStage(MapStageDefaults):
 
     @property
     def item_fields(self) -> Collection[str]:  # type: ignore[override]  # known with the attributes
-        """Fields in which a claim may have its ground."""
-        return {"kind", *RECORD_FIELDS, *attribute_fields(self._builder.attributes)}
+        """Fields in which a claim may have its ground, and what people decided on claims."""
+        return {"kind", *RECORD_FIELDS, *attribute_fields(self._builder.attributes), CLAIM_DECISIONS.name}
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {
@@ -138,6 +139,9 @@ class CheckStage(MapStageDefaults):
         written = row["written"]
         sources, stated = sources_of(row, self._builder.attributes, seen=seen, templates=self._builder.templates)
         rules = replace(self._rules, output=self._builder.prompts[row["kind"]].output)
+        if row.get(CLAIM_DECISIONS.name):
+            decided = claims_of(row[CLAIM_DECISIONS.name])
+            rules = replace(rules, approved=decided["approved"], rejected=decided["rejected"])
         try:
             checked = check_description(written["text"], written["finish"], stated, sources, rules)
         except Reject as why:
