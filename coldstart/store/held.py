@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -228,7 +228,10 @@ class WordScores:
         texts = [text.encode("utf-8", "replace").decode() for text in texts]
         plans = [self._pieces(text) for text in texts]
         held = self._words({token: piece for plan in plans if plan is not None for token, piece in plan})
-        return [None if plan is None else self._sum([held[token] for token, _ in plan]) for plan in plans]
+        counts = [None if plan is None else Counter(token for token, _ in plan) for plan in plans]
+        return [
+            None if own is None else self._sum([(held[token], times) for token, times in own.items()]) for own in counts
+        ]
 
     def _pieces(self, text: str) -> list[tuple[str, str]] | None:
         """Cut a text into pieces of one token each: (token, piece); None where that gives other tokens than the whole
@@ -264,18 +267,19 @@ class WordScores:
                     self.bytes -= _size(self._known.popitem(last=False)[1])
         return found
 
-    def _sum(self, parts: Sequence[tuple[Places, Scores]]) -> tuple[Places, Scores]:
-        total = sum(len(places) for places, _ in parts)
-        if total > self._count // 4:
-            dense = np.zeros(self._count, np.float32)
-            for places, scores in parts:
-                dense[places] += scores
-            places = np.flatnonzero(dense)
-            return places, dense[places]
+    def _sum(self, parts: Sequence[tuple[tuple[Places, Scores], int]]) -> tuple[Places, Scores]:
+        """Add up the scores of words, each times as often as the text has it."""
+        total = sum(len(places) for (places, _), _ in parts)
         if not total:
             return _NONE
-        places, inverse = np.unique(np.concatenate([own for own, _ in parts]), return_inverse=True)
-        sums = np.bincount(inverse, np.concatenate([own for _, own in parts]))
+        if total > self._count // 4:
+            dense = np.zeros(self._count, np.float32)
+            for (places, scores), times in parts:
+                dense[places] += times * scores
+            places = np.flatnonzero(dense)
+            return places, dense[places]
+        places, inverse = np.unique(np.concatenate([own for (own, _), _ in parts]), return_inverse=True)
+        sums = np.bincount(inverse, np.concatenate([times * own for (_, own), times in parts]))
         return places.astype(np.int64), sums.astype(np.float32)
 
 
