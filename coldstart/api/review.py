@@ -109,6 +109,15 @@ class ReviewMethods(AddMethods):
 
         return list_decisions(self._store, item_id=item_id, limit=limit, after=after)
 
+    def decision_counts(self) -> dict[str, int]:
+        """Count the decisions by what became of them.
+
+        Those in force by action, `undone` ones, and `lapsed` approvals: what the gate reads has changed since.
+        """
+        from coldstart.review.decide import count_decisions
+
+        return count_decisions(self._store, self._reading_pipeline())
+
     def undo_decision(
         self, decision_id: str, *, reason: str, by: str, progress: Progress | None = None
     ) -> DecisionReport:

@@ -28,6 +28,7 @@ from coldstart.cli import (
     output,
     recommend,
     remove,
+    review,
     run,
     search,
     serve,
@@ -57,6 +58,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(review.app, name="review")
 ask.register_evaluation(evaluate.app)
 for family in (
     init,

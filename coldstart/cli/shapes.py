@@ -85,6 +85,35 @@ PARTS: Mapping[str, Fields] = {
         "rows": ("integer", "items served"),
         "spaces": ("[string]", "spaces served"),
     },
+    "WAITING": {
+        "item_id": ("string", "id of the item"),
+        "title": ("string?", "title"),
+        "kind": ("string?", "product or video; null where its row could not be read"),
+        "state": ("string", "failed, filtered, duplicate or claim"),
+        "stage": ("string", "where it was turned away"),
+        "reason": ("string", "reason code"),
+        "words": ("string", "the same in plain words"),
+        "detail": ("string", "value and limit"),
+        "claim": ("string?", "name of a removed claim; null for items"),
+        "value": ("string?", "text of a removed claim"),
+        "original": ("string?", "item that it is a copy of"),
+        "actions": ("[string]", "decisions that apply: approve, reject, correct"),
+    },
+    "DECISION": {
+        "decision_id": ("string", "id of the decision"),
+        "item_id": ("string", "id of the item"),
+        "action": ("string", "approve, reject or correct"),
+        "subject": ("string", "item, stage:NAME, field:NAME or claim:NAME"),
+        "value": ("any", "new value of a field, or text of a claim"),
+        "before": ("any", "value of the field at that time"),
+        "reason": ("string", "why"),
+        "by": ("string", "who"),
+        "at": ("string", "ISO 8601"),
+        "in_force": ("boolean", "neither undone nor replaced by a later one"),
+        "undone_at": ("string?", "ISO 8601"),
+        "undone_by": ("string?", "who undid it"),
+        "undone_reason": ("string?", "why"),
+    },
     "MODEL": {
         "name": ("string", "name"),
         "job": ("string", "what it is for"),
@@ -163,6 +192,11 @@ _ESTIMATE: Fields = {
     "on": ("object?", "the machine of --on"),
 }
 _MODELS: Fields = {"folder": ("string", "where they lie"), "models": ("[MODEL]", "one each")}
+_DECIDED: Fields = {
+    "decision": ("DECISION", "what was decided"),
+    "outcome": ("object?", "state of the item now: state, change, stage, reason and detail; null where it left"),
+    "publication": ("string?", "what is served now"),
+}
 _EXPORTED: Fields = {
     "out": ("string", "file or folder"),
     "format": ("string", "format"),
@@ -193,6 +227,7 @@ COMMANDS: Mapping[str, Fields] = {
         "stages": ("[STAGE]", "balance of each stage"),
         "interactions": ("object?", "rows, users and items of the log"),
         "languages": ("{integer}", "code of a language -> items; und: it does not show"),
+        "decisions": ("{integer}", "reject, approve and correct in force, undone, and lapsed: its item changed since"),
     },
     "status --failed": {
         "workspace": ("string", "its URI"),
@@ -320,6 +355,7 @@ COMMANDS: Mapping[str, Fields] = {
         "duplicate_of": ("object?", "its original, with changes in words and placement within the copy"),
         "copies": ("[object]", "its copies, with changes in words"),
         "stages": ("[object]", "state in every stage"),
+        "decisions": ("[DECISION]", "decisions of people that are in force"),
     },
     "remove": {
         "what": ("string", "item or user"),
@@ -332,6 +368,16 @@ COMMANDS: Mapping[str, Fields] = {
         "publication": ("string?", "what is served now"),
         "fits": ("[object]", "fits that learnt from them"),
         "dry_run": ("boolean", "nothing was removed"),
+    },
+    "review list": {
+        "entries": ("[WAITING]", "what waits, in the order of the queue"),
+        "counts": ("{integer}", "state -> entries that wait"),
+        "after": ("string?", "place where the next page begins; null after the last"),
+    },
+    **dict.fromkeys((f"review {name}" for name in ("approve", "reject", "correct", "undo")), _DECIDED),
+    "review log": {
+        "decisions": ("[DECISION]", "the newest first"),
+        "after": ("string?", "decision that the next page follows; null after the last"),
     },
     "remove --undo": {"back": ("[string]", "ids that may come back")},
     **{
@@ -454,6 +500,8 @@ def _object(fields: Fields) -> dict[str, Any]:
 
 
 def _type(given: str) -> dict[str, Any]:
+    if given == "any":
+        return {}
     if given.endswith("?"):
         inner = _type(given[:-1])
         return {"anyOf": [inner, {"type": "null"}]} if "$ref" in inner else {"type": [inner["type"], "null"]}

@@ -12,6 +12,7 @@ import typer
 
 from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
+from coldstart.cli.review import what
 
 _LONGEST_NAME = 100  # bytes; file systems take 255
 
@@ -130,6 +131,9 @@ def _print(known: Mapping[str, Any]) -> None:
         (entry["rule"], _share(entry["score"]), entry["source"], entry["quote"], format_time(entry["at_s"]))
         for entry in known["safety"].get("findings") or ()
     ])  # fmt: skip
+    _section("decisions", ("decision", "what", "by", "reason"), [
+        (one["decision_id"], what(one), one["by"], one["reason"]) for one in known["decisions"]
+    ], whole=("decision",))  # fmt: skip
     _section("stages", ("stage", "state", "reason", "detail"), [
         (stage["stage"], stage["state"], plain(stage["reason"]) if stage["reason"] else None, _detail(stage) or None)
         for stage in known["stages"]

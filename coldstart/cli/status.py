@@ -175,6 +175,7 @@ def _report(opened: Workspace, json: bool) -> None:
     from coldstart.core.language import UNKNOWN, languages_text
 
     languages = opened.languages()
+    decided = opened.decision_counts()
     if json:
         output.as_json(
             {
@@ -184,6 +185,7 @@ def _report(opened: Workspace, json: bool) -> None:
                 "interactions": None if interactions is None else summary_json(interactions),
                 "removals": opened.removal_notes(),
                 "languages": dict(languages.most_common()),
+                "decisions": decided,
             },
             opened.setting_notes(),
         )
@@ -197,6 +199,8 @@ def _report(opened: Workspace, json: bool) -> None:
         output.note(f"languages: {shares} of the {shown:,} items whose language shows")
     for note in (*opened.setting_notes(), *opened.removal_notes()):
         output.note(note)
+    if any(decided.values()):
+        output.note(f"decisions: {', '.join(f'{count:,} {name}' for name, count in decided.items())}")
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
     if any(report.balance.failed for report in reports):
         output.note(f"next: coldstart status --failed --workspace {opened.uri}")

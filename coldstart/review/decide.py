@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from coldstart.core.sanitize import without_controls
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import GATES, Gate
 from coldstart.engine.arrivals import ArrivalsReport, Outcome, WarmEngine, run_arrivals
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.ingest.stage import StoredItems
 from coldstart.review.queue import UNREAD, check_item, check_stage
 from coldstart.store import ITEMS, Store, decisions
@@ -75,6 +77,25 @@ def list_decisions(
         rows = rows[place + 1 :]
     shown = rows[: max(1, limit)]
     return DecisionPage(shown, shown[-1].decision_id if len(rows) > len(shown) else None)
+
+
+def count_decisions(store: Store, pipeline: Pipeline) -> dict[str, int]:
+    """Count decisions: those in force by action, undone ones, and approvals that lapsed."""
+    log = decisions.read_decisions(store)
+    if not log.rows:
+        return {}
+    state = PipelineState(store, pipeline)
+    known = {spec.name for spec in pipeline.stages}
+    lapsed = 0
+    for stage in {one.stage for one in log.holding if one.stage is not None}:
+        given = decisions.approvals(log, stage)
+        with suppress(ColdstartError, NotFitted):  # of a gate that cannot be built now nothing is known
+            lapsed += len(given) - len(state.approved(stage, given)) if stage in known else len(given)
+    found = Counter(one.action for one in log.holding)
+    undone = sum(one.undone_at is not None for one in log.rows)
+    counts = {**{action: found[action] for action in ACTIONS}, "undone": undone, "lapsed": lapsed}
+    counts["approve"] -= lapsed
+    return counts
 
 
 def make_drafts(store: Store, pipeline: Pipeline, rows: Iterable[Mapping[str, Any]]) -> list[Draft]:

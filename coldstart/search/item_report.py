@@ -15,10 +15,11 @@ from typing import Any
 
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline, StageSpec
-from coldstart.core.stage import CatalogStage, Gate, LedgerRow, is_map, is_source
+from coldstart.core.stage import CatalogStage, LedgerRow, is_map, is_source
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, Store
+from coldstart.store.decisions import read_decisions
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess
 from coldstart.store.sql import equals
@@ -94,6 +95,7 @@ class Dossier:
         coverage: seconds watched, heard and voiced, frames read.
         duplicate_of: its original; copies: items whose original it is.
         stages: in the order of the pipeline.
+        decisions: of people, those in force.
         limits: where its media may be read from in a notebook; None: from nowhere.
     """
 
@@ -116,6 +118,7 @@ class Dossier:
     duplicate_of: Link | None
     copies: Sequence[Link]
     stages: Sequence[StageState]
+    decisions: Sequence[Mapping[str, Any]] = ()
     limits: Limits | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -171,6 +174,7 @@ def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier |
         duplicate_of=row.original(),
         copies=row.copies(),
         stages=stages,
+        decisions=[one.to_dict() for one in read_decisions(store, item_id).holding],
     )
 
 
@@ -262,7 +266,7 @@ def _stage(store: Store, pipeline_state: PipelineState, spec: StageSpec, item_id
         has_row = _first(store, stage.table, equals("item_id", item_id), ["item_id"]) is not None
         if item_id in found.waiting:
             waits = f"waits for {', '.join(sorted(stage.reads.values())) or 'a fit'}"
-    reject = stage.blocked(store).get(item_id) if isinstance(stage, Gate) else None
+    reject = pipeline_state.blocked_by(spec.name).get(item_id)
     keeps_out = str(reject) if reject else ""
     if verdict is not None:
         return StageState(spec.name, spec.kind, verdict.state, verdict.reason, verdict.detail, has_row, keeps_out)

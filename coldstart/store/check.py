@@ -25,6 +25,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, mending, tables
 from coldstart.store.artifacts import ARTIFACTS, FILES
 from coldstart.store.catalog import CATALOG, TAG
+from coldstart.store.decisions import DECISIONS
 from coldstart.store.fragments import ADDRESS
 from coldstart.store.ground_truth import SAMPLES_TABLE
 from coldstart.store.interactions import INTERACTIONS
@@ -40,12 +41,14 @@ _IDENTITY = {
     FILES: ("digest", "path"),
     PUBLICATIONS: ("number",),
     REMOVED: ("what", "key"),
+    DECISIONS: ("decision_id",),
 }
 """Columns that tell the rows of a table apart; else `item_id` or `text_key`, where a table has one."""
 _KEYS = ("row_key", "index_key", "text_key", "source_key")
 _DIGEST = f"[0-9a-f]{{{KEY_LENGTH}}}"
-_KEY = f"^({_DIGEST}(-{_DIGEST})?)?$"
-"""A key; a second one behind it is of the facts that told an item apart, and none of a copy that is matched again."""
+_KEY = f"^({_DIGEST}([-+]{_DIGEST})?)?$"
+"""A key; a second one behind it is of the facts that told an item apart (-) or of what people decided on it (+); none
+of a copy that is matched again."""
 _UNIT = 0.01
 """How far the length of a stored vector may be from one; float16 is within a tenth of it."""
 _JSON = {PIPELINES: "settings", RUNS: "report"}
@@ -63,6 +66,7 @@ _COSTS = {
     FILES: "the next run fits anew, and makes anew what rests on the fit",
     PUBLICATIONS: "the next run publishes anew; until then an earlier publication is served, if one is whole",
     LAYOUT: "it is written anew at once",
+    DECISIONS: "these decisions of people no longer hold",
     REMOVED: "what was removed comes back with a manifest or log that still has it",
 }
 _COST = "the next run makes them anew"

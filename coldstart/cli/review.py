@@ -1,0 +1,314 @@
+"""Commands of people who review a workspace: `review list`, `approve`, `reject`, `correct`, `undo` and `log`."""
+
+from __future__ import annotations
+
+import getpass
+import json as json_module
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coldstart.cli import complete, output
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
+
+if TYPE_CHECKING:
+    from coldstart.review.decide import DecisionReport
+    from coldstart.review.queue import ReviewEntry
+    from coldstart.store.decisions import Decision
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Item = Annotated[str, typer.Argument(metavar="ITEM", autocompletion=complete.items, help="Id of an item.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", metavar="TEXT", help="Why; kept with the decision.")]
+By = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Name of the person who decides; by default the login name.")
+]
+Claim = Annotated[
+    str | None,
+    typer.Option("--claim", metavar="NAME", help="Claim of the description: an attribute, summary, keyword or query."),
+]
+Value = Annotated[
+    str | None,
+    typer.Option(
+        "--value", metavar="TEXT", help="Text of the claim, where the item has several of its name: one sentence."
+    ),
+]
+
+
+@app.callback()
+def review() -> None:
+    """Review items that were turned away, copies and removed claims: approve, reject or correct them."""
+
+
+@app.command("list")
+def list_queue(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Only failed, filtered, duplicate or claim.")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="STAGE", help="Only what this stage turned away.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="CODE", help="Only this reason, such as too_blurry.")
+    ] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ITEM", autocompletion=complete.items, help="Only this item.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, metavar="N", help="Entries at most.")] = 50,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="PLACE", help="Place where the page before this one ended.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what waits for a decision.
+
+    Items stand where they were turned away first. What was decided on is left out.
+
+    \b
+    Examples:
+      coldstart review list --workspace shop.workspace
+      coldstart review list --state claim --limit 20
+      coldstart review list --stage understand.quality --reason too_blurry --json
+    """
+    import coldstart
+
+    page = coldstart.open(workspace).review(state, stage, reason, item, limit, after)
+    if json:
+        output.as_json(page.to_dict())
+        return
+    rows = [
+        (
+            one.item_id,
+            _clean(one.title),
+            one.state if one.claim is None else f"claim {one.claim}",
+            one.stage,
+            one.words.removeprefix("that "),
+            _clean(_detail(one)),
+        )
+        for one in page.entries
+    ]
+    if rows:
+        columns = ("item", "title", "state", "stage", "reason", "detail")
+        table = dict(zip(columns, zip(*rows, strict=True), strict=True))
+        output.table_of(table, "item", ("item", "state"), ("title",), below="detail")
+    for note in page.notes:
+        output.note(note)
+    output.line("waiting: " + ", ".join(f"{count:,} {name}" for name, count in page.counts.items()))
+    if page.after is not None:
+        output.note(f"more: --after '{page.after}'")
+
+
+@app.command("approve")
+def approve(
+    item: Item,
+    reason: Reason,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="STAGE", help="Gate that it passes, such as understand.quality.")
+    ] = None,
+    claim: Claim = None,
+    value: Value = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Let an item pass a gate, or a removed claim be served.
+
+    A gate lets it pass as long as the fields that the gate reads stay the same. A copy becomes an item of its own.
+
+    \b
+    Examples:
+      coldstart review approve clip-7 --stage understand.quality --reason "blurred on purpose"
+      coldstart review approve clip-8 --stage understand.duplicates --reason "another cut" --by ana
+      coldstart review approve sku-1 --claim colour --value Red --reason "it is red"
+    """
+    _decide(workspace, json, item, "approve", reason=reason, by=by, stage=stage, claim=claim, value=value)
+
+
+@app.command("reject")
+def reject(
+    item: Item,
+    reason: Reason,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    claim: Claim = None,
+    value: Value = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Take an item out of searches, lists and fits, or a claim out of its description.
+
+    \b
+    Examples:
+      coldstart review reject sku-1 --reason "recalled by its maker"
+      coldstart review reject sku-2 --claim colour --value Red --reason "it is orange"
+      coldstart review reject sku-3 --claim summary --value "A red dress." --reason "a skirt" --json
+    """
+    _decide(workspace, json, item, "reject", reason=reason, by=by, claim=claim, value=value)
+
+
+@app.command("correct")
+def correct(
+    item: Item,
+    field: Annotated[
+        str,
+        typer.Argument(metavar="FIELD", help="Field: title, description, category, creator, tags or attributes.NAME."),
+    ],
+    value: Annotated[
+        str,
+        typer.Argument(metavar="VALUE", help='New value; of tags and attributes JSON counts, such as ["new","sale"].'),
+    ],
+    reason: Reason,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Correct a field of an item's record, whatever its manifest says; `null` empties it.
+
+    \b
+    Examples:
+      coldstart review correct sku-1 title "Oat drink 1 l" --reason "a typing error"
+      coldstart review correct sku-1 attributes.colour Orange --reason "seen in the picture"
+      coldstart review correct sku-1 tags '["vegan", "drink"]' --reason "tags of another item" --by ana
+    """
+    _decide(workspace, json, item, "correct", reason=reason, by=by, field=field, value=_parsed(field, value))
+
+
+@app.command("undo")
+def undo(
+    decision: Annotated[str, typer.Argument(metavar="DECISION", help="Id of a decision, as `review log` lists it.")],
+    reason: Reason,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Undo a decision; it stays in the log.
+
+    \b
+    Examples:
+      coldstart review undo 2b8ec7cf26d222f8 --reason "the wrong item"
+      coldstart review undo 2b8ec7cf26d222f8 --reason mistaken --by ana --workspace shop.workspace
+      coldstart review undo 2b8ec7cf26d222f8 --reason mistaken --json
+    """
+    import coldstart
+
+    report = coldstart.open(workspace).undo_decision(decision, reason=reason, by=by or _login_name())
+    _print(report, json, "undone")
+
+
+@app.command("log")
+def log(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ITEM", autocompletion=complete.items, help="Only of this item.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500, metavar="N", help="Decisions at most.")] = 50,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="DECISION", help="Last decision of the page before this one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List decisions, the newest first, with those that were undone.
+
+    \b
+    Examples:
+      coldstart review log --workspace shop.workspace
+      coldstart review log --item sku-1
+      coldstart review log --limit 500 --json > decisions.json
+    """
+    import coldstart
+
+    page = coldstart.open(workspace).decisions(item, limit, after)
+    if json:
+        output.as_json(page.to_dict())
+        return
+    rows = [
+        (one.decision_id, f"{one.at:%Y-%m-%d %H:%M}", one.item_id, _clean(what(one.to_dict())), _clean(one.by),
+         _clean(one.reason), _state(one))
+        for one in page.decisions
+    ]  # fmt: skip
+    if not rows:
+        output.line("no decisions")
+        return
+    columns = ("decision", "at", "item", "what", "by", "reason", "state")
+    table = dict(zip(columns, zip(*rows, strict=True), strict=True))
+    output.table_of(table, "decision", ("decision", "item", "state"), ("at",), below="reason")
+    if page.after is not None:
+        output.note(f"more: --after {page.after}")
+
+
+def _detail(one: ReviewEntry) -> str:
+    if one.value is not None:
+        return f'"{one.value}": {one.detail}'
+    return f"copy of {one.original}; {one.detail}" if one.original else one.detail
+
+
+def what(one: Mapping[str, Any]) -> str:
+    """Say in a few words what was decided."""
+    kind, _, name = one["subject"].partition(":")
+    if kind == "claim":
+        return f"{one['action']} the claim {name}: {one['value']}"
+    if kind == "field":
+        return f"{one['action']} {name}: {_shown(one['before'])} -> {_shown(one['value'])}"
+    return f"{one['action']} at {name}" if kind == "stage" else f"{one['action']} the item"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json_module.dumps(value, ensure_ascii=False)
+
+
+def _state(one: Decision) -> str:
+    if one.undone_at is not None:
+        return f"undone by {one.undone_by}"
+    return "in force" if one.in_force else "replaced by a later one"
+
+
+def _decide(workspace: str, json: bool, item: str, action: str, *, by: str | None, **parts: Any) -> None:
+    import coldstart
+
+    report = coldstart.open(workspace).decide(item, action, by=by or _login_name(), **parts)
+    _print(report, json, "decided")
+
+
+def _print(report: DecisionReport, json: bool, done: str) -> None:
+    """Print the decision, and the state of its item."""
+    if json:
+        output.as_json(report.to_dict())
+        return
+    one, outcome = report.decision, report.outcome
+    output.line(
+        f"{done}: {_clean(what(one.to_dict()))} ({one.item_id}, decision {one.decision_id}, by {_clean(one.by)})"
+    )
+    if outcome is not None:
+        why = f": {outcome.reason} at {outcome.stage}, {_clean(outcome.detail)}" if outcome.reason else ""
+        output.note(f"{one.item_id} is {outcome.state} now{why}")
+    if report.publication is not None:
+        output.line(f"published {report.publication}")
+
+
+def _parsed(field: str, value: str) -> Any:
+    """Read a value: `null` empties a field; JSON counts for tags and attributes, any other text is a text."""
+    if value == "null":
+        return None
+    if field != "tags" and not field.startswith("attributes."):
+        return value
+    try:
+        return json_module.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _login_name() -> str:
+    from coldstart.errors import ColdstartError
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise ColdstartError("review: this account has no name: give one with --by", kind="usage") from error
+
+
+def _clean(text: str | None) -> str | None:
+    """Text of an item or a person without control characters, which would steer the terminal."""
+    from coldstart.pages.page import clean
+
+    return None if text is None else clean(text)
