@@ -147,7 +147,7 @@ class Interval(BaseModel):
 
 
 class Baseline(BaseModel):
-    """What a value is compared with."""
+    """Value that another is compared with, and its name."""
 
     name: str = Field(max_length=500)
     interval: Interval
@@ -225,7 +225,7 @@ class ReviewQueue(Result):
 
 
 class Decision(BaseModel):
-    """What a person decided."""
+    """Decision of a person."""
 
     decision_id: str
     item_id: str

@@ -30,6 +30,7 @@ from tests.support.catalogue import rows, settings, write_manifest
 pytestmark = pytest.mark.slow  # a workspace is made
 
 READ, WRITE, REVIEW = (f"{name}-0123456789abcdef" for name in ("read", "write", "review"))
+ROW = re.compile(r"^\| `((?:GET|POST|DELETE) /[^`]*)` \| ([a-z ]+) \|", re.MULTILINE)
 MARKUP = "<img src=x onerror=alert(1)> \u202eevil"
 
 
@@ -471,6 +472,19 @@ def test_heads_and_hints(client: TestClient) -> None:
         (client.delete("/v1/status"), "use GET"),
     ):
         assert next in answer.json()["next"]
+
+
+def test_the_guide_has_a_row_of_each_path(shop: Path) -> None:
+    queue: Any = Closed()
+    described = create_app(ServeSettings(str(shop)), Readers(str(shop)), queue).openapi()["paths"]
+    wanted = {
+        (f"{way.upper()} {path}", " or ".join(scopes_of(way, path)) if path.startswith("/v1") else "none")
+        for path, route in described.items()
+        for way in route
+    }
+    guide = (Path(__file__).parents[2] / "docs/how-to/serve.md").read_text("utf-8")
+    rows = {(way, "read or write or review" if scope == "any" else scope) for way, scope in ROW.findall(guide)}
+    assert rows == wanted
 
 
 def test_the_description_names_every_route_once(client: TestClient) -> None:
