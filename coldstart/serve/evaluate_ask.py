@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from coldstart.errors import ColdstartError
 from coldstart.serve.ask import Answer, answer_question
-from coldstart.serve.ask.questions import Question, make_questions
+from coldstart.serve.ask.questions import SETS, Question, make_questions
 from coldstart.serve.catalogue import Catalogue
 from coldstart.serve.readers import Reader, Readers
 from coldstart.serve.tools import Tools
@@ -77,7 +77,8 @@ class AskReport:
     """Measures of one generator.
 
     Attributes:
-        intents: intent -> questions answered exactly; phrasings: the same by phrasings seen and held out.
+        intents: intent -> questions answered exactly; phrasings: the same by set of phrasings.
+        told: refusals that say rightly that the catalogue has none, or that the question was not understood.
         cites: cites whose field, read again from the catalogue, holds what the answer read.
         attacks: planted orders that were obeyed; unchanged: answers that stayed as without them.
     """
@@ -91,6 +92,7 @@ class AskReport:
     recall: float | None = None
     cites: Share | None = None
     refusals: Share | None = None
+    told: Share | None = None
     attacks: Share | None = None
     unchanged: Share | None = None
     calls: float = 0.0
@@ -113,7 +115,8 @@ class AskReport:
                 "question": one.question.text,
                 "known": sorted(one.question.items) if one.question.items is not None else one.question.value,
                 "answered": one.answer.value if one.question.value is not None else one.answer.items,
-                "refused": one.answer.refused,
+                "outcome": one.answer.outcome,
+                "phrasing": one.question.phrasing,
                 "why": one.answer.why,
             }
             for one in self.judged
@@ -172,11 +175,13 @@ def _measure(
     for one in report.judged:
         by_intent[one.question.intent].append(one.right)
         if not one.question.refused:
-            by_form["held out" if one.question.held_out else "seen"].append(one.right)
+            by_form[one.question.phrasing].append(one.right)
     report.intents = {intent: share_of(rights) for intent, rights in by_intent.items()}
-    report.phrasings = {form: share_of(rights) for form, rights in sorted(by_form.items())}
+    report.phrasings = {form: share_of(by_form[form]) for form in SETS if form in by_form}
     report.answered = share_of([one.right for one in known])
-    report.refusals = share_of([one.right for one in report.judged if one.question.refused])
+    refused = [one for one in report.judged if one.question.refused]
+    report.refusals = share_of([one.right for one in refused])
+    report.told = share_of([one.answer.outcome == one.question.outcome for one in refused])
     report.cites = wilson(right_cites, cites)
     for measure in ("precision", "recall"):
         values = [value for one in known if (value := getattr(one, measure)) is not None]
@@ -196,8 +201,11 @@ def _measure(
 def judge(question: Question, answer: Answer) -> Judged:
     """Compare an answer with the known one."""
     if question.refused:
-        none = answer.refused or (answer.value == 0 and not answer.items)
-        return Judged(question, answer, none, None, None)
+        return Judged(question, answer, answer.refused, None, None)
+    if question.users is not None and (answer.refused or set(answer.users) != question.users):
+        return Judged(question, answer, False, None, None)
+    if question.items is None and question.value is None:
+        return Judged(question, answer, True, None, None)
     if question.value is not None:
         right = answer.value is not None and math.isclose(answer.value, question.value, abs_tol=0.006)
         return Judged(question, answer, right and not answer.refused, None, None)
@@ -220,6 +228,7 @@ def reread_cites(tools: Tools, answer: Answer) -> tuple[int, int]:
     """
     wanted = sorted({cite.item for one in answer.sentences for cite in one.cites if cite.item is not None})
     rows = tools.catalogue.readers.answer(lambda reader: reader.published().items(wanted, list(_REREAD)))
+    copies = tools.catalogue.readers.answer(lambda reader: reader.copy_links())
     good = total = 0
     for sentence in answer.sentences:
         total += len(sentence.cites)
@@ -228,8 +237,8 @@ def reread_cites(tools: Tools, answer: Answer) -> tuple[int, int]:
             stated = re.sub("|".join(map(re.escape, [*wanted, *_named(answer)])) or "$^", " ", sentence.text)
             stated = re.sub(r"“[^”]*”", " ", stated)
             for value in known:
-                shown = iso(value) if hasattr(value, "astimezone") else _shown(value)
-                stated = stated.replace(shown or "\0", " ")
+                shown = str(iso(value))[:10] if hasattr(value, "astimezone") else _shown(value)
+                stated = re.sub(rf"{re.escape(shown)}(?:T[\d:]+Z)?", " ", stated)
             if re.search(r"\d", stated):
                 continue
         for cite, value in zip(sentence.cites, known, strict=True):
@@ -238,9 +247,8 @@ def reread_cites(tools: Tools, answer: Answer) -> tuple[int, int]:
             elif cite.field in _REREAD:
                 good += value not in (None, "")
             else:
-                good += cite.item in rows and any(
-                    cite.item in step.items or cite.item in step.arguments.values() for step in answer.steps
-                )
+                returned = any(cite.item in step.items or cite.item in step.arguments.values() for step in answer.steps)
+                good += returned and (cite.item in rows or cite.item in copies)
     return good, total
 
 

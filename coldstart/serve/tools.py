@@ -625,7 +625,8 @@ def _currency(row: Mapping[str, Any]) -> str | None:
     """Read the currency of an item that has a price, of its attributes."""
     if row.get("price") is None:
         return None
-    known = read_attributes(row.get("attributes"))
+    stored = row.get("attributes")
+    known = stored if isinstance(stored, Mapping) else read_attributes(stored)
     return next((shorten(value, 20) for name, value in known.items() if name.lower() in CURRENCY), None)
 
 

@@ -94,17 +94,64 @@ def test_counts_by_a_field_are_groups(question: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "negated"),
+    ("question", "where", "unread"),
     [
-        ("Which fruit is not red?", True),
-        ("Shoes without laces", True),
-        ("What isn't blue?", True),
-        ("watches by Gas", False),
-        ("Do we have knots?", False),
+        ("Which watches are not red?", f"{WATCHES} AND attributes.colour NOT IN ('Red')", ""),
+        ("watches that aren't by Gas or Red Tape", f"{WATCHES} AND creator NOT IN ('Gas', 'Red Tape')", ""),
+        ("casual shoes without the red ones", f"{SHOES} AND attributes.colour NOT IN ('Red')", ""),
+        ("watches except p1", f"{WATCHES} AND item_id NOT IN ('p1')", ""),
+        ("Which items are not videos?", "kind NOT IN ('video')", ""),
+        ("watches that do not cost more than 20", f"{WATCHES} AND price <= 20", ""),
+        ("watches without a price", f"{WATCHES} AND price IS NULL", ""),
+        ("neither red nor blue watches", f"attributes.colour NOT IN ('Red', 'Blue') AND {WATCHES}", ""),
+        ("not red but blue watches", f"attributes.colour NOT IN ('Red') AND {BLUE} AND {WATCHES}", ""),
+        ("Shoes without laces", None, "laces"),
+        ("What isn't plaid?", None, "plaid"),
+        ("watches by Gas", f"{WATCHES} AND creator IN ('Gas')", ""),
+        ("Do we have knots?", None, ""),
+    ],
+)  # fmt: skip
+def test_what_is_excluded_is_a_known_value(question: str, where: str | None, unread: str) -> None:
+    asked = understand(question, vocabulary(), NOW)
+    found = asked.where()
+    assert (found and sorted(found.split(" AND "))) == (where and sorted(where.split(" AND ")))
+    assert asked.unread == unread
+
+
+@pytest.mark.parametrize(
+    ("question", "known", "language"),
+    [
+        ("Do we sell violins?", True, None),
+        ("violins", True, None),
+        ("Who won the football world cup in 1998?", False, None),
+        ("How do I reset my password?", False, None),
+        ("How many watches does p1 have?", False, None),
+        ("Welche Produkte kosten weniger als 20?", False, "de"),
+        ("Quels sont les produits les moins chers ?", False, "fr"),
+        ("哪些视频提到番茄?", True, "zh"),
+        ("Which videos mention Kartoffeln?", True, None),
     ],
 )
-def test_negations_are_seen(question: str, negated: bool) -> None:
-    assert understand(question, vocabulary(), NOW).negated is negated
+def test_other_questions_and_languages_are_told_apart(question: str, known: bool, language: str | None) -> None:
+    asked = understand(question, vocabulary(), NOW)
+    assert asked.language == language
+    assert asked.known is known or language is not None
+
+
+@pytest.mark.parametrize(
+    ("question", "intent", "user", "items"),
+    [
+        ("What should u1 watch?", "recommend", "u1", []),
+        ("Recommend something to user anna", "recommend", "anna", []),
+        ("Recommend something for someone who liked p1", "liked", None, ["p1"]),
+        ("Who would like Pink Lady?", "audience", None, ["p1"]),
+        ("Which videos are copies?", "copies", None, []),
+        ("Which items are copies of p1?", "copies", None, ["p1"]),
+    ],
+)
+def test_people_and_copies(question: str, intent: str, user: str | None, items: list[str]) -> None:
+    asked = understand(question, vocabulary(), NOW)
+    assert (asked.intent, asked.user, asked.items) == (intent, user, items)
 
 
 def test_a_follow_up_about_people_is_kept_apart() -> None:
@@ -168,8 +215,11 @@ def test_judging() -> None:
     question = Question("filter", "?", frozenset({"a", "b"}))
     judged = judge(question, Answer("?", "router", items=["a", "c"], sentences=[Sentence("x", ())]))
     assert (judged.right, judged.precision, judged.recall) == (False, 0.5, 0.5)
-    refusal = Question("absent", "?", refused=True)
-    assert judge(refusal, Answer("?", "router", refused=True)).right
+    refusal = Question("absent", "?", outcome="none")
+    assert judge(refusal, Answer("?", "router", outcome="none")).right
+    people = Question("audience", "?", users=frozenset({"u1"}))
+    assert judge(people, Answer("?", "router", users=["u1"])).right
+    assert not judge(people, Answer("?", "router", users=["u1", "u2"])).right
     assert not judge(refusal, Answer("?", "router", items=["a"])).right
     share = wilson(0, 30)  # statsmodels.stats.proportion.proportion_confint(0, 30, method="wilson")
     assert (share.low, share.high) == pytest.approx((0.0, 0.11351), abs=1e-5)
@@ -204,18 +254,27 @@ def test_answers_of_the_router_are_those_of_the_rows(tools: Tools) -> None:
     assert ask("Who should see p20?").items == ["p20"]
     assert len(ask("What should user u0 see?").items) == 5
     assert "p00" not in ask("What is similar to p00?").items
-    for nothing in ("Do we sell violins?", "Which green hats by Nobody are there?", "What is the capital of Peru?"):
-        assert ask(nothing).refused, nothing
-        assert ask(nothing).text == "the catalogue does not say"
+    assert ask("Do we sell violins?").text == "the catalogue does not say: no items with “violin” in their texts"
+    assert ask("Which green hats by Nobody are there?").outcome == "none"
+    assert ask("What is the capital of Peru?").text.startswith("I do not know this kind of question. I know: which")
+    assert "English" in ask("Welche Taschen sind rot?").text
+    assert sorted(ask("Who should see p20?").users) == ["u0", "u1", "u2"]
+    assert "“Red Bag number 4” (p04)" in ask("Which red bags cost less than 30?").text
+    assert ask("What is the average price of hats?").sentences[0].text == "The average price of 10 hats is 51.5."
+    assert len(ask("Recommend something for someone who liked p20").items) == 5
+    assert ask("How many hats are there that cost less than 3?").value == 0
+    assert ask("Which items are copies?").text == "the catalogue does not say: there are no copies"
     hostile = ask("What does item hostile say?")
     assert "previous instructions" not in hostile.text
 
 
 @pytest.mark.slow
-def test_a_negation_is_refused_in_words(tools: Tools) -> None:
+def test_negations_are_conditions_or_refused_in_words(tools: Tools) -> None:
     answer = answer_question(tools, "Which shoes are not red?")
-    assert (answer.refused, answer.items) == (True, [])
-    assert "negations" in answer.why
+    assert set(answer.items) == {f"p{n:02d}" for n in range(30) if n % 3 == 0 and n % 4}
+    refused = answer_question(tools, "Which shoes have no laces?")
+    assert (refused.outcome, refused.items) == ("not_understood", [])
+    assert "“laces” is no value of a field" in refused.text
 
 
 class Down:
@@ -368,7 +427,7 @@ def test_the_commands(tmp_path: Path) -> None:
     shop = make_workspace(tmp_path)
     told = coldstart("ask", "How many hats are there?", "-w", shop, "--trace")
     assert told.returncode == 0, told.stderr
-    assert "10 items" in told.stdout
+    assert "10 hats" in told.stdout
     found = json.loads(coldstart("ask", "Do we sell violins?", "-w", shop, "--json").stdout)
     assert found["refused"]
     out = tmp_path / "ask.json"

@@ -1,4 +1,4 @@
-"""Answers to questions, and the calls of tools for one: a bounded number, whose results the check of the answer reads."""
+"""Answers to questions, and the calls of tools for each: a bounded number, whose results the check reads."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def answer_by_model(session: Session, question: str, generator: Generator, now: 
         found = writer.write(system, f"Question: {asked}\n{''.join(shown)}{WRITE}", answer_schema(), _ANSWER_TOKENS)
         answer.sentences = _sentences(found)
     answer.sentences, answer.cut = check_all(answer.sentences, session, question)
-    answer.refused = not answer.sentences
+    answer.outcome = "answered" if answer.sentences else "none"
     for sentence in answer.sentences:
         for cite in sentence.cites:
             if cite.item is not None and cite.item not in answer.items:

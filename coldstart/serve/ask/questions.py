@@ -1,7 +1,7 @@
 """Make questions about a catalogue whose answers are known by plain predicates over its rows, never by a judge.
 
-Each intent has several phrasings. The rules of the router were written with the first half of them in sight; those of
-the second half are `held_out`.
+Each intent has several phrasings, in sets (`phrasings.yaml`): those of the first were in sight when the rules of the
+router were written, those of the second and third were not.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from coldstart import sample
 from coldstart.core.item_fields import read_attributes
-from coldstart.serve.ask.words import FUNCTION_WORDS
+from coldstart.errors import ColdstartError
+from coldstart.serve.ask.words import FUNCTION_WORDS, STOP
 from coldstart.serve.readers import Reader
 from coldstart.serve.vocabulary import normal, rows_of
 
@@ -25,6 +30,8 @@ REFUSED = 0.25
 """Share of questions that the catalogue does not answer."""
 MOST_ITEMS = 10
 """Items of an answer: as many as an answer names one by one."""
+NAMED = 5
+"""Users of an audience, and items of a list, that an answer names."""
 _COLUMNS = ["kind", "title", "description", "category", "creator", "price", "created_at", "tags", "attributes", "label"]
 _TEXTS = ["transcript", "screen_text"]
 _ABSENT = (
@@ -47,139 +54,63 @@ class Question:
     """Question with its known answer.
 
     Attributes:
-        items: ids of the answer; None: the answer is a number. value: that number.
-        refused: nothing in the catalogue answers it. now: time at which it is asked.
+        items: ids of the answer; None: the answer is a number, or users. value: that number; users: their ids.
+        outcome: `none` where nothing in the catalogue answers it, `not_understood` where it is no question about one.
+        phrasing: set of its phrasing. now: time at which it is asked.
     """
 
     intent: str
     text: str
     items: frozenset[str] | None = None
     value: float | None = None
-    refused: bool = False
-    held_out: bool = False
+    users: frozenset[str] | None = None
+    outcome: str = "answered"
+    phrasing: str = "first"
     now: datetime | None = None
+
+    @property
+    def refused(self) -> bool:
+        """It has no answer."""
+        return self.outcome != "answered"
 
 
 Row = dict[str, Any]
-Made = tuple[str, dict[str, str], frozenset[str] | None, float | None, datetime | None]
+SETS = ("first", "second", "third")
+_NOT_ASKED = ("off_topic", "language")
+"""Intents that are no question about a catalogue, or none in English."""
 
-PHRASINGS: dict[str, tuple[str, ...]] = {
-    "filter": (
-        "Which {what} do we have{cond}?",
-        "Show me {what}{cond}",
-        "List all the {what}{cond}, please",
-        "I'm looking for {what}{cond}",
-        "Are there any {what}{cond}?",
-        "Find {what}{cond}",
-    ),
-    "count": (
-        "How many {what}{cond} are there?",
-        "What is the number of {what}{cond}?",
-        "Count the {what}{cond}",
-        "How many {what}{cond} do you sell?",
-    ),
-    "average": (
-        "What is the average price of {what}?",
-        "How much do {what} cost on average?",
-        "What's the mean price of {what}?",
-        "Average price of all {what}?",
-    ),
-    "cheapest": (
-        "What is the cheapest of the {what}?",
-        "Which {what} have the lowest price?",
-        "Which of the {what} costs the least?",
-        "Tell me the least expensive of our {what}",
-    ),
-    "dearest": (
-        "What is the most expensive of the {what}?",
-        "Which {what} have the highest price?",
-        "Which of the {what} costs the most?",
-        "What's the priciest one among {what}?",
-    ),
-    "newest": (
-        "What is the newest of the {what}?",
-        "Which of the {what} was added last?",
-        "Show the latest from {what}",
-        "What is the most recent of the {what}?",
-    ),
-    "dated": (
-        "Which {what} were added yesterday?",
-        "List yesterday's {what}",
-        "What {what} came in on {day}?",
-        "Show me the {what} from {day}",
-    ),
-    "compare": (
-        "Which is cheaper, {a} or {b}?",
-        "Compare {a} and {b}: which one is less expensive?",
-        "Is {a} or {b} cheaper?",
-        "Between {a} and {b}, which costs less?",
-    ),
-    "differ": (
-        "Compare {a} and {b}",
-        "What is the difference between {a} and {b}?",
-        "How do {a} and {b} differ?",
-        "{a} versus {b}",
-    ),
-    "price": (
-        "What does {a} cost?",
-        "How much is {a}?",
-        "What is the price of {a}?",
-        "Price of {a}, please?",
-    ),
-    "maker": (
-        "Who makes {a}?",
-        "What brand is {a}?",
-        "Who is the maker of {a}?",
-        "Which brand of product is {a}?",
-    ),
-    "spoken": (
-        "In which videos is {word} mentioned?",
-        "Which videos talk about {word}?",
-        "Where does somebody say {word}?",
-        "Which clips mention {word}?",
-    ),
-    "screen": (
-        "Which video has {word} on screen?",
-        "In which clips is {word} written?",
-        "Which clips have a caption with {word}?",
-        "Where can I read {word} on the screen?",
-    ),
-    "shown": (
-        "Which products does {a} show?",
-        "What products are shown in {a}?",
-        "Which products appear in {a}?",
-        "What can be seen in {a}?",
-    ),
-    "worded": (
-        "Which items mention {word} in their text?",
-        "Show items with {word}",
-        "List everything with the word {word}",
-        "Find items that contain {word}",
-    ),
-    "absent": (
-        "Do we sell {absent}?",
-        "Which {absent} do we have?",
-        "What is the cheapest of the {absent}?",
-        "Show me videos about {absent}",
-        "What do {absent} cost?",
-        "How many {absent} are in stock?",
-    ),
-    "empty": (
-        "Which {what} by {maker} do we have?",
-        "Show me {what} from {maker}",
-        "List the {what} of brand {maker}",
-        "Any {what} made by {maker}?",
-    ),
-    "off_topic": ("{off}",),
-}
-"""Intent -> phrasings; the first half was in sight when the rules were written."""
+
+@dataclass(frozen=True)
+class Made:
+    """Words of a question and its answer, before it has a phrasing.
+
+    Attributes:
+        exact: its phrasing has these words and no fewer; has, lacks: what its phrasing holds, and does not.
+    """
+
+    words: dict[str, str]
+    items: frozenset[str] | None = None
+    value: float | None = None
+    users: frozenset[str] | None = None
+    now: datetime | None = None
+    exact: bool = False
+    has: str = ""
+    lacks: str = "\n"
+
+
+def read_phrasings() -> dict[str, dict[str, list[str]]]:
+    """Read intent -> set -> phrasings."""
+    known: dict[str, dict[str, list[str]]] = yaml.safe_load(
+        (Path(__file__).parent / "phrasings.yaml").read_text("utf-8")
+    )
+    return known
 
 
 @dataclass
 class _Maker:
     rows: list[Row]
     chance: random.Random
-    kinds: dict[str, Callable[[], Made | None]] = field(default_factory=dict)
+    reader: Reader
 
     def group(self, least: int = 1, most: int = MOST_ITEMS, need: str = "") -> tuple[str, str, list[Row]] | None:
         """Draw one category, or a category with an attribute or a maker, whose items number `least` to `most`."""
@@ -200,7 +131,7 @@ class _Maker:
                 chosen = [one for one in chosen if one["attributes"].get(name) == value]
                 what = f"{value} {row['category']}"
             elif draw < 0.8 and row["creator"]:
-                chosen = [one for one in chosen if one["creator"] == row["creator"]]
+                chosen = [one for one in chosen if (one["creator"] or "").casefold() == row["creator"].casefold()]
                 cond = f" by {row['creator']}"
             elif row["price"] is not None:
                 bound = round(float(row["price"]) + self.chance.choice([1.5, 4.5]))
@@ -229,9 +160,9 @@ class _Maker:
         return tuple(self.chance.sample(named, 2)) if len(named) > 1 else None  # type: ignore[return-value]
 
     def _named(self) -> list[Row]:
-        counts = Counter(_plain(row["title"]) for row in self.rows)
+        counts = Counter(normal(str(row["title"] or "")) for row in self.rows)
         return [
-            row for row in self.rows if row["title"] and counts[_plain(row["title"])] == 1 and len(row["title"]) < 70
+            row for row in self.rows if row["title"] and counts[normal(row["title"])] == 1 and len(row["title"]) < 70
         ]
 
     def name(self, row: Row) -> str:
@@ -253,7 +184,7 @@ class _Maker:
             if not words:
                 continue
             word = self.chance.choice(words)
-            if word.endswith(("s", "e", "y", "ing", "ed")) or word in _DULL:
+            if word.endswith(("s", "e", "y", "ing", "ed")) or word in _DULL or normal(word) in STOP:
                 continue
             found = frozenset(
                 item for item, text in texts.items() if re.search(rf"\b{word}(?:e?s|'s)?\b", text.lower())
@@ -282,55 +213,70 @@ _DULL = frozenset(
 )
 
 
-def make_questions(reader: Reader, count: int, seed: int = 0) -> list[Question]:
+def make_questions(reader: Reader, count: int, seed: int = 0, sets: Sequence[str] = SETS) -> list[Question]:
     """Make questions: three quarters with answers, of every intent that the rows allow, and a quarter without."""
     rows = [
         {**row, "attributes": read_attributes(row.get("attributes"))} for row in rows_of(reader, [*_COLUMNS, *_TEXTS])
     ]
     rows.sort(key=lambda row: row["item_id"])
     chance = random.Random(seed)
-    maker = _Maker(rows, chance)
+    maker = _Maker(rows, chance, reader)
     refused = round(REFUSED * count)
-    answered = _spread(_answerable(maker), count - refused, chance)
-    return answered + _spread(_unanswerable(maker), refused, chance)
+    answered = _spread({**_answerable(maker), **_behaviour(maker)}, count - refused, chance, sets)
+    return answered + _spread(_unanswerable(maker), refused, chance, sets)
 
 
-def _spread(makers: dict[str, Callable[[], Made | None]], count: int, chance: random.Random) -> list[Question]:
+def _spread(
+    makers: dict[str, Callable[[], Made | None]], count: int, chance: random.Random, sets: Sequence[str]
+) -> list[Question]:
     """Make `count` questions, of each intent alike, of its phrasings in turn; none twice."""
     made: list[Question] = []
     seen: set[str] = set()
     turn: Counter[str] = Counter()
     spent: Counter[str] = Counter()
-    names = list(makers)
+    known = read_phrasings()
+    of_sets = {name: [known[name].get(one, []) for one in sets] for name in makers}
+    forms = {
+        name: [  # of the sets in turn, so that few questions have some of each
+            (one, phrasings[place])
+            for place in range(max(map(len, lists), default=0))
+            for one, phrasings in zip(sets, lists, strict=True)
+            if place < len(phrasings)
+        ]
+        for name, lists in of_sets.items()
+    }
+    names = [name for name in makers if forms[name]]
     while names and len(made) < count:
         for name in list(names):
             if len(made) == count:
                 break
             drawn = makers[name]()
-            forms = PHRASINGS[name]
-            place = (turn[name] * (len(forms) // 2 or 1) + turn[name] // 2) % len(forms)
             if drawn is not None:
-                intent, words, items, value, now = drawn
-                text = forms[place].format(**words)
-                if text not in seen:
-                    seen.add(text)
+                order = [forms[name][(turn[name] + step) % len(forms[name])] for step in range(len(forms[name]))]
+                fitting = [one for one in order if _fits(drawn, one[1])]
+                if fitting:
+                    phrasing, form = fitting[0]
                     turn[name] += 1
-                    made.append(
-                        Question(
-                            intent,
-                            text,
-                            items,
-                            value,
-                            refused=items is None and value is None,
-                            held_out=2 * place >= len(forms) and len(forms) > 1,
-                            now=now,
+                    text = form.format(**drawn.words)
+                    if text not in seen:
+                        seen.add(text)
+                        outcome = "not_understood" if name in _NOT_ASKED else "none"
+                        if drawn.items is not None or drawn.value is not None or drawn.users is not None:
+                            outcome = "answered"
+                        made.append(
+                            Question(name, text, drawn.items, drawn.value, drawn.users, outcome, phrasing, drawn.now)
                         )
-                    )
-                    continue
+                        continue
             spent[name] += 1
-            if spent[name] > 5:
+            if spent[name] > 12:
                 names.remove(name)
     return made
+
+
+def _fits(drawn: Made, form: str) -> bool:
+    slots = set(re.findall(r"{(\w+)}", form))
+    enough = slots == set(drawn.words) if drawn.exact else slots <= set(drawn.words)
+    return enough and drawn.has in form and drawn.lacks not in form
 
 
 def _answerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
@@ -346,9 +292,7 @@ def _answerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
             if found is None:
                 return None
             words = {"what": f"{what}{cond}" if intent not in ("filter", "count") else what, "cond": cond}
-            if isinstance(found, frozenset):
-                return intent, words, found, None, None
-            return intent, words, None, float(found), None
+            return Made(words, found) if isinstance(found, frozenset) else Made(words, value=float(found))
 
         return make
 
@@ -373,7 +317,7 @@ def _answerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
         if len(found) > MOST_ITEMS:
             return None
         now = datetime(day.year, day.month, day.day, 9, tzinfo=UTC) + timedelta(days=1)
-        return "dated", {"what": f"{row['kind']}s", "day": f"{day:%-d %B %Y}"}, found, None, now
+        return Made({"what": f"{row['kind']}s", "day": f"{day:%-d %B %Y}"}, found, now=now)
 
     def compare() -> Made | None:
         drawn = maker.two()
@@ -381,41 +325,72 @@ def _answerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
             return None
         less = min(drawn, key=lambda row: row["price"])
         words = dict(zip("ab", map(maker.name, drawn), strict=True))
-        return "compare", words, frozenset({less["item_id"]}), None, None
+        return Made(words, frozenset({less["item_id"]}))
 
     def differ() -> Made | None:
         drawn = maker.two() or maker.pair()
         if drawn is None:
             return None
         words = dict(zip("ab", map(maker.name, drawn), strict=True))
-        return "differ", words, frozenset(row["item_id"] for row in drawn), None, None
+        return Made(words, frozenset(row["item_id"] for row in drawn))
 
-    def fact(intent: str, name: str) -> Callable[[], Made | None]:
+    def fact(name: str) -> Callable[[], Made | None]:
         def make() -> Made | None:
             row = maker.single(name)
             if row is None:
                 return None
             value = float(row["price"]) if name == "price" else None
             items = None if name == "price" else frozenset({row["item_id"]})
-            return intent, {"a": maker.name(row)}, items, value, None
+            return Made({"a": maker.name(row)}, items, value)
 
         return make
 
-    def worded(intent: str, columns: Sequence[str], kind: str | None) -> Callable[[], Made | None]:
+    def worded(columns: Sequence[str], kind: str | None) -> Callable[[], Made | None]:
         def make() -> Made | None:
             drawn = maker.word(columns, kind)
             if drawn is None:
                 return None
-            return intent, {"word": drawn[0]}, drawn[1], None, None
+            return Made({"word": drawn[0]}, drawn[1])
 
         return make
+
+    def mentions() -> Made | None:
+        drawn = maker.word(["transcript"], "video")
+        return None if drawn is None else Made({"word": drawn[0]}, value=float(len(drawn[1])))
+
+    def negated() -> Made | None:
+        """Draw a category, and an attribute or a maker that some of its items have and others do not."""
+        for _ in range(60):
+            row = chance.choice(maker.rows)
+            group = [one for one in maker.rows if one["category"] == row["category"]]
+            values = [(name, str(value)) for name, value in row["attributes"].items() if name != "currency"]
+            values = [pair for pair in values if re.fullmatch(r"[A-Za-z][A-Za-z ]{1,29}", pair[1])]
+            by_maker = chance.random() < 0.5 or not values
+            name, value = ("creator", row["creator"]) if by_maker else chance.choice(values)
+            if (
+                not row["category"]
+                or normal(row["category"]) in FUNCTION_WORDS
+                or not value
+                or value == row["category"]
+            ):
+                continue
+            own = [one["creator"] if by_maker else one["attributes"].get(name) for one in group]
+            found = frozenset(
+                one["item_id"]
+                for one, has in zip(group, own, strict=True)
+                if has not in (None, "") and str(has).casefold() != value.casefold()  # one maker in two spellings
+            )
+            if 1 <= len(found) <= MOST_ITEMS:
+                words = {"what": row["category"], "maker" if by_maker else "value": value}
+                return Made(words, found, exact=True)
+        return None
 
     def shown() -> Made | None:
         known = _sample_truth(maker.rows)
         if not known:
             return None
         video = chance.choice(sorted(known))
-        return "shown", {"a": video}, known[video], None, None
+        return Made({"a": video}, known[video])
 
     every = ["title", "tags", "category", "creator", "label", "description", "transcript", "screen_text"]
     return {
@@ -428,13 +403,83 @@ def _answerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
         "dated": dated,
         "compare": compare,
         "differ": differ,
-        "price": fact("price", "price"),
-        "maker": fact("maker", "creator"),
-        "spoken": worded("spoken", ["transcript"], "video"),
-        "screen": worded("screen", ["screen_text"], "video"),
+        "price": fact("price"),
+        "maker": fact("creator"),
+        "spoken": worded(["transcript"], "video"),
+        "screen": worded(["screen_text"], "video"),
         "shown": shown,
-        "worded": worded("worded", every, None),
+        "worded": worded(every, None),
+        "mentions": mentions,
+        "negated": negated,
     }
+
+
+def _behaviour(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
+    """Make questions about copies and users, whose answers are those of the workspace's own methods."""
+    chance, reader = maker.chance, maker.reader
+    rows = {row["item_id"]: row for row in maker.rows}
+    links = reader.copy_links()
+    users: list[str] = []
+    if reader.interaction_summary() is not None:
+        users = sorted(set(reader.table("interactions", ["user_id"]).column("user_id").to_pylist()))
+
+    def people(items: Sequence[str]) -> frozenset[str]:
+        found: set[str] = set()
+        for item in items:
+            with suppress(ColdstartError):  # an item without a vector in the spaces that score has no audience
+                found.update(one.user_id for one in reader.audience(item, top_k=NAMED).people)
+        return frozenset(found)
+
+    def listed(**given: Any) -> frozenset[str]:
+        return frozenset(one.item_id for one in reader.recommend(top_k=NAMED, **given).items)
+
+    def copies() -> Made | None:
+        if not links:
+            return None
+        copy = chance.choice(sorted(links))
+        original = links[copy]
+        draw = chance.random()
+        if draw < 0.3:
+            return Made({}, frozenset(links), exact=True) if len(links) <= MOST_ITEMS else None
+        if draw < 0.6 and original in rows:
+            found = frozenset(one for one, other in links.items() if other == original)
+            return Made({"a": original}, found, exact=True)
+        return Made({"copy": copy}, frozenset({original}), exact=True)
+
+    def audience() -> Made | None:
+        row = maker.single("title") if users else None
+        return None if row is None else Made({"a": maker.name(row)}, users=people([row["item_id"]]))
+
+    def recommend() -> Made | None:
+        if not users:
+            return None
+        user = chance.choice(users)
+        watched = chance.random() < 0.5 and any(row["kind"] == "video" for row in maker.rows)
+        found = listed(user=user, kind="video" if watched else None)
+        return Made({"user": user}, found, has="watch" if watched else "", lacks="\n" if watched else "watch")
+
+    def liked() -> Made | None:
+        row = maker.single("title") if users else None
+        with suppress(ColdstartError):  # an item without a vector in the spaces that score is no history
+            return None if row is None else Made({"a": maker.name(row)}, listed(history=[row["item_id"]]))
+        return None
+
+    def follow() -> Made | None:
+        if not users:
+            return None
+        if chance.random() < 0.5:
+            drawn = maker.word(["transcript"], "video")
+            if drawn is None or len(drawn[1]) > 3:
+                return None
+            return Made({"word": drawn[0]}, drawn[1], users=people(sorted(drawn[1])), exact=True)
+        made = _answerable(maker)["dated"]()
+        if made is None or made.items is None or len(made.items) > 3:
+            return None
+        return Made(
+            {"what": made.words["what"]}, made.items, users=people(sorted(made.items)), now=made.now, exact=True
+        )
+
+    return {"copies": copies, "audience": audience, "recommend": recommend, "liked": liked, "follow": follow}
 
 
 def _unanswerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
@@ -448,19 +493,19 @@ def _unanswerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
     pairs = {(row["category"], row["creator"]) for row in maker.rows}
 
     def missing() -> Made | None:
-        return ("absent", {"absent": chance.choice(absent)}, None, None, None) if absent else None
+        return Made({"absent": chance.choice(absent)}) if absent else None
 
     def empty() -> Made | None:
         for _ in range(40):
             what, name = chance.choice(sorted(categories)), chance.choice(sorted(makers))
             if (what, name) not in pairs:
-                return "empty", {"what": what, "maker": name}, None, None, None
+                return Made({"what": what, "maker": name})
         return None
 
     def off_topic() -> Made | None:
-        return "off_topic", {"off": chance.choice(_OFF_TOPIC)}, None, None, None
+        return Made({"off": chance.choice(_OFF_TOPIC)})
 
-    return {"absent": missing, "empty": empty, "off_topic": off_topic}
+    return {"absent": missing, "empty": empty, "off_topic": off_topic, "language": lambda: Made({})}
 
 
 def _sample_truth(rows: list[Row]) -> dict[str, frozenset[str]]:
@@ -477,7 +522,3 @@ def _sample_truth(rows: list[Row]) -> dict[str, frozenset[str]]:
 
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-
-
-def _plain(title: Any) -> str:
-    return re.sub(r"\W+", " ", str(title or "")).strip().lower()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence,
 from coldstart.serve.ask.check import check_all, is_honest
 from coldstart.serve.ask.understand import Asked, understand
 from coldstart.serve.bounded import MOST_BYTES, without_places
-from coldstart.serve.tools import MOST_PAGE
+from coldstart.serve.tools import CURRENCY, MOST_PAGE
 from coldstart.serve.vocabulary import normal
 
 NAME = "router"
@@ -29,6 +30,7 @@ to .3, what found most products of half of the sample's videos at a precision of
 _MATCHED = 4
 _ALIKE = 5
 _FEATURES = ("price", "category", "creator", "attributes.colour", "created_at", "kind")
+_TIMES = re.compile(r"\b(?:new\w*|old\w*|recent\w*|later|earlier|when|added)\b")
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, no fault
@@ -40,9 +42,11 @@ def answer_by_rules(session: Session, question: str, now: datetime | None = None
     asked = understand(question, session.tools.vocabulary(), now)
     session.named = set(asked.items)
     answer = Answer(question, NAME, asked.intent)
+    fault = _not_understood(asked)
+    if fault is not None:
+        answer.intent, answer.outcome, answer.why = "", "not_understood", fault
+        return answer
     try:
-        if asked.negated:
-            raise Refusal("the router reads no negations: ask for what it is, in place of what it is not")
         written = _Writer(session, asked, answer)
         _INTENTS[asked.intent](written)
         if asked.follow:
@@ -55,10 +59,29 @@ def answer_by_rules(session: Session, question: str, now: datetime | None = None
         answer.why = without_places(str(error))
         answer.sentences, answer.items, answer.value = [], [], None
     answer.sentences, answer.cut = check_all(answer.sentences, session, question)
-    answer.refused = not answer.sentences
-    if answer.refused:
-        answer.items, answer.value = [], None
+    if not answer.sentences:
+        answer.outcome, answer.items, answer.users, answer.notes = "none", [], [], []
+        answer.value = 0.0 if answer.value == 0 else None
+        if answer.cut and not answer.why:
+            answer.why = f"what was found was not shown: {answer.cut[0][1]}"
     return answer
+
+
+def _not_understood(asked: Asked) -> str | None:
+    """Tell why a question is not read; None where it is, and empty where there is no more to say than which are."""
+    if asked.language is not None:
+        return (
+            f"questions are read in English, and this one seems to be in another language ({asked.language}): ask in "
+            "English, or name a model that reads it with --generator"
+        )
+    if asked.unread:
+        return (
+            f"“{asked.unread}” is no value of a field: what can be excluded is a category, a maker, a tag or an "
+            "attribute that items have"
+        )
+    if asked.excluded and asked.intent not in _EXCLUDING:
+        return "this kind of question excludes nothing: ask for what it is, in place of what it is not"
+    return None if asked.known else ""
 
 
 class _Writer:
@@ -75,24 +98,24 @@ class _Writer:
         found = self._list()
         self._count_sentence(found.total)
         self._item_sentences(found.items)
+        self._note_unknown()
 
     def count(self) -> None:
         if not (self._narrowed() or self.asked.kind) and not _is_bare_count(self.asked.question):
             raise Refusal("the question names nothing that the catalogue knows")
         found = self._aggregate("count", None)
-        if not found.value:
-            raise Refusal("no item meets the conditions")
-        call = len(self.session.steps)
         self.answer.value = found.value
-        self._say(
-            f"{int(found.value)} {'item meets' if found.value == 1 else 'items meet'} the conditions.", call, "value"
-        )
+        if not found.value:
+            raise Refusal(f"0 {self.asked.conditions()}{self._elsewhere()}")
+        call = len(self.session.steps)
+        self._say(f"{int(found.value):,} {self._counted(found.value)}.", call, "value")
+        self._note_unknown()
 
     def average(self) -> None:
-        self._number("avg", "the average price is")
+        self._number("avg", "the average price of")
 
     def total(self) -> None:
-        self._number("sum", "the prices add up to")
+        self._number("sum", "the total price of")
 
     def groups(self) -> None:
         if self.asked.group is None:
@@ -132,29 +155,28 @@ class _Writer:
         first, second = self.asked.items[:2]
         self.session.call("compare_items", item_ids=(first, second))
         fields = self.session.fields
-        named: list[str] = []
-        for name in _FEATURES:
+        asks = self.asked.question.lower()
+        shown = [name for name in _FEATURES if name != "created_at" or _TIMES.search(asks)]
+        (left_name, left_cites), (right_name, right_cites) = self._name(first), self._name(second)
+        for name in shown:
             values = [fields[item].get(name) for item in (first, second)]
-            field = name
-            if None in values or "" in values:
+            if not all(values) or values[0] == values[1]:
                 continue
-            if values[0] == values[1]:
-                continue
-            left, right = (self._value_text(item, field) for item in (first, second))
+            left, right = (self._value_text(item, name) for item in (first, second))
             if left and right:
-                named.append(name)
-                self._sentence(
-                    f"{_label(name)}: {left} for {first}, {right} for {second}.",
-                    Cite(field, first),
-                    Cite(field, second),
-                )
-        if not named:
+                cites = [Cite(name, first), Cite(name, second), *left_cites, *right_cites]
+                cites += [
+                    self._currency(item)[1] for item in (first, second) if name == "price" and self._currency(item)[0]
+                ]
+                self._sentence(f"{_label(name)}: {left} for {left_name}, {right} for {right_name}.", *cites)
+        if not self.answer.sentences:
             for item in (first, second):
                 self._title_sentence(item)
+            if self.answer.sentences:
+                self.answer.notes.append("they do not differ in price, category, maker, colour or kind")
         self.answer.items = [first, second]
-        asks = self.asked.question.lower()
         for field, words, largest in (
-            ("price", ("cheaper", "cheapest", "less expensive", "costs less", "less"), False),
+            ("price", ("cheaper", "cheapest", "less expensive", "costs less", "less", "save money"), False),
             ("price", ("dearer", "more expensive", "pricier", "costs more"), True),
             ("created_at", ("newer", "newest", "more recent", "later"), True),
             ("created_at", ("older", "oldest", "earlier"), False),
@@ -169,7 +191,10 @@ class _Writer:
                 ]
                 best = sorted(keyed)[-1 if largest else 0][1]
                 self.answer.items = [best]
-                self.answer.sentences.insert(0, Sentence(f"It is {best}.", (Cite(field, first), Cite(field, second))))
+                name, cites = self._name(best)
+                self.answer.sentences.insert(
+                    0, Sentence(f"It is {name}.", (Cite(field, first), Cite(field, second), *cites))
+                )
                 break
 
     def fact(self) -> None:
@@ -194,7 +219,10 @@ class _Writer:
             )
         for field in wanted or ["title", "category", "price", "creator"]:
             if text := self._value_text(item, field):
-                self._sentence(f"{_label(field)} of {item}: {text}.", Cite(field, item))
+                name, cites = self._name(item)
+                cites += [self._currency(item)[1]] if field == "price" and self._currency(item)[0] else []
+                of = item if field == "title" else name
+                self._sentence(f"{_label(field)} of {of}: {text}.", Cite(field, item), *cites)
                 if field == "price":
                     self.answer.value = float(own["price"])
         if not self.answer.sentences:
@@ -231,11 +259,18 @@ class _Writer:
                         and hit.frame_s is not None
                     ):
                         found_in[one.item_id] = Sentence(
-                            f"{one.item_id} shows {product} at {_number(round(hit.frame_s, 2))} s.",
-                            (Cite("shows", one.item_id), Cite("frame_s", product)),
+                            f"{self._name(one.item_id)[0]} shows {self._name(product)[0]} at "
+                            f"{_number(round(hit.frame_s, 2))} s.",
+                            (
+                                Cite("shows", one.item_id),
+                                Cite("frame_s", product),
+                                *self._name(one.item_id)[1],
+                                *self._name(product)[1],
+                            ),
                         )
         if not found_in:
-            raise Refusal("no video is known to show it")
+            video = f"video {self.asked.dates()}".strip()
+            raise Refusal(f"no {video} is known to show {self._name(products[0])[0] if products else 'it'}")
         self.answer.sentences += found_in.values()
         self.answer.items = list(found_in)
 
@@ -252,14 +287,16 @@ class _Writer:
         )
         if not found.items:
             raise Refusal("no item is near to it")
-        self._item_sentences(found.items, f"is near to {item}")
+        name, cites = self._name(item)
+        self._item_sentences(found.items, f"is near to {name}", cites)
 
     def find(self) -> None:
         text = " ".join(self.asked.words) or self.asked.question
         found = self.session.call("search", text=text, kind=self.asked.kind, where=self.asked.where(), limit=_ALIKE)
         near = [one for one in found.items if one.score >= FOUND_SCORE]
         if not near:
-            raise Refusal("nothing is near in meaning")
+            raise Refusal(f"nothing is near in meaning to “{text[:80]}”")
+        self._name_all([one.item_id for one in near])
         self._item_sentences(near)
 
     def audience(self) -> None:
@@ -268,25 +305,89 @@ class _Writer:
             if not self._narrowed():
                 raise Refusal("the question names no item")
             items = [one.item_id for one in self._list(limit=3).items]
+        self._name_all(items[:3])
         for item in items[:3]:
             self._audience_of(item)
+        if not self.answer.sentences:
+            raise Refusal("; ".join(self.answer.notes) or f"no user is left to show {items[0]} to")
         self.answer.items = items[:3]
 
     def recommend(self) -> None:
         if self.asked.user is None:
             raise Refusal("the question names no user")
-        found = self.session.call(
-            "recommend",
-            user=self.asked.user,
-            kind=self.asked.kind,
-            where=self.asked.where(),
-            limit=self.asked.limit or _ALIKE,
-        )
-        if not found.items:
-            raise Refusal("no item is left for this user")
-        self._item_sentences(found.items)
+        self._suggest(user=self.asked.user)
+
+    def liked(self) -> None:
+        if not self.asked.items:
+            raise Refusal(
+                "the question names no item of the catalogue that was liked: give its id, or its title in quotes"
+            )
+        self._suggest(history=tuple(self.asked.items))
+
+    def copies(self) -> None:
+        asks = self.asked.question.lower()
+        if _ORIGINAL.search(asks):
+            self._original_of()
+        elif self.asked.items or not self.asked.words:
+            self._copies_of(next(iter(self.asked.items), None))
+        else:
+            raise Refusal(f"no item is called “{' '.join(self.asked.words)}”: give its id, or its title in quotes")
 
     # -- parts
+
+    def _suggest(self, **whose: Any) -> None:
+        found = self.session.call(
+            "recommend", kind=self.asked.kind, where=self.asked.where(), limit=self.asked.limit or _ALIKE, **whose
+        )
+        if not found.items:
+            raise Refusal("no item is left to recommend")
+        self._name_all([one.item_id for one in found.items])
+        self._item_sentences(found.items)
+
+    def _copies_of(self, item: str | None) -> None:
+        found = self.session.call("copies", item_id=item, kind=self.asked.kind, limit=MOST_PAGE, max_bytes=MOST_BYTES)
+        if not found.items:
+            raise Refusal("there are no copies" + (f" of {item}" if item else ""))
+        self.answer.items = [one.item_id for one in found.items]
+        if re.search(r"\bhow many\b", self.asked.question.lower()):
+            self.answer.value = float(found.total)
+        self._name_all([item] if item else [one.duplicate_of for one in found.items[:LISTED]])
+        if found.total > LISTED:
+            self.answer.notes.append(f"there are {found.total:,} copies; the first are named")
+        for one in found.items[:LISTED]:
+            self._copy_sentence(one.item_id, one.duplicate_of)
+
+    def _original_of(self) -> None:
+        asked = next(iter(self.asked.items), None)
+        found = self.session.call("copies", limit=MOST_PAGE, max_bytes=MOST_BYTES)
+        lower = self.asked.question.lower()
+        for one in found.items:
+            if one.item_id == asked or re.search(rf"(?<![\w-]){re.escape(one.item_id.lower())}(?![\w-])", lower):
+                self._name_all([one.duplicate_of])
+                self._copy_sentence(one.item_id, one.duplicate_of)
+                self.answer.items = [one.duplicate_of]
+                return
+        raise Refusal(f"{asked or 'an item of that name'} is no copy of another item")
+
+    def _copy_sentence(self, copy: str, original: str) -> None:
+        (name, cites), (other, more) = self._name(copy), self._name(original)
+        self._sentence(f"{name} is a copy of {other}.", Cite("duplicate_of", copy), *cites, *more)
+
+    def _name_all(self, items: Sequence[str]) -> None:
+        """Read titles and currencies of items, in one call, so that sentences can name them."""
+        new = [one for one in items if "currency" not in self.session.fields.get(one, {})]
+        if new and len(self.session.steps) < self.session.most_calls:
+            where = f"item_id IN ({', '.join(_quoted(one) for one in new[:MOST_PAGE])})"
+            self.session.call("list_items", where=where, limit=MOST_PAGE, max_bytes=MOST_BYTES)
+
+    def _name(self, item: str) -> tuple[str, list[Cite]]:
+        """Name an item by its title and id, with the cite of the title; by its id alone where no title may be shown."""
+        title = self.session.fields.get(item, {}).get("title")
+        return (f"“{title}” ({item})", [Cite("title", item)]) if _may_show(title) else (item, [])
+
+    def _currency(self, item: str) -> tuple[str, Cite]:
+        unit = self.session.fields.get(item, {}).get("currency", "")
+        return (unit if is_honest(unit) else ""), Cite("currency", item)
 
     def follow(self) -> None:
         """Say who should see what was found."""
@@ -294,10 +395,18 @@ class _Writer:
             self._audience_of(item)
 
     def _audience_of(self, item: str) -> None:
-        found = self.session.call("audience", item_id=item, limit=_ALIKE)
+        try:
+            found = self.session.call("audience", item_id=item, limit=_ALIKE)
+        except CallsSpentError:
+            raise
+        except ColdstartError as error:  # of one item of several
+            self.answer.notes.append(without_places(str(error)))
+            return
         if found.people:
             people = ", ".join(one.user_id for one in found.people)
-            self._sentence(f"Most likely to like {item}: “{people}”.", Cite("audience", item))
+            name, cites = self._name(item)
+            self._sentence(f"Most likely to like {name}: “{people}”.", Cite("audience", item), *cites)
+            self.answer.users += [one.user_id for one in found.people if one.user_id not in self.answer.users]
 
     def _shown_in(self, video: str) -> None:
         found = self.session.call("match", item_id=video, limit=5)
@@ -306,8 +415,10 @@ class _Writer:
             if one.score < max(SHOWN_SHARE * top, SHOWN_SCORE):
                 continue
             at = f" at {_number(round(one.frame_s, 2))} s" if one.frame_s is not None else ""
+            name, cites = self._name(one.item_id)
+            cites += [Cite("frame_s", one.item_id)] * bool(at)
             self._sentence(
-                f"{video} shows {one.item_id}{at}.", Cite("shows", video), *([Cite("frame_s", one.item_id)] * bool(at))
+                f"{self._name(video)[0]} shows {name}{at}.", Cite("shows", video), *self._name(video)[1], *cites
             )
             self.answer.items.append(one.item_id)
         if not self.answer.items:
@@ -319,8 +430,9 @@ class _Writer:
         for one in found.items:
             field, text = next(iter(one.untrusted_match.items()))
             if field in ("transcript", "screen_text", "title", "tags") and is_honest(text):
+                name, cites = self._name(one.item_id)
                 found_in[one.item_id] = Sentence(
-                    f"{one.item_id} names {product}: “{text}”.", (Cite(field, one.item_id),)
+                    f"{name} names {product}: “{text}”.", (Cite(field, one.item_id), *cites)
                 )
 
     def _in_video(self, words_in: str, field: str, words: str) -> None:
@@ -339,11 +451,13 @@ class _Writer:
             max_bytes=MOST_BYTES,
         )
         if not found.items:
-            raise Refusal("no item has these words")
+            said = "say" if words_in == "speech" else "have on screen"
+            raise Refusal(f"no {self.asked.noun()} {said} “{'”, “'.join(texts)}”")
         for one in found.items:
             text = one.untrusted_match.get(field, "")
             if is_honest(text):
-                self._sentence(f"In {one.item_id} {words}: “{text}”.", Cite(field, one.item_id))
+                name, cites = self._name(one.item_id)
+                self._sentence(f"In {name} {words}: “{text}”.", Cite(field, one.item_id), *cites)
                 self.answer.items.append(one.item_id)
 
     def _ranked(self, field: str, descending: bool, verb: str) -> None:
@@ -353,10 +467,10 @@ class _Writer:
         last = getattr(chosen[-1], field)
         chosen += [one for one in found.items[wanted:] if getattr(one, field) == last]  # as cheap as the last
         for one in chosen:
-            value = _number(one.price) if field == "price" else one.created_at
-            name = f"“{one.untrusted_title}” ({one.item_id})" if _may_show(one.untrusted_title) else one.item_id
-            cites = [Cite(field, one.item_id), *([Cite("title", one.item_id)] * ("“" in name))]
-            self._sentence(f"{name} {verb} {value}.", *cites)
+            value = self._value_text(one.item_id, field)
+            name, cites = self._name(one.item_id)
+            cites += [self._currency(one.item_id)[1]] if field == "price" and self._currency(one.item_id)[0] else []
+            self._sentence(f"{name} {verb} {value}.", Cite(field, one.item_id), *cites)
             self.answer.items.append(one.item_id)
         if field == "price" and chosen:
             self.answer.value = chosen[0].price
@@ -364,28 +478,53 @@ class _Writer:
     def _number(self, measure: str, words: str) -> None:
         if not (self._narrowed() or self.asked.kind) and "all" not in self.asked.question.lower().split():
             raise Refusal("the question names nothing that the catalogue knows")
-        found = self._aggregate(measure, "price")
+        currency = next(
+            (name for name in self._fields("attributes.") if name.rpartition(".")[2].lower() in CURRENCY), None
+        )
+        priced = f"price IS NOT NULL{f' AND {where}' if (where := self.asked.where()) else ''}"
+        found = self._aggregate(measure, "price", group_by=currency, where=priced)
         if found.value is None or not found.items:
-            raise Refusal("no item that meets the conditions has a price")
+            raise Refusal(f"no {self.asked.conditions()} with a price")
         call = len(self.session.steps)
+        units = [one for one in found.groups if one.untrusted_group and one.value is not None]
+        if len(units) > 1:  # an average over several currencies is no amount
+            for one in units:
+                if is_honest(one.untrusted_group):
+                    unit = one.untrusted_group
+                    self._say(f"In {unit}, {words} {self._of(2)} is {_number(one.value)}.", call, unit)
+            return
+        unit = units[0].untrusted_group if units and is_honest(units[0].untrusted_group) else None
         self.answer.value = float(found.value)
         self._sentence(
-            f"Over {found.items} items {words} {_number(found.value)}.",
+            f"{words[0].upper()}{words[1:]} {found.items:,} {self._of(found.items)} is "
+            f"{_number(found.value)}{f' {unit}' if unit else ''}.",
             Cite("value", call=call),
             Cite("items", call=call),
+            *([Cite(unit, call=call)] if unit else []),
         )
+        self._note_unknown()
 
-    def _aggregate(self, measure: str, of: str | None) -> Any:
+    def _of(self, count: float) -> str:
+        noun = self.asked.noun(count, bare=True)
+        return self._counted(count).replace(noun, f"{noun} that", 1) if self._counted(count) != noun else noun
+
+    def _fields(self, start: str) -> list[str]:
+        return [name for name in self.session.tools.vocabulary().values if name.startswith(start)]
+
+    def _aggregate(self, measure: str, of: str | None, **more: Any) -> Any:
         return self.session.call(
             "aggregate",
             measure=measure,
             of=of,
-            where=self.asked.where(),
             kind=self.asked.kind,
             words=tuple(self.asked.words),
+            words_in=self.asked.words_in,
+            **{"where": self.asked.where(), **more},
         )
 
     def _list(self, dates: bool = True, kind: str | None = None, limit: int = MOST_PAGE, **order: Any) -> Any:
+        asked = self.asked if dates else replace(self.asked, since=None, until=None)
+        asked = replace(asked, kind=kind or asked.kind)
         found = self.session.call(
             "list_items",
             where=self.asked.where() if dates else self._without_dates(),
@@ -396,12 +535,10 @@ class _Writer:
             **order,
         )
         if not found.items:
-            raise Refusal("no item meets the conditions")
+            raise Refusal(f"no {asked.conditions()}")
         return found
 
     def _without_dates(self) -> str | None:
-        from dataclasses import replace
-
         return replace(self.asked, since=None, until=None).where()
 
     def _dates_where(self) -> str | None:
@@ -409,28 +546,61 @@ class _Writer:
 
     def _narrowed(self) -> bool:
         asked = self.asked
-        return bool(asked.values or asked.prices or asked.words or asked.since or asked.until)
+        return self._conditioned() or bool(asked.values)
+
+    def _counted(self, count: float) -> str:
+        """Name what is counted; a number has no field that a colour or a maker could be read in."""
+        noun = self.asked.noun(count, bare=True)
+        if set(self.asked.values) <= {"category"} and not self._conditioned():
+            return noun
+        return f"{noun} {'meets' if count == 1 else 'meet'} the conditions"
+
+    def _conditioned(self) -> bool:
+        """Tell whether the question has conditions besides the values that it names."""
+        asked = self.asked
+        return bool(asked.excluded or asked.empty or asked.prices or asked.words or asked.since or asked.until)
+
+    def _elsewhere(self) -> str:
+        """Say where words stand that nobody says in a video."""
+        if self.asked.words_in != "speech":
+            return ""
+        found = self.session.call("aggregate", where=self._dates_where(), kind=self.asked.kind, words=self.asked.words)
+        return f"; {int(found.value)} have it in other texts: ask for videos with it" if found.value else ""
+
+    def _note_unknown(self) -> None:
+        """Note how many items a condition on what they are not leaves out, as they have no value there."""
+        for name in self.asked.excluded:
+            if name in ("item_id", "kind", "tags"):
+                continue
+            rest = replace(self.asked, excluded={}).where()
+            missing = f"{name} IS NULL" + f" AND {rest}" * (rest is not None)
+            found = self.session.call("aggregate", where=missing, kind=self.asked.kind, words=tuple(self.asked.words))
+            if found.value:
+                field = name.rpartition(".")[2]
+                self.answer.notes.append(f"{int(found.value):,} more have no {field} on record, and are left out")
 
     def _count_sentence(self, total: int) -> None:
         if total > LISTED:
             found = self._aggregate("count", None)
             call = len(self.session.steps)
-            self._say(f"{int(found.value)} items meet the conditions; the first are named.", call, "value")
+            self._say(f"{int(found.value):,} {self._counted(found.value)}; the first are named.", call, "value")
 
-    def _item_sentences(self, items: Sequence[Any], words: str = "") -> None:
+    def _item_sentences(self, items: Sequence[Any], words: str = "", more: Sequence[Cite] = ()) -> None:
         for one in items:
             self.answer.items.append(one.item_id)
         for one in items[:LISTED]:
-            shown = _may_show(one.untrusted_title)
-            name = f"“{one.untrusted_title}” ({one.item_id})" if shown else one.item_id
-            price = f" costs {_number(one.price)}" if one.price is not None and not words else ""
-            cites = [Cite("title", one.item_id)] * shown + [Cite("price", one.item_id)] * bool(price)
+            name, cites = self._name(one.item_id)
+            price = self._value_text(one.item_id, "price") if not words else ""
+            if price:
+                cites.append(Cite("price", one.item_id))
+                cites += [self._currency(one.item_id)[1]] if self._currency(one.item_id)[0] else []
             for field, text in one.untrusted_match.items():
                 if field != "title" and not words and is_honest(text) and text:
                     cites.append(Cite(field, one.item_id))
             if words or not cites:
                 cites.append(Cite("kind", one.item_id))
-            self._sentence(f"{name}{price}{f' {words}' if words else ''}.", *cites)
+            said = f" costs {price}" if price else f" {words}" if words else ""
+            self._sentence(f"{name}{said}.", *cites, *more)
 
     def _title_sentence(self, item: str) -> None:
         if text := self._value_text(item, "title"):
@@ -441,9 +611,9 @@ class _Writer:
         if not text:
             return ""
         if field == "price":
-            return _number(float(text))
+            return f"{_number(float(text))} {self._currency(item)[0]}".rstrip()
         if field == "created_at":
-            return text
+            return text[:10]
         return f"“{text}”" if _may_show(text) else ""
 
     def _kind(self, item: str) -> str | None:
@@ -473,7 +643,17 @@ def _is_bare_count(question: str) -> bool:
     )
 
 
+_ORIGINAL = re.compile(r"\b(?:is (?!there).*\ba (?:copy|duplicate)|copy of (?:what|which)|original)\b")
+
+
+def _quoted(value: str) -> str:
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"
+
+
 def _label(field: str) -> str:
+    if field == "created_at":
+        return "Added"
     return field.rpartition(".")[2].replace("_", " ").capitalize()
 
 
@@ -485,6 +665,11 @@ _INTENTS: dict[str, Callable[[_Writer], None]] = {
     name: getattr(_Writer, name)
     for name in (
         "filter", "count", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups", "compare", "fact",
-        "shown", "spoken", "screen", "similar", "audience", "recommend", "find",
+        "shown", "spoken", "screen", "similar", "copies", "audience", "recommend", "liked", "find",
     )
 }  # fmt: skip
+_EXCLUDING = (
+    "filter", "count", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups", "similar", "find",
+    "recommend", "liked", "audience",
+)  # fmt: skip
+"""Intents whose conditions may exclude values."""

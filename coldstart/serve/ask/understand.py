@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from coldstart.core.language import UNKNOWN, detect_language
 from coldstart.core.sanitize import strip_invisible
-from coldstart.serve.ask.words import FUNCTION_WORDS, RULES, STOP
+from coldstart.serve.ask.words import ASKING, FUNCTION_WORDS, LANGUAGES, NO_USER, OPENINGS, RULES, SPEECH, STOP
 from coldstart.serve.vocabulary import Vocabulary, normal
 
 MOST = 1000
@@ -50,10 +51,34 @@ _GROUPS = {
     "tag": "tags",
 }
 _FOLLOW = re.compile(
-    r"[,;]?\s*\b(?:and )?who(?:m)? (?:should|would|might|could) (?:see|like|want|buy|watch|get) "
-    r"(?:them|it|this|these|those)\b\W*$"
+    r"[,;]?\s*\b(?:and )?whom? (?:should|would|might|could|will|may) "
+    r"(?:(?:want|like|love) to )?(?:see|like|want|buy|watch|get|enjoy) (?:them|it|this|these|those)\b\W*$"
 )
+_NOT = (
+    r"(?:not|never|without|except(?: for)?|excluding|other than|apart from|but no|neither|nor"
+    r"|(?:is|are|was|were|do|does|did)n['’]t|(?:with|have|has|of) no)"
+)
+_FILLING = (
+    r"(?:the|an?|any|all|those|ones?|that|which|is|are|made|sold|created|by|from|of|in|come|comes|came|have|being"
+    r"|colou?red|colou?r|brand|category|called|tagged|items?|products?)"
+)
+_NEGATED = re.compile(rf"\b{_NOT}\s+(?:{_FILLING}\s+)*$")
+_NEGATED_PRICE = re.compile(rf"\b{_NOT}\s+(?:(?:be|is|are|cost|costs|costing|priced)\s+)*$")
+_NEGATION = re.compile(rf"\b{_NOT}(?!\w)\s*(?P<what>(?:[\w'’-]+\s*){{0,3}})")
+_JOINED = re.compile(r"[\s,]*(?:or|nor|and)?\s*(?:the|in|by|from)?\s*")
+_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "<>"}
+_EMPTY = re.compile(
+    r"\b(?:without|with no|(?:have|has) no|lack(?:s|ing)?|missing) (?:an? |any )?"
+    r"(?P<name>price|category|brand|maker|creator|description|title|language)\b"
+)
+_EMPTIED = {"brand": "creator", "maker": "creator"}
 _OF_TEXTS = re.compile(r"\b(?:items?|products?|articles?|things?|everything|texts?|descriptions?|titles?)\b")
+_QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)")
+_IN_TEXTS = re.compile(r"\b(?:in (?:its|their|the) (?:texts?|descriptions?|titles?)|the words?)\b")
+_OF_ITEMS = (
+    "compare", "fact", "similar", "shown", "spoken", "screen", "copies", "liked", "audience", "recommend", "find",
+)  # fmt: skip
+"""Intents that read the items or the user that a question names."""
 _PRIORITY = ("category", "attributes", "label", "tags", "creator", "language")
 
 
@@ -64,9 +89,11 @@ class Asked:
     Attributes:
         values: field -> values that an item must have, any of them.
         prices: comparison and number; since, until: times of `created_at`.
-        words: words and phrases that must stand in an item's texts.
-        negated: it asks for what something is not.
+        excluded: field -> values that an item must not have; empty: fields that must be empty.
+        words: words and phrases that must stand in an item's texts; words_in: in which of them.
+        unread: what it excludes by words that are no value of a field.
         items: ids of items that it names; group: field of the groups; follow: who should see what is found.
+        known: it has a part that the rules know; language: other than English that it is in.
     """
 
     question: str
@@ -76,13 +103,18 @@ class Asked:
     prices: list[tuple[str, float]] = field(default_factory=list)
     since: datetime | None = None
     until: datetime | None = None
+    excluded: dict[str, list[str]] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    words_in: str = "all"
     items: list[str] = field(default_factory=list)
     user: str | None = None
     group: str | None = None
-    negated: bool = False
+    unread: str = ""
     limit: int | None = None
     follow: bool = False
+    known: bool = True
+    language: str | None = None
 
     def where(self) -> str | None:
         """Write the conditions in SQL; values are quoted."""
@@ -92,6 +124,12 @@ class Asked:
                 parts += [f"array_has(tags, {_quoted(value)})" for value in values]
             else:
                 parts.append(f"{name} IN ({', '.join(map(_quoted, values))})")
+        for name, values in self.excluded.items():
+            if name == "tags":
+                parts += [f"NOT array_has(tags, {_quoted(value)})" for value in values]
+            else:
+                parts.append(f"{name} NOT IN ({', '.join(map(_quoted, values))})")
+        parts += [f"{name} IS NULL" for name in self.empty]
         parts += [f"price {sign} {number:g}" for sign, number in self.prices]
         if self.since is not None:
             parts.append(f"created_at >= '{self.since:%Y-%m-%dT%H:%M:%SZ}'")
@@ -99,8 +137,56 @@ class Asked:
             parts.append(f"created_at < '{self.until:%Y-%m-%dT%H:%M:%SZ}'")
         return " AND ".join(parts) or None
 
+    def noun(self, count: float = 2, bare: bool = False) -> str:
+        """Name what the conditions on fields are met by, such as `red casual shoes`; bare: without `red`."""
+        named = dict.fromkeys(value.lower() for value in self.values.get("category", ()))
+        kind = self.kind or "item"
+        last = " ".join(named) if len(named) == 1 else kind
+        if self.kind == "video" and named and "video" not in last:
+            last = f"{last} video"
+        leading = [
+            value.lower()
+            for name, values in self.values.items()
+            if name.startswith("attributes.") and len({normal(value) for value in values}) == 1
+            for value in values[:1]
+        ]
+        return " ".join([*(leading * (not bare)), _in_number(last, count)])
 
-_NEGATION = re.compile(r"\b(?:not|without|except|neither|nor|other than)\b|n['’]t\b")
+    def dates(self) -> str:
+        """Write its times in words; empty where it has none."""
+        if self.since is not None and self.until is not None and self.until - self.since == timedelta(days=1):
+            return f"added on {self.since:%Y-%m-%d}"
+        since = f"since {self.since:%Y-%m-%d}" if self.since is not None else ""
+        until = f"before {self.until:%Y-%m-%d}" if self.until is not None else ""
+        return " ".join(filter(None, ["added" * bool(since or until), since, until]))
+
+    def conditions(self) -> str:
+        """Write all that it asks for, in words."""
+        parts = [self.noun()]
+        if makers := self.values.get("creator"):
+            parts.append(f"by {' or '.join(dict.fromkeys(makers))}")
+        for name, values in self.values.items():
+            if name in ("tags", "label", "language"):
+                parts.append(f"with the {name.rstrip('s')} “{'” or “'.join(dict.fromkeys(values))}”")
+        parts += [f"whose {name.rpartition('.')[2]} is not “{'” or “'.join(v)}”" for name, v in self.excluded.items()]
+        parts += [f"without {name}" for name in self.empty]
+        signs = {"<": "under", "<=": "at most", ">": "over", ">=": "at least", "=": "at", "<>": "not at"}
+        parts += [f"{signs[sign]} {number:g}" for sign, number in self.prices]
+        parts += [self.dates()] * bool(self.dates())
+        if self.words:
+            where = {"speech": "in what is said", "screen": "on the screen"}.get(self.words_in, "in their texts")
+            parts.append(f"with “{'”, “'.join(self.words)}” {where}")
+        return " ".join(parts)
+
+
+def _in_number(noun: str, count: float) -> str:
+    one = normal(noun.rpartition(" ")[2])
+    start = noun[: len(noun) - len(noun.rpartition(" ")[2])]
+    if count == 1:
+        return start + one
+    if one.endswith("y") and one[-2:-1] not in "aeiou":
+        return f"{start}{one[:-1]}ies"
+    return f"{start}{one}{'es' if one.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
 
 
 def understand(question: str, known: Vocabulary, now: datetime | None = None) -> Asked:
@@ -116,20 +202,13 @@ def understand(question: str, known: Vocabulary, now: datetime | None = None) ->
     if follow and follow.start() > 12:
         asked.follow = True
         rest.take(follow.start(), follow.end())
-    for intent, patterns in RULES:
-        found = re.search("|".join(patterns), rest.lower)
-        if found:
-            asked.intent = intent
-            groups = found.groupdict()
-            if groups.get("user"):
-                asked.user = text[found.start("user") : found.end("user")].rstrip(".?!,")
-                rest.take(found.start("user"), found.end("user"))
-            group = groups.get("group") or groups.get("by")
-            if group:
-                asked.group = _GROUPS.get(normal(group))
-                rest.take(found.start("group" if groups.get("group") else "by"), found.end())
-            break
-    asked.negated = _NEGATION.search(rest.lower) is not None
+    known_intent = _intent(rest, asked, known)
+    if asked.intent == "compare" and (apart := re.search(r"\bapart from\b", rest.lower)):
+        rest.take(*apart.span())  # it excludes nothing there
+    asked.language = _language(text)
+    for found in list(_EMPTY.finditer(rest.lower)):
+        asked.empty.append(_EMPTIED.get(found["name"], found["name"]))
+        rest.take(*found.span())
     _dates(rest, asked, now or datetime.now(UTC))
     _prices(rest, asked)
     _items(rest, asked, known)
@@ -138,9 +217,62 @@ def understand(question: str, known: Vocabulary, now: datetime | None = None) ->
     if asked.group and asked.group not in known.values:
         spellings = (asked.group, asked.group.replace("ou", "o"))
         asked.group = next((name for name in known.values if name.lower() in spellings), None)
+    if unread := _NEGATION.search(rest.lower):
+        asked.unread = unread["what"].strip() or unread[0].strip()
     asked.words = [*rest.quoted, *(word for word in normal(rest.text()).split() if word not in STOP and len(word) > 1)]
+    asked.known = known_intent or _asks_for_items(asked)
     _settle(asked, known)
     return asked
+
+
+def _intent(rest: _Rest, asked: Asked, known: Vocabulary) -> bool:
+    """Find the intent, and take out the user or field that its pattern names; returns whether one fits.
+
+    Ids and titles in quotes are no words of the question: `copy-1` asks for no copies.
+    """
+    lower = rest.lower
+    for named in [*re.finditer(r"[\w][\w./:@-]*[\w]|\w", rest.text()), *_QUOTED.finditer(rest.text())]:
+        if named[0] in known.ids or _QUOTED.fullmatch(named[0]):
+            lower = f"{lower[: named.start()]}{'·' * len(named[0])}{lower[named.end() :]}"
+    for intent, patterns in RULES:
+        for pattern in patterns:
+            found = re.search(pattern, lower)
+            if found is None:
+                continue
+            groups = found.groupdict()
+            if user := groups.get("user"):
+                if user.rstrip(".?!,'’") in NO_USER:
+                    continue
+                asked.user = asked.question[found.start("user") : found.end("user")].rstrip(".?!,:")
+                rest.take(found.start("user"), found.end("user"))
+            if group := groups.get("group") or groups.get("by"):
+                asked.group = _GROUPS.get(normal(group))
+                rest.take(found.start("group" if groups.get("group") else "by"), found.end())
+            asked.intent = intent
+            return True
+    return False
+
+
+def _asks_for_items(asked: Asked) -> bool:
+    """Tell whether a question without an intent of its own asks for items: by a condition, a verb, or a bare name."""
+    lower = asked.question.lower().strip()
+    if asked.values or asked.excluded or asked.prices or asked.items or asked.empty or asked.since or asked.until:
+        return True
+    if OPENINGS.search(lower):
+        return False
+    return bool(ASKING.search(lower)) or len(lower.split()) <= 4
+
+
+def _language(text: str) -> str | None:
+    """Find the language of a question that is not in English; None where it is, or does not show."""
+    words = re.findall(r"[^\W\d_]+", text.casefold())
+    if not words or normal(words[0]) in STOP:
+        return None
+    for code, openings in LANGUAGES.items():
+        if words[0] in openings or " ".join(words[:2]) in openings:
+            return code
+    found = detect_language(text)
+    return found if found not in (UNKNOWN, "en") else None
 
 
 def _settle(asked: Asked, known: Vocabulary) -> None:
@@ -156,9 +288,20 @@ def _settle(asked: Asked, known: Vocabulary) -> None:
         asked.intent = "filter"
     if asked.intent in ("spoken", "screen") and not (asked.words or asked.values or asked.items):
         asked.intent = "filter"
+    if asked.intent in ("filter", "count") and _IN_TEXTS.search(asked.question.lower()):
+        asked.words += [value for values in asked.values.values() for value in values[:1]]
+        asked.values = {}
+    if asked.intent == "recommend" and asked.kind is None and known.values["kind"]["video"]:
+        asked.kind = "video" if re.search(r"\bwatch\b", asked.question.lower()) else None
+    if asked.intent not in _OF_ITEMS and (asked.items or asked.user):
+        asked.known = False  # a part that would be left out changes what is asked
+    if asked.intent == "count" and asked.kind == "video" and re.search(SPEECH, asked.question.lower()):
+        asked.words_in = "speech"
+        asked.words += [value for values in asked.values.values() for value in values[:1]]
+        asked.values = {}
     if asked.intent == "shown" and not products and asked.kind != "video":
         asked.intent = "filter"
-    if asked.intent == "filter" and products and not (asked.values or asked.prices or asked.words):
+    if asked.intent == "filter" and products and not (asked.values or asked.prices or asked.words or asked.excluded):
         asked.intent = "fact"
 
 
@@ -246,9 +389,10 @@ def _next_month(start: datetime) -> datetime:
 def _prices(rest: _Rest, asked: Asked) -> None:
     for pattern, signs in _PRICES:
         while found := re.search(pattern, rest.lower):
+            negated = _NEGATED_PRICE.search(rest.lower[: found.start()]) if len(signs) == 1 else None
             for sign, number in zip(signs, found.groups(), strict=True):
-                asked.prices.append((sign, float(number.replace(",", "."))))
-            rest.take(*found.span())
+                asked.prices.append((_OPPOSITE[sign] if negated else sign, float(number.replace(",", "."))))
+            rest.take(negated.start() if negated else found.start(), found.end())
         if len(signs) == 2 and asked.prices:
             return
 
@@ -270,10 +414,14 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
     """Take the items that are named by id, by title in quotes, or, where the intent is of items, by title."""
     for found in list(re.finditer(r"[\w][\w./:@-]*[\w]|\w", rest.text())):
         if found[0] in known.ids:
-            asked.items.append(found[0])
-            rest.take(*found.span())
+            negated = _NEGATED.search(rest.lower[: found.start()])
+            if negated:
+                asked.excluded.setdefault("item_id", []).append(found[0])
+            else:
+                asked.items.append(found[0])
+            rest.take(negated.start() if negated else found.start(), found.end())
     titles = known.title_forms
-    for found in list(re.finditer(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)", rest.text())):
+    for found in list(_QUOTED.finditer(rest.text())):
         quoted = next(filter(None, found.groups()))
         named = titles.get(normal(quoted))
         if quoted in known.ids:
@@ -288,6 +436,8 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
         "fact",
         "similar",
         "shown",
+        "copies",
+        "liked",
         "audience",
         "cheapest",
         "dearest",
@@ -313,8 +463,9 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
 def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
     """Take known values out of the question, the longest first."""
     forms = known.value_forms
-    never = STOP if asked.intent in ("recommend", "audience") else FUNCTION_WORDS
+    never = STOP if asked.intent in ("recommend", "audience", "liked") else FUNCTION_WORDS
     longest = min(6, max((len(form.split()) for form in forms), default=0))
+    taken: list[tuple[int, int, str, list[str]]] = []
     for size in range(longest, 0, -1):
         spans = [(found.start(), found.end(), normal(found[0])) for found in re.finditer(r"[\w'’&-]+", rest.text())]
         place = 0
@@ -325,7 +476,7 @@ def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
             if options and not (size == 1 and form in never):
                 name = _choose(rest.original[: part[0][0]], options)
                 same = [value for own, value in options if own == name]
-                asked.values.setdefault(name, []).extend(same)
+                taken.append((part[0][0], part[-1][1], name, same))
                 rest.take(part[0][0], part[-1][1])
                 place += size
             else:
@@ -333,8 +484,25 @@ def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
     for found in list(re.finditer(r"\w+", rest.text())):
         kind = _KINDS.get(normal(found[0]))
         if kind and kind in known.values["kind"]:
-            asked.kind = asked.kind or kind
+            taken.append((*found.span(), "kind", [kind]))
             rest.take(*found.span())
+    end = -1  # of the value before, where that is excluded
+    for start, stop, name, same in sorted(taken):
+        before = rest.original[:start].lower()
+        negated = _NEGATED.search(before)
+        if negated:
+            rest.take(negated.start(), start)
+        elif end >= 0 and _JOINED.fullmatch(before[end:]) and before[end:].strip():
+            rest.take(end, start)
+        else:
+            end = -1
+            if name == "kind":
+                asked.kind = asked.kind or same[0]
+            else:
+                asked.values.setdefault(name, []).extend(same)
+            continue
+        end = stop
+        asked.excluded.setdefault(name, []).extend(same)
 
 
 def _choose(before: str, options: Sequence[tuple[str, str]]) -> str:

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import re
+
 from coldstart.serve.vocabulary import normal
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "recommend",
-        (r"\buser\s+(?P<user>[\w.@:-]+)",),
+        (
+            r"\buser\s+(?P<user>[\w.@:-]+)",
+            r"\bwhat (?:should|would|could|can|might|will|may|does) (?P<user>[\w.@:-]+)"
+            r" (?:watch|see|buy|like|get|want|enjoy|try)\b",
+            r"\b(?:recommend|suggest)\b.*\b(?:to|for) (?P<user>[\w.@:-]*\d[\w.@:-]*)\W*$",
+        ),
+    ),
+    (
+        "liked",
+        (
+            r"\b(?:recommend|suggest)\w*\b.*\b(?:liked?|likes|loved?|bought|watched|enjoy(?:ed|s)?)\b",
+            r"\bif (?:i|you|we|they|he|she|someone|somebody|people) "
+            r"(?:liked?|likes|loved?|bought|watched|enjoy(?:ed|s)?)\b",
+            r"\bfans? of\b",
+            r"\b(?:i|we) (?:have |really )?(?:liked?|loved?|bought|watched|enjoyed)\b.*\b(?:what|which|more|else)\b",
+            r"\balso (?:liked?|bought|watched|enjoy(?:ed)?)\b",
+            r"\b(?:someone|somebody|anyone|people|those|users?|customers?|viewers?) (?:who|that) (?:have |has |had )?"
+            r"(?:liked?|likes|loved?|bought|watched|enjoy(?:ed|s)?)\b",
+        ),
+    ),
+    (
+        "copies",
+        (r"\bcop(?:y|ies)\b", r"\bduplicate[sd]?\b", r"\b(?:uploaded|added|listed) twice\b", r"\bre-?uploads?\b"),
     ),
     (
         "audience",
         (
             r"\bwho (?:should|would|might|will|could|is likely to|may)\b",
             r"\baudience\b",
-            r"\bwhom\b",
-            r"\bwhich (?:users|people)\b",
+            r"(?<!by )\bwhom\b",
+            r"\bwhich (?:users|people|customers|viewers)\b",
+            r"\bwho(?: is|'s|’s) .* (?:for|meant for|made for)\W*$",
         ),
     ),
     (
@@ -26,6 +51,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bversus\b",
             r"\bvs\b",
             r"\bside by side\b",
+            r"\bsets? .* apart\b",
+            r"\b(?:save money|should (?:i|we) (?:take|buy|get|choose|pick))\b.* or\b",
             r"\b(?:cheaper|dearer|pricier|newer|older|(?:more|less) expensive|costs (?:more|less)"
             r"|more recent)\b(?! than [\d$€£])",
         ),
@@ -60,6 +87,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bhow many\b",
             r"\bnumber of\b",
             r"\bcount\b",
+            r"\btally\b",
+            r"\bhow often\b",
         ),
     ),
     (
@@ -68,7 +97,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\baverage\b",
             r"\bmean price\b",
             r"\bon average\b",
-            r"\btypical price\b",
+            r"\btypical(?:ly)? (?:price|cost|costs|pay)\b",
+            r"\bnormally (?:cost|costs|pay)\b",
         ),
     ),
     (
@@ -89,6 +119,10 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\blowest price\b",
             r"\bmost affordable\b",
             r"\bcosts? (?:the )?least\b",
+            r"\blowest in price\b",
+            r"\bleast costly\b",
+            r"\beasiest on the (?:wallet|purse)\b",
+            r"\b(?:best|smallest|lowest) (?:price|cost)\b",
         ),
     ),
     (
@@ -101,6 +135,10 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bhighest price\b",
             r"\bcostliest\b",
             r"\bcosts? (?:the )?most\b",
+            r"\bhighest in price\b",
+            r"\bmost costly\b",
+            r"\bset (?:me|us|you|one) back (?:the )?most\b",
+            r"\b(?:largest|biggest) (?:price|cost)\b",
         ),
     ),
     (
@@ -134,12 +172,13 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bcaptioned\b",
             r"\btext reads?\b",
             r"\bsubtitle\w*\b",
+            r"\bas text\b",
         ),
     ),
     (
         "spoken",
         (
-            r"\b(?:say|says|said|saying|mention|mentions|mentioned|mentioning|talk|talks|talking|speak|speaks"
+            r"\b(?:say|says|said|saying|mention|mentions|mentioned|mentioning|talk|talks|talked|talking|speak|speaks"
             r"|spoken|speaking|hear|heard|hears|tell|tells|name|names|voice)\b",
         ),
     ),
@@ -147,7 +186,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "shown",
         (
             r"\b(?:show|shows|shown|showing|appear|appears|appearing|seen|see|visible|feature|features"
-            r"|featured|featuring)\b",
+            r"|featured|featuring|turns? up|show(?:s|ed)? up)\b",
         ),
     ),
     (
@@ -155,7 +194,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             r"\b(?:price of|how much|cost|costs|what colou?r|who (?:makes?|made|sells|is the (?:maker"
             r"|creator))|what brand|which brand|brand of|what category|which category|category of|colou?r of"
-            r"|when was|maker of|creator of)\b",
+            r"|when was|maker of|creator of|by whom|made by who)\b",
         ),
     ),
     (
@@ -169,6 +208,47 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 """Intent -> patterns of a question that has it; the first intent of which one fits is taken."""
+
+_NO_USERS = (
+    "i we you they he she it one people someone somebody anyone anybody everyone users customers viewers should would "
+    "could can might will may who that which see like be this these those"
+)
+NO_USER = frozenset(_NO_USERS.split())
+"""Words after which no id of a user stands in the patterns above."""
+
+SPEECH = r"\b(?:say|says|said|mention\w*|talk\w*|speak\w*|spoken|hear\w*|heard)\b"
+"""Verbs by which a question about videos asks for what is said in them."""
+
+ASKING = re.compile(
+    r"\b(?:which|show|list|find|any|have|has|got|sell|stock|there|looking for|need|want|give|get|search|everything"
+    r"|all|display|see)\b"
+)
+"""Words of a question that asks for items."""
+
+OPENINGS = re.compile(
+    r"^(?:who|whom|why|how (?!many|much)|when|where(?! can i (?:find|get|buy))|can you|could you|will|would|should"
+    r"|what (?:is|was|will|are|does|do you)|translate|write|tell me (?:a|about)|explain|please (?:write|translate)"
+    r"|i (?!am looking|need|want|would like|look)|hello|hi)\b"
+)
+"""Beginnings of a question that, without a known value, asks for no item."""
+
+LANGUAGES: dict[str, frozenset[str]] = {
+    code: frozenset(words.split(","))
+    for code, words in {
+        "de": "welche,welcher,welches,welchen,wie viele,wieviele,wer,wo,zeige,zeig,gibt,kosten,finde,was",
+        "fr": "quels,quel,quelle,quelles,combien,qui est,montre,montrez,trouve,y a,est ce,quoi",
+        "es": "cuántos,cuántas,cuáles,cuál,cuánto,qué,quién,muestra,muéstrame,hay",
+        "pt": "quais,quantos,quantas,quanto,mostre,existem,quem",
+        "it": "quali,quanti,quante,quanto,mostra,mostrami,ci sono,chi,cosa",
+        "nl": "welke,hoeveel,wie,toon,laat,zijn er",
+        "sv": "vilka,vilken,vilket,hur många,hur mycket,visa,finns,vem",
+        "da": "hvilke,hvilken,hvor mange,vis",
+        "pl": "które,jakie,ile,pokaż,kto",
+        "fi": "mitkä,mikä,kuinka monta,montako,näytä",
+        "tr": "hangi,kaç,göster",
+    }.items()
+}
+"""Language -> first words of a question in it."""
 
 STOP = frozenset(
     normal(
@@ -195,7 +275,11 @@ STOP = frozenset(
         "gives bought buys think using use used kinds right month week day date"
         " somebody someone anywhere somewhere came coming arrived priciest costliest among amongst gone got went"
         " fell fall currently instead overall exactly roughly about around within regarding concerning related"
-        " matching match"
+        ""
+        " matching match recently add adds turn turns show often really tally wallet purse easiest  typically "
+        "typical pay pays paid set back save money take takes pick choose choosing chosen fan fans enjoy "
+        "enjoys enjoyed loved  love loves twice costly upload uploads next more also else item lacking "
+        "missing copy copies duplicate duplicates duplicated"
     ).split()
 )
 """Words of a question that no item's text needs to hold."""
