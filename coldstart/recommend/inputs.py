@@ -33,7 +33,9 @@ LABELS = "labels"
 """Name of the labels of records, beside the names of spaces."""
 LABEL_FIELDS = ("kind", "category", "creator", "tags", "attributes", "price")
 """Fields of an item that labels are read from (`coldstart.recommend.model.labels`)."""
-_EXCLUDED_COLUMNS = frozenset({"row_key", "source_key", "source", "ingested_at", "media"})
+_EXCLUDED_COLUMNS = frozenset(
+    {"row_key", "source_key", "source", "ingested_at", "media", "uncorrected", "claim_decisions"}
+)
 
 
 def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
