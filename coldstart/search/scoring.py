@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 
@@ -79,6 +80,7 @@ class Scorer:
         queries: Mapping[str, Vectors],
         value: str,
         depth: int,
+        top_k: int | None = None,
     ) -> Fused:
         """Join the rankings of one query by score.
 
@@ -88,19 +90,17 @@ class Scorer:
             queries: space -> unit vectors of the query, float32 [T, D], of which the nearest to an item counts.
             value: the text of a query by text.
             depth: places that were looked for in each ranking.
+            top_k: items that are returned; all by default.
         """
-        ranks: dict[str, dict[str, int]] = {}
-        distances: dict[str, dict[str, float]] = {}
-        for name, ranking in rankings.items():
-            for rank, (item_id, distance) in enumerate(ranking, start=1):
-                ranks.setdefault(item_id, {})[name] = rank
-                if name != FULL_TEXT:
-                    distances.setdefault(item_id, {})[name] = distance
-        ids = sorted(ranks)
+        ranks = {
+            name: {item_id: rank for rank, (item_id, _) in enumerate(ranking, start=1)}
+            for name, ranking in rankings.items()
+        }
+        ids = sorted(set().union(*ranks.values()))
         if not ids:
             return []
         spaces = [space for space in passports if space in queries]
-        found = self._distances(spaces, ids, distances, queries)
+        found = self._distances(spaces, ids, rankings, queries)
         kind, means = self._kind(by, {space: passports[space] for space in spaces}, queries)
         if len(spaces) > 1 and not kind.queries:
             self.weighed_alike = True
@@ -116,32 +116,34 @@ class Scorer:
             kind.expected[places],
             texts=sum(weight for space, weight in zip(spaces, weights, strict=True) if space not in self.pictures),
         )
-        order = sorted(range(len(ids)), key=lambda place: (-scores[place], ids[place]))
+        order = np.argsort(-scores, kind="stable")[:top_k].tolist()  # the ids are sorted, so ties stay in their order
         return [
             (
                 ids[place],
-                float(scores[place]),
-                ranks[ids[place]],
-                {space: float(found[row, place]) for row, space in enumerate(spaces) if np.isfinite(found[row, place])},
+                score,
+                {name: own[ids[place]] for name, own in ranks.items() if ids[place] in own},
+                {space: distance for space, distance in zip(spaces, distances, strict=True) if isfinite(distance)},
             )
-            for place in order
+            for place, score, distances in zip(order, scores[order].tolist(), found.T[order].tolist(), strict=True)
         ]
 
     def _distances(
         self,
         spaces: Sequence[str],
         ids: Sequence[str],
-        known: Mapping[str, Mapping[str, float]],
+        rankings: Mapping[str, Ranking],
         queries: Mapping[str, Vectors],
     ) -> Vectors:
         """Complete the distances of candidates: float32 [S, N], NaN where an item has no vector."""
-        found = np.array([[known.get(item, {}).get(space, np.nan) for item in ids] for space in spaces], np.float32)
-        found = found.reshape(len(spaces), len(ids))
-        missing = [item for place, item in enumerate(ids) if np.isnan(found[:, place]).any()]
-        if not missing or not spaces:
+        found = np.full((len(spaces), len(ids)), np.nan, np.float32)
+        place_of = {item_id: place for place, item_id in enumerate(ids)}
+        for row, space in enumerate(spaces):
+            for item_id, distance in rankings.get(space, ()):
+                found[row, place_of[item_id]] = distance
+        places = np.flatnonzero(np.isnan(found).any(0))
+        if not len(places) or not spaces:
             return found
-        vectors = self.catalog.unit_vectors(spaces, missing)
-        places = np.searchsorted(ids, missing)
+        vectors = self.catalog.unit_vectors(spaces, [ids[place] for place in places])
         for row, space in enumerate(spaces):
             computed = 1 - (vectors[space] @ queries[space].T).max(1)
             found[row, places] = np.where(np.isnan(found[row, places]), computed, found[row, places])

@@ -170,7 +170,7 @@ class Ranker:
         return [
             own
             if isinstance(own, Reject)
-            else self.scorer.fuse(by, self._spaces(by), rankings[place], own, values[place], depth)[: self.top_k]
+            else self.scorer.fuse(by, self._spaces(by), rankings[place], own, values[place], depth, self.top_k)
             for place, own in enumerate(query_vectors)
         ]
 
