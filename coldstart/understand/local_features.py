@@ -26,7 +26,7 @@ LONGEST = 256
 FEATURES = 128
 """Corners that are kept of a picture, at most."""
 
-THUMB = 32
+DETAIL_THUMB = 32
 """Height and width of the small picture."""
 
 OCTAVE = 1.2
@@ -39,7 +39,7 @@ _GRID = 5  # parts of height and of width that corners are spread over
 _COARSE = 3  # scales from this on are filled by themselves: a picture shown at 60 % has lost the finer ones
 _POINT = 128.0  # stored units a pixel
 _RECORD = np.dtype([("x", "<u2"), ("y", "<u2"), ("octave", "u1"), ("angle", "u1"), ("bits", "u1", (32,))])
-_HEAD = np.dtype([("width", "<u2"), ("height", "<u2"), ("thumb", "u1", (THUMB, THUMB, 3))])
+_HEAD = np.dtype([("width", "<u2"), ("height", "<u2"), ("thumb", "u1", (DETAIL_THUMB, DETAIL_THUMB, 3))])
 MOST_BYTES = _HEAD.itemsize + FEATURES * _RECORD.itemsize
 """Length of a picture's features as bytes, at most."""
 
@@ -53,7 +53,7 @@ class LocalFeatures:
         points: float32 [M, 2], x and y in pixels.
         octaves: int8 [M], 0 the finest; angles: uint8 [M], 256 a full turn.
         bits: uint8 [M, 32], the descriptors.
-        thumb: uint8 [THUMB, THUMB, 3], RGB, the picture squeezed to a square.
+        thumb: uint8 [DETAIL_THUMB, DETAIL_THUMB, 3], RGB, the picture squeezed to a square.
     """
 
     size: tuple[int, int]
@@ -105,7 +105,7 @@ def compute_local_features(pixels: NDArray[np.uint8]) -> LocalFeatures:
     height, width = pixels.shape[:2]
     scale = LONGEST / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    thumb = cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    thumb = cv2.resize(pixels, (DETAIL_THUMB, DETAIL_THUMB), interpolation=cv2.INTER_AREA)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     grey = cv2.cvtColor(cv2.resize(pixels, size, interpolation=how), cv2.COLOR_RGB2GRAY)
     orb = _orb()

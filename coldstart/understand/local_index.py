@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.understand.local_features import FEATURES, OCTAVE, THUMB, LocalFeatures
+from coldstart.understand.local_features import DETAIL_THUMB, FEATURES, OCTAVE, LocalFeatures
 
 _FIRST = 64  # pictures of the smallest segment
 _JOINED = 8  # segments that are joined to one
@@ -30,7 +30,7 @@ _TURN = 18  # of 256 a full turn: 25 degrees
 _SCALES = 6  # octaves by which sizes may differ: three times
 _CELL = 64.0  # pixels: places this near agree
 _FEWEST = 3  # corners that agree on a place
-_NO_THUMB = np.zeros((THUMB, THUMB, 3), np.uint8)
+_NO_THUMB = np.zeros((DETAIL_THUMB, DETAIL_THUMB, 3), np.uint8)
 _Picture = tuple[int, LocalFeatures]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.understand.local_features import OCTAVE, OCTAVES, THUMB, LocalFeatures
+from coldstart.understand.local_features import DETAIL_THUMB, OCTAVE, OCTAVES, LocalFeatures
 from coldstart.understand.placement import Placement
 
 
@@ -165,7 +165,9 @@ def _placement(
     area, whole = one.size[0] * one.size[1] * scale**2, other.size[0] * other.size[1]
     (left, top), (right, bottom) = around.min(axis=0) / other.size, around.max(axis=0) / other.size
     rest = cv2.fillConvexPoly(
-        np.ones((THUMB, THUMB), np.uint8), np.rint(_grown(around / other.size) * THUMB - 0.5).astype(np.int32), 0
+        np.ones((DETAIL_THUMB, DETAIL_THUMB), np.uint8),
+        np.rint(_grown(around / other.size) * DETAIL_THUMB - 0.5).astype(np.int32),
+        0,
     )
     outside = other.thumb[rest > 0].astype(np.float32)
     return Placement(
@@ -181,7 +183,7 @@ def _placement(
 def _grown(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Move corners, in shares of a side, away from their middle by a pixel of the small picture."""
     middle = corners.mean(axis=0)
-    grown: NDArray[np.float64] = corners + np.sign(corners - middle) * 1.0 / THUMB
+    grown: NDArray[np.float64] = corners + np.sign(corners - middle) * 1.0 / DETAIL_THUMB
     return grown
 
 
@@ -192,9 +194,14 @@ def _likeness(one: LocalFeatures, other: LocalFeatures, there: _Map, scale: floa
     half: _Map = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # from the middle of a pixel to its corner
     onto = _to_thumb(other) @ half @ there @ np.linalg.inv(half) @ np.linalg.inv(_to_thumb(one))
     blur = float(np.hypot(_SMOOTH, 0.5 * max(0.0, 1 / scale - 1)))  # what shrinks loses detail
-    laid = cv2.warpAffine(cv2.GaussianBlur(one.thumb, (0, 0), blur), onto[:2], (THUMB, THUMB)).astype(np.float32)
+    laid = cv2.warpAffine(cv2.GaussianBlur(one.thumb, (0, 0), blur), onto[:2], (DETAIL_THUMB, DETAIL_THUMB)).astype(
+        np.float32
+    )
     under = cv2.GaussianBlur(other.thumb, (0, 0), _SMOOTH).astype(np.float32)
-    covered = cv2.warpAffine(np.full((THUMB, THUMB), 255, np.uint8), onto[:2], (THUMB, THUMB)) >= 250
+    covered = (
+        cv2.warpAffine(np.full((DETAIL_THUMB, DETAIL_THUMB), 255, np.uint8), onto[:2], (DETAIL_THUMB, DETAIL_THUMB))
+        >= 250
+    )
     inner = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
     inside = inner > 0
     if inside.sum() < _FEWEST_PIXELS:
@@ -215,7 +222,7 @@ def _likeness(one: LocalFeatures, other: LocalFeatures, there: _Map, scale: floa
 def _to_thumb(picture: LocalFeatures) -> _Map:
     """Return the map from points of a picture, at the corners of its pixels, to pixels of the small one."""
     width, height = picture.size
-    return np.array([[THUMB / width, 0, -0.5], [0, THUMB / height, -0.5], [0, 0, 1]])
+    return np.array([[DETAIL_THUMB / width, 0, -0.5], [0, DETAIL_THUMB / height, -0.5], [0, 0, 1]])
 
 
 def _detail(light: NDArray[np.float32], inside: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -225,7 +232,7 @@ def _detail(light: NDArray[np.float32], inside: NDArray[np.uint8]) -> NDArray[np
 
 
 def _means(picture: NDArray[np.float32], inside: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the mean around each pixel, of pixels inside alone: float32 [THUMB, THUMB, channels]."""
+    """Compute the mean around each pixel, of pixels inside alone: float32 [DETAIL_THUMB, DETAIL_THUMB, channels]."""
     import cv2
 
     weight = inside.astype(np.float32)[..., None]

@@ -150,13 +150,17 @@ def read_harm_labels(path: Path) -> dict[str, bool]:
     except ValueError as error:
         raise ColdstartError(f"labels {path}: no JSON object in every line: {error}") from None
     lines = rows if rows is not None else list(csv.DictReader(text.splitlines()))
+    if len(lines) > _MOST_LABELS:
+        raise ColdstartError(
+            f"labels {path}: {len(lines):,} lines, and {_MOST_LABELS:,} are read: give fewer"
+        )
     found: dict[str, bool] = {}
-    for number, row in enumerate(lines[:_MOST_LABELS], 1 if rows is not None else 2):
+    for number, row in enumerate(lines, 1 if rows is not None else 2):
         item, label = (row.get("item_id"), row.get("label")) if isinstance(row, dict) else (None, None)
         word = str(label or "").strip().casefold()
         if not item or word not in _WORDS:
             raise ColdstartError(
-                f"labels {path}, line {number}: give item_id and label, which is safe or unsafe: item_id={item!r}, "
+                f"labels {path}, line {number}: give item_id and label, one of {', '.join(_WORDS)}: item_id={item!r}, "
                 f"label={label!r}"
             )
         found[str(item)] = _WORDS[word]

@@ -7,7 +7,7 @@ policies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,10 @@ FOUND_BY: Final = "details"
 _INDEXED = (1, 3)  # frames of a video that are searched, by their place: each costs as much as a picture
 _SAME_S = 0.3
 _CANDIDATES = 12
+MOST_PICTURES = 32
+"""Pictures of an item that are compared, the first: each with each of a candidate."""
+MOST_ORIGINALS = 250_000
+"""Items whose pictures are indexed, by their arrival: with two pictures each they take some 2.4 GB of memory."""
 _FEWEST_CORNERS = 12  # pictures with fewer are no evidence
 
 
@@ -99,9 +103,20 @@ class SecondLook:
         self._rule = PlaceRule()
         self._indexes: dict[str, LocalIndex] = {}
         self._items: list[Arrival] = []
+        self.left_out = 0
+        """Originals that were not added, since `MOST_ORIGINALS` are there."""
+
+    def first(self, originals: Collection[str]) -> frozenset[str]:
+        """Choose the originals that are indexed: those that arrived first."""
+        chosen = sorted(originals, key=self._arrived.__getitem__)[:MOST_ORIGINALS]
+        self.left_out += len(originals) - len(chosen)
+        return frozenset(chosen)
 
     def add(self, arrival: Arrival, pictures: Pictures) -> None:
-        """Add an original."""
+        """Add an original, unless there are `MOST_ORIGINALS`."""
+        if len(self._items) >= MOST_ORIGINALS:
+            self.left_out += 1
+            return
         index = self._indexes.setdefault(arrival.media, LocalIndex())
         for features in pictures.searched:
             index.add(len(self._items), features)

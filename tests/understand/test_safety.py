@@ -28,7 +28,7 @@ from coldstart.errors import ColdstartError, MissingModel
 from coldstart.media.guard import file_sha256
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import build
-from coldstart.understand import nsfw
+from coldstart.understand import nsfw, safety_evaluation
 from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures
 from coldstart.understand.safety_evaluation import Share, measure_safety, read_harm_labels, stated_harm
 from coldstart.understand.stages.safety import SafetyStage
@@ -150,7 +150,7 @@ def test_status_shows_rule_score_and_words(shop: Shop) -> None:
     shown = command("status", "--failed", "--json", "--workspace", shop.folder / "workspace")
     assert shown.returncode == 0
     listed = [(row["stage"], row["item_id"], row["reason"], row["detail"]) for row in json.loads(shown.stdout)["items"]]
-    assert listed == [("index", "p1", "unsafe", DETAIL), ("text", "p1", "unsafe", DETAIL)]
+    assert listed == [("text", "p1", "unsafe", DETAIL), ("index", "p1", "unsafe", DETAIL)]
 
 
 @pytest.mark.slow
@@ -528,7 +528,7 @@ def test_false_alarms_are_counted_and_recall_is_unmeasured_without_unsafe_items(
         ('{"item_id": "a", "label": "harmless"}\n', {"a": False}),
         (
             "item_id,label\na,maybe\n",
-            "line 2: give item_id and label, which is safe or unsafe: item_id='a', label='may",
+            "line 2: give item_id and label, one of safe, unsafe, harmless: item_id='a', label='may",
         ),
         ("", "has no rows: give item_id,label"),
         ("{nothing}\n", "no JSON object in every line"),
@@ -543,3 +543,10 @@ def test_labels_of_harm_are_read(text: str, expected: object, tmp_path: Path) ->
         with pytest.raises(ColdstartError) as caught:
             read_harm_labels(path)
         assert str(expected) in str(caught.value)
+
+
+def test_labels_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safety_evaluation, "_MOST_LABELS", 1)
+    (tmp_path / "labels").write_text("item_id,label\na,safe\nb,unsafe\n", "utf-8")
+    with pytest.raises(ColdstartError, match=r"2 lines, and 1 are read"):
+        read_harm_labels(tmp_path / "labels")

@@ -16,6 +16,7 @@ from test_fingerprint import scene
 from transformed import CHANGES
 
 from coldstart.errors import ColdstartError
+from coldstart.understand import second_look
 from coldstart.understand.item_facts import Facts
 from coldstart.understand.local_features import (
     FEATURES,
@@ -29,6 +30,7 @@ from coldstart.understand.local_match import PlaceRule, place_picture
 from coldstart.understand.originals import Arrival
 from coldstart.understand.placement import describe_changes
 from coldstart.understand.second_look import Pictures, SecondLook, place_item
+from coldstart.understand.stages import duplicates
 
 NOTHING = Facts(frozenset(), frozenset(), None, "", {}, frozenset(), None)
 Picture = NDArray[np.uint8]
@@ -260,3 +262,24 @@ def test_stored_fingerprints_that_are_none_are_refused_by_item(tmp_path: Path) -
         shop.store.merge("stage.prints", pa.Table.from_pylist([{**table.to_pylist()[0], **fault}], table.schema))
         with pytest.raises(ColdstartError, match="the stored fingerprint of item 'a' cannot be read"):
             load(shop.store, ["a"])
+    details = table.to_pylist()[0]["details"]
+    row = {**table.to_pylist()[0], "details": details * 50}
+    shop.store.merge("stage.prints", pa.Table.from_pylist([row], table.schema))
+    (many,) = stage.load_pictures(shop.store, ["a"])
+    assert (len(details), len(many.features)) == (1, second_look.MOST_PICTURES)  # more cost time a stranger could set
+
+
+@pytest.mark.slow
+def test_originals_beyond_the_limit_are_not_indexed_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second_look, "MOST_ORIGINALS", 1)
+    found = look({"a": still(busy(1)), "b": still(busy(2))})
+    assert (len(found._items), found.left_out, found.first({"a", "b"})) == (1, 1, {"a"})
+    monkeypatch.setattr(duplicates, "MOST_ORIGINALS", 1)
+    shop = Shop(tmp_path)
+    shop.offer("a", 1)
+    shop.offer("b", 2)
+    assert "the first 1 originals: copies of 1 others" in shop.run().stages[2].notes[1]
+    shop.offer("c", 3)
+    assert "copies of 2 others" in shop.run().stages[2].notes[1]

@@ -40,7 +40,8 @@ from coldstart.understand.item_facts import COMMON_TITLES, Facts, read_facts
 from coldstart.understand.local_features import LocalFeatures, opencv_version
 from coldstart.understand.near_duplicates import DuplicateRules, Sequence
 from coldstart.understand.originals import Arrival, Originals, Verdict, differing_fact
-from coldstart.understand.second_look import Pictures, SecondLook
+from coldstart.understand.placement import describe_changes
+from coldstart.understand.second_look import MOST_ORIGINALS, MOST_PICTURES, Pictures, SecondLook
 
 _COMMIT_ROWS = 500
 _PICTURES_AT_ONCE = 64  # items whose local features are read together
@@ -250,13 +251,14 @@ class DuplicatesStage:
         todo = keys.keys() - originals - copies
         self._write(store, [{**rows[item], "row_key": ""} for item in todo & rows.keys()])
         found = 0
-        matched = self._match(store, inputs, originals, todo, rows) if todo else iter(())
+        notes: list[str] = []
+        matched = self._match(store, inputs, originals, todo, rows, notes) if todo else iter(())
         with progress.meter(self.name, len(todo)) as meter:
             while batch := list(islice(matched, _COMMIT_ROWS)):
                 self._write(store, batch)
                 found += sum(row["duplicate_of"] is not None for row in batch)
                 meter.advance(len(batch), 0, 0.0)
-        notes = [f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new"]
+        notes.insert(0, f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new")
         if todo and opencv_version() is None:
             notes.append(f"{_WITHOUT_OPENCV}: {install_command('video')}")
         return len(todo) + len(gone), notes
@@ -266,7 +268,13 @@ class DuplicatesStage:
             store.merge(self.table, pa.Table.from_pylist(rows, schema=SCHEMA))
 
     def _match(
-        self, store: Store, inputs: _Inputs, originals: set[str], todo: set[str], rows: Mapping[str, Row]
+        self,
+        store: Store,
+        inputs: _Inputs,
+        originals: set[str],
+        todo: set[str],
+        rows: Mapping[str, Row],
+        notes: list[str],
     ) -> Iterator[Row]:
         arrived = _arrivals(store, inputs.plain, rows)
         arrivals = self._load_arrivals(store, inputs.plain.keys(), inputs.facts)
@@ -288,15 +296,21 @@ class DuplicatesStage:
                 key = inputs.plain[item]
                 key = _with_facts(key, inputs.facts[item]) if verdict.by_facts else key
                 yield _row(item, key, arrived[item], verdict)
+        if second.left_out:
+            notes.append(
+                f"details are compared with those of the first {MOST_ORIGINALS:,} originals: copies of "
+                f"{second.left_out:,} others that are turned, cut by much or set into another picture are not found"
+            )
 
     def add_pictures(self, store: Store, second: SecondLook, originals: Mapping[str, Arrival]) -> None:
         """Index the pictures of originals, read piece by piece."""
         columns = ["item_id", "details", "details_s"]
         if not originals or opencv_version() is None or not set(columns) <= set(store.columns(self._source.table)):
             return
+        chosen = second.first(originals)
         for batch in store.batches(self._source.table, columns):
             for row in batch.to_pylist():
-                if row["item_id"] in originals:
+                if row["item_id"] in chosen:
                     second.add(originals[row["item_id"]], _decoded(row["item_id"], partial(_pictures, row)))
 
     def load_pictures(self, store: Store, items: list[str]) -> list[Pictures]:
@@ -375,9 +389,10 @@ def _sequence(row: Row) -> Sequence:
 
 
 def _pictures(row: Row) -> Pictures:
-    features = tuple(LocalFeatures.from_bytes(one) for one in row["details"] or ())
-    times_s = None if row["details_s"] is None else tuple(_times(row["details_s"], len(features)).tolist())
-    return Pictures(times_s, features)
+    stored = row["details"] or ()
+    features = tuple(LocalFeatures.from_bytes(one) for one in stored[:MOST_PICTURES])
+    times_s = None if row["details_s"] is None else tuple(_times(row["details_s"], len(stored)).tolist())
+    return Pictures(None if times_s is None else times_s[:MOST_PICTURES], features)
 
 
 def _times(seconds: list[float], frames: int) -> NDArray[np.float64]:
@@ -425,6 +440,6 @@ def _reject(row: Row) -> Reject:
         f"{at['start_s']:.1f}-{at['end_s']:.1f} s at {at['other_start_s']:.1f}-{at['other_end_s']:.1f} s"
         for at in row["matches"][:3]
     )
-    mirrored = ", mirrored" if row["mirrored"] else ""
-    detail = f"of {row['duplicate_of']}: {row['score']:.2f} of it{mirrored}{', ' if times else ''}{times}"
+    parts = (f"{row['score']:.2f} of it", describe_changes(row), times)
+    detail = f"of {row['duplicate_of']}: {', '.join(part for part in parts if part)}"
     return Reject("near_duplicate", detail, state="duplicate")
