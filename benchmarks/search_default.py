@@ -164,7 +164,7 @@ def answer(
     if by == "text" and KIND_OF[by] not in (scorer.calibration or Calibration({}, {}, {})).kinds:
         usual = {"text": passports["text"]}
     some = {name: own for name, own in rankings.items() if name in usual or name == FULL_TEXT}
-    fused = scorer.fuse(by, usual, some, queries, text)
+    fused = scorer.fuse(by, usual, some, queries, text, DEPTH)
     singles = {name: [int(item) for item, _ in ranking] for name, ranking in rankings.items()}
     return {"default": [int(item) for item, *_ in fused], **singles, "ranks": by_rank(rankings)}
 

@@ -69,7 +69,7 @@ def encode_by_length(
     encode: Callable[[list[int]], Vectors],
     *,
     slack: float = 1.25,
-    room: int = 8,
+    room: float = 8,
 ) -> Vectors:
     """Encode texts in groups of like length, so that little is spent on padding.
 

@@ -98,11 +98,14 @@ class Starter(OnDevice):
         """Return the encoder of all levels in float32 on the CPU, as graphs for queries are made from."""
         return Starter("cpu", "float32", levels=True)
 
-    def token_batches(self, texts: Sequence[str], encode: Callable[[TokenIds, TokenIds], Vectors]) -> Vectors:
+    def token_batches(
+        self, texts: Sequence[str], encode: Callable[[TokenIds, TokenIds], Vectors], **grouping: float
+    ) -> Vectors:
         """Encode texts, cut to `max_tokens`, in batches of like length.
 
         Args:
             encode: takes ids and attention mask, int64 `[B, T]`, and gives vectors `[B, TEXT_DIM]`.
+            grouping: how like, for `encode_by_length`.
 
         Returns:
             float32 `[len(texts), TEXT_DIM]`, in the order of `texts`.
@@ -121,7 +124,7 @@ class Starter(OnDevice):
                 mask[row, : len(ids[i])] = 1
             return encode(input_ids, mask)
 
-        return encode_by_length([len(tokens) for tokens in ids], TEXT_DIM, encode_group)
+        return encode_by_length([len(tokens) for tokens in ids], TEXT_DIM, encode_group, **grouping)
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         import torch
