@@ -110,7 +110,7 @@ ITEMS: Mapping[str, Reason] = {
         "with unsafe content", "look at `coldstart show ITEM`; a wrong finding: raise the threshold of its rule"
     ),
     # texts, vectors, fits
-    "no_text": Reason("without text", "fill a text field, such as title or description"),
+    "no_text": Reason("without text", "fill one of the fields that the detail names"),
     "no_vector": Reason("without a vector", "look at the reason in the stage that embeds: `coldstart status --failed`"),
     "bad_vector": Reason(
         "whose vector is not finite", "set engine.dtype: float32, or take another encoder, then `coldstart retry`"
@@ -125,7 +125,9 @@ ITEMS: Mapping[str, Reason] = {
     ),
     "original_not_served": Reason("a copy of an item that is not served", "see why its original is not served"),
     # descriptions
-    "nothing_to_go_on": Reason("without anything to describe", "give them a title, a picture or a description"),
+    "nothing_to_go_on": Reason(
+        "without anything to describe", "give them a picture, a description, or fields that the detail names"
+    ),
     "nothing_told": Reason("without a description to learn from", "give attributes or a description to more items"),
     "nothing_written": Reason("without a generated text", "look at the reason in the stage that writes"),
     "nothing_grounded": Reason(

@@ -35,7 +35,8 @@ class Sentences:
 
     def _answer(self, request: Request) -> Generation | Reject:
         if not request.plain:
-            return Reject("nothing_to_go_on", "nothing is known of it that a sentence could say", state="filtered")
+            why = "a title alone makes no sentence: neither category, brand, price nor an attribute is given"
+            return Reject("nothing_to_go_on", why, state="filtered")
         return Generation(request.plain, "stop", 0, len(request.plain.split()))
 
 

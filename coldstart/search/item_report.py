@@ -24,6 +24,7 @@ from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess
 from coldstart.store.sql import equals
 from coldstart.understand.placement import describe_changes
+from coldstart.understand.stages.duplicates import DuplicatesStage
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript, with_unread
 
 _COVERAGE = ("watched_s", "heard_s", "voiced_s", "frames_read", "frames_skipped")
@@ -259,6 +260,7 @@ def _stage(store: Store, pipeline_state: PipelineState, spec: StageSpec, item_id
         present = stage.present(store)
         fresh = item_id in assess(keys, present, {}).fresh
         verdict, has_row = verdicts.get(item_id), item_id in present
+        waits = stage.why_no_copy(store, item_id) if fresh and isinstance(stage, DuplicatesStage) else ""
     else:
         assert is_map(stage) and not is_source(stage)
         found = pipeline_state.of(spec.name)

@@ -262,6 +262,10 @@ def test_pictures_of_one_colour_are_copies_only_if_they_are_the_same_file_under_
         shop.entries[item] = {"item_id": item, "image": f"{item}.png", "title": title}
     shop.run()
     assert shop.links() == {"a": None, "b": "a", "c": None, "d": None, "e": None}
+    why = {item: shop.stage().why_no_copy(shop.store, item) for item in items}
+    assert why["d"] == "the same files as those of a, and no copy of it, since they differ by: title"
+    assert why["e"].endswith("since they differ by: a picture that proves nothing")
+    assert (why["a"], why["b"], why["c"]) == ("", "", "")
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ _PICTURES_AT_ONCE = 64  # items whose local features are read together
 _LAST_S = 1e6  # seconds of a stored frame
 _Decoded = TypeVar("_Decoded")
 _WITHOUT_OPENCV = "without OpenCV, copies that are turned, cut by much or set into another picture are not looked for"
+_FEW_SAME = 20  # items with the same files, of which one is named
 _FEW = 2000  # items that are looked up by id; for more the table is read whole
 _FACTS = ["item_id", "title", "category", "price", "attributes", "media"]
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
@@ -167,6 +168,22 @@ class DuplicatesStage:
     def originals(self, store: Store) -> dict[str, str]:
         """Map each copy to its original, whatever the policy."""
         return {row["item_id"]: row["duplicate_of"] for row in self._copies(store)}
+
+    def why_no_copy(self, store: Store, item: str) -> str:
+        """Explain why an item that looks like another one is linked to none; empty where none looks like it."""
+        rows = store.read(self.table, ["item_id", "row_key", "duplicate_of"], ids=[item]).to_pylist()
+        facts = self._read_facts(store)
+        if not rows or rows[0]["duplicate_of"] or item not in facts:
+            return ""
+        if not rows[0]["row_key"].endswith(f"-{facts[item].key()}"):
+            return ""
+        own = facts[item].digests
+        same = sorted(other for other, known in facts.items() if own and known.digests == own and other != item)
+        known = self._load_arrivals(store, {item, *same[:_FEW_SAME]}, facts)
+        for other in same[:_FEW_SAME]:
+            if item in known and other in known and (fact := differing_fact(known[item], known[other])):
+                return f"the same files as those of {other}, and no copy of it, since they differ by: {fact}"
+        return "looks like another item, and is no copy of it, since title, category, price or another fact differ"
 
     def _copies(self, store: Store) -> list[Row]:
         """Read rows of copies whose verdict holds: neither they nor their originals changed since."""
