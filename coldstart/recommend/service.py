@@ -6,11 +6,12 @@ are listed. The rules of a list are in `coldstart.recommend.lists`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,9 @@ WARM_MIN = 5
 """Users from which on an item is warm, where no fit decides."""
 DISPLAY = ("kind", "title", "category", "price")
 _CACHED = 4
+_CONTENTS = 4096
+"""Items whose vectors and records are kept for reasons: some 12 kB each in the four spaces of the demo."""
+_ItemContent: TypeAlias = "tuple[dict[str, NDArray[np.float32]], Record]"
 _SAMPLED_USERS = 200  # known users with whose lists those of the average user are compared
 
 
@@ -60,6 +64,8 @@ class Recommender:
         self.store, self.pipeline, self.catalog, self.device = store, pipeline, catalog, device
         self._list_builders: dict[Any, ListBuilder] = {}
         self._average_builders: dict[ListBuilder, ListBuilder] = {}
+        self._contents: dict[str, _ItemContent] = {}
+        self._content_lock = threading.Lock()
         self._next = "`coldstart finetune behaviour` learns from interactions"
 
     @cached_property
@@ -238,18 +244,35 @@ class Recommender:
 
     def _content(self, item_ids: Sequence[str]) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, Record]]:
         """Read vectors (space -> item -> vector) and records with checked claims (item -> record)."""
+        wanted = list(dict.fromkeys(item_ids))
+        with self._content_lock:
+            found = {item: self._contents[item] for item in wanted if item in self._contents}
+        missing = [item for item in wanted if item not in found]
+        if missing:
+            found |= self._read_content(missing)
+            with self._content_lock:
+                for item in wanted:
+                    if item in found:
+                        self._contents[item] = self._contents.pop(item, found[item])  # the last asked for stay longest
+                while len(self._contents) > _CONTENTS:
+                    del self._contents[next(iter(self._contents))]
+        blocks: dict[str, dict[str, NDArray[np.float32]]] = {}
+        for item in wanted:
+            for space, vector in found[item][0].items() if item in found else ():
+                blocks.setdefault(space, {})[item] = vector
+        return blocks, {item: found[item][1] for item in wanted if item in found}
+
+    def _read_content(self, item_ids: Sequence[str]) -> dict[str, _ItemContent]:
+        """Read the same from the store, by item; it takes ten times as long as all the rest of a list."""
         content = load_content(self.store, self.pipeline, items=list(item_ids), pipeline_state=self.pipeline_state)
         claims = self.catalog.items(content.item_ids, ["claims"]) if self._has_claims else {}
-        records: dict[str, Record] = {
-            item: {**record, "claims": (claims.get(item) or {}).get("claims")}
-            for item, record in zip(content.item_ids, content.records, strict=True)
+        return {
+            item: (
+                {space: np.array(block[place]) for space, block in content.blocks.items()},
+                {**content.records[place], "claims": (claims.get(item) or {}).get("claims")},
+            )
+            for place, item in enumerate(content.item_ids)
         }
-        blocks = {
-            name: dict(zip(content.item_ids, block, strict=True))
-            for name, block in content.blocks.items()
-            if len(block)
-        }
-        return blocks, records
 
     @cached_property
     def _has_claims(self) -> bool:

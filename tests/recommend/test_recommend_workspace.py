@@ -22,6 +22,7 @@ from coldstart.cli import app
 from coldstart.cli.recommend import _print
 from coldstart.cli.recommend import _read as read_history
 from coldstart.errors import ColdstartError
+from coldstart.recommend import service
 from coldstart.recommend.inputs import load_item_vectors, load_newest_fit
 
 pytestmark = pytest.mark.slow
@@ -139,6 +140,21 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
             )
         assert set(one.reason.cosines) <= {"picture", "text"}
     assert result >= 5
+
+
+def test_items_of_reasons_are_read_once_within_a_bound(
+    shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = KNOWN.user_ids[6]
+    first = shop.recommend(user, top_k=5).items
+    read = service.load_content
+    monkeypatch.setattr(service, "load_content", None)
+    assert shop.recommend(user, top_k=5).items == first
+    monkeypatch.setattr(service, "load_content", read)
+    monkeypatch.setattr(service, "_CONTENTS", 3)
+    shop.recommend(KNOWN.user_ids[8], top_k=20)
+    assert len(shop._listing()._contents) <= 3
+    assert shop.recommend(user, top_k=5).items == first
 
 
 def test_a_history_scores_like_its_user(shop: coldstart.Workspace) -> None:
