@@ -1,7 +1,7 @@
 // Decisions of a reviewer: the form that asks for the reason, the jobs that bring them into effect, and the log.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, itemPath, post, remove, requestKey, token, url, useAnswer } from "./api.js";
-import { Busy, FaultNote, shown, Table, Text, titleOf, when, words } from "./parts.jsx";
+import { Busy, FaultNote, shown, Table, Text, Time, titleOf, words } from "./parts.jsx";
 import { link } from "./route.js";
 
 const FIELDS = ["title", "description", "category", "creator", "tags"];
@@ -31,18 +31,35 @@ function change(one, news) {
   tell();
 }
 
+/** Wait until the server answers from a publication: it looks for new ones every second. */
+async function followed(publication) {
+  for (let tries = 0; tries < 40; tries++) {
+    const ready = await get("/readyz").catch(() => null);
+    if (ready?.publication >= publication) return;
+    await new Promise((done) => setTimeout(done, 500));
+  }
+}
+
 async function follow(one) {
   for (let pause = 300; !ENDED.includes(one.state); pause = Math.min(4000, 1.4 * pause)) {
     await new Promise((done) => setTimeout(done, pause));
     try {
       const job = await get(`/v1/jobs/${encodeURIComponent(one.job_id)}`);
       const result = job.results[0] || {};
-      change(one, { state: job.state, detail: job.detail || result.detail || "", publication: job.publication, decision: result.decision_id || one.decision });
+      change(one, {
+        state: result.state === "refused" ? "failed" : job.state, // one that the workspace refused is no fault of the job
+        detail: job.detail || result.detail || "",
+        now: result.item_state || "",
+        publication: job.publication,
+        decision: result.decision_id || one.decision,
+      });
     } catch (fault) {
       if ([401, 403, 404].includes(fault.status)) change(one, { state: "failed", detail: fault.message });
       else change(one, { detail: fault.message });
     }
   }
+  if (one.state === "done" && one.publication) await followed(one.publication);
+  change(one, { isOver: true });
   ended += 1;
   tell();
   if (one.undoing && one.state === "done") undo(one.decision, one.what, "decided by mistake", one);
@@ -98,8 +115,8 @@ export function UnderWay() {
     <div class="underway" role="status" aria-label="Decisions under way">
       {mine.slice(0, 3).map((one) => (
         <p key={one.job_id}>
-          <Text>{one.what}</Text> <span class={`mark ${one.state}`}>{one.state === "done" ? "in effect" : one.state}</span>{" "}
-          {one.publication ? <span class="quiet">{one.publication}</span> : null} {one.detail ? <Text class={one.state === "failed" ? "fault" : "quiet"}>{one.detail}</Text> : null}{" "}
+          <Text>{one.what}</Text> <span class={`mark ${one.state}`}>{one.state !== "done" ? one.state : one.isOver ? "in effect" : "published"}</span>{" "}
+          {one.state === "done" ? <span class="quiet">{[one.now && `now ${words(one.now)}`, one.publication].filter(Boolean).join(", ")}</span> : null} {one.detail ? <Text class={one.state === "failed" ? "fault" : "quiet"}>{one.detail}</Text> : null}{" "}
           {one.undone || one.state === "failed" ? null : one.undoing ? (
             <span class="quiet">to be undone</span>
           ) : (
@@ -115,18 +132,18 @@ export function UnderWay() {
 
 // -- forms
 
-/** Form of one decision on `target`: `{item_id, title, stage, claim, field, value}`. */
-export function DecisionForm({ target, action, onEnd }) {
+/** Form of one decision on `target`: `{item_id, title, stage, claim, value}`; `record`: fields of the item, null while they load. */
+export function DecisionForm({ target, action, record, onEnd }) {
   const [fault, setFault] = useState(null);
   const [busy, setBusy] = useState(false);
   const [field, setField] = useState(target.claim && !TEXTS.includes(target.claim) ? `attributes.${target.claim}` : "title");
   const form = useRef(null);
-  const report = useAnswer(`fields ${target.item_id} ${action}`, (signal) => (action === "correct" ? get(itemPath(target.item_id, "/report"), signal) : null));
-  const item = report.data?.report?.item || {};
+  const loads = action === "correct" && !record;
+  const item = record || {};
   const attribute = field === "attributes";
   const now = attribute ? "" : field.startsWith("attributes.") ? item.attributes?.[field.slice(11)] : item[field];
   const text = Array.isArray(now) ? now.join(", ") : (now ?? "");
-  useEffect(() => form.current.querySelector(action === "correct" ? "[name=value]" : "[name=reason]")?.focus(), [action, field, report.busy]);
+  useEffect(() => form.current.querySelector(action === "correct" ? "[name=value]" : "[name=reason]")?.focus(), [action, field, loads]);
   const submit = async (event) => {
     event.preventDefault();
     const data = new FormData(form.current);
@@ -178,9 +195,9 @@ export function DecisionForm({ target, action, onEnd }) {
           <label class="grow">
             {field === "tags" ? "Tags, with commas between them" : "New value"}
             {field === "description" ? (
-              <textarea name="value" rows="4" dir="auto" maxlength="100000" defaultValue={text} key={`${field} ${text}`} disabled={report.busy} />
+              <textarea name="value" rows="4" dir="auto" maxlength="100000" defaultValue={text} key={`${field} ${text}`} disabled={loads} />
             ) : (
-              <input name="value" dir="auto" maxlength="10000" defaultValue={text} key={`${field} ${text}`} disabled={report.busy} />
+              <input name="value" dir="auto" maxlength="10000" defaultValue={text} key={`${field} ${text}`} disabled={loads} />
             )}
           </label>
         </div>
@@ -191,7 +208,7 @@ export function DecisionForm({ target, action, onEnd }) {
           <input name="reason" required maxlength="1000" dir="auto" defaultValue={sessionStorage.getItem("coldstart.reason") || ""} onFocus={(event) => event.currentTarget.select()} pattern=".*\S.*" title="some words" />
         </label>
         {token() ? null : <label>Your name <input name="by" maxlength="200" defaultValue={localStorage.getItem("coldstart.by") || ""} placeholder="local" autocomplete="name" /></label>}
-        <button type="submit" disabled={busy || report.busy}>{VERBS[action]}</button>
+        <button type="submit" disabled={busy || loads}>{VERBS[action]}</button>
         <button type="button" class="second" onClick={() => onEnd(false)}>Cancel</button>
       </div>
       <FaultNote fault={fault} />
@@ -222,6 +239,13 @@ function UndoForm({ decision, onEnd }) {
 
 // -- log
 
+/** Subject of a decision in words: `field:title` is the title, `stage:NAME` a gate. */
+function subjectOf(subject) {
+  const [kind, name] = String(subject).split(/:(.*)/s);
+  if (kind === "stage") return `at ${name}`;
+  return kind === "claim" ? `claim ${shown(words(name))}` : shown(name || kind);
+}
+
 const valueText = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? (Array.isArray(value) ? value.join(", ") : JSON.stringify(value)) : String(value));
 
 export function DecisionLog({ item, may }) {
@@ -239,7 +263,7 @@ export function DecisionLog({ item, may }) {
     );
   const of = (one) => (
     <>
-      {item ? null : <a href={link("item", one.item_id)} dir="auto">{shown(one.item_id)}</a>} {words(one.subject || "")}{" "}
+      {item ? null : <a href={link("item", one.item_id)} dir="auto">{shown(one.item_id)}</a>} {subjectOf(one.subject)}{" "}
       {one.action === "correct" ? <><Text as="del">{valueText(one.before)}</Text> <Text as="ins">{valueText(one.value)}</Text></> : <Text>{valueText(one.value)}</Text>}
     </>
   );
@@ -257,10 +281,10 @@ export function DecisionLog({ item, may }) {
             of(one),
             <Text>{one.reason}</Text>,
             <Text>{one.by}</Text>,
-            when(one.at),
+            <Time at={one.at} />,
             one.undone_at ? (
               <>
-                <span class="mark">undone</span> <span class="quiet">{when(one.undone_at)} by <Text>{one.undone_by}</Text>: <Text>{one.undone_reason}</Text></span>
+                <span class="mark">undone</span> <span class="quiet"><Time at={one.undone_at} /> by <Text>{one.undone_by}</Text>: <Text>{one.undone_reason}</Text></span>
               </>
             ) : undoing === one.decision_id ? (
               <UndoForm decision={one} onEnd={() => setUndoing(null)} />

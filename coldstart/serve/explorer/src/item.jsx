@@ -1,6 +1,6 @@
 // One item: media with its timeline, description with evidence, copies, audience, neighbours, stages and decisions.
-import { useState } from "preact/hooks";
-import { get, itemPath, url, useAnswer } from "./api.js";
+import { useEffect, useState } from "preact/hooks";
+import { get, itemPath, url, useAnswer, useMedium } from "./api.js";
 import { DecisionForm, DecisionLog, mayReview, UnderWay, useDecisions, VERBS } from "./decide.jsx";
 import { Busy, Card, Cards, clock, count, FaultNote, Notes, number, Picture, Player, shown, Table, Text, titleOf, when, words } from "./parts.jsx";
 import { link } from "./route.js";
@@ -58,10 +58,55 @@ export function Timeline({ parts, duration, now, onJump }) {
   );
 }
 
+const FRAMES = 16;
+
+/** Frames that stand for the shots, taken from the video by the browser; each jumps the player. */
+function Frames({ medium, times, onJump }) {
+  const { src } = useMedium(medium.href);
+  const [taken, setTaken] = useState([]);
+  const seconds = times.filter((_, place) => place % Math.ceil(times.length / FRAMES) === 0);
+  useEffect(() => {
+    if (!src) return undefined;
+    const video = document.createElement("video");
+    Object.assign(video, { muted: true, preload: "auto", src });
+    const canvas = document.createElement("canvas");
+    const found = [];
+    const seek = () => {
+      if (found.length < seconds.length) video.currentTime = seconds[found.length];
+    };
+    video.addEventListener("loadeddata", seek, { once: true });
+    video.addEventListener("seeked", () => {
+      [canvas.width, canvas.height] = [Math.round((120 * video.videoWidth) / video.videoHeight), 120];
+      canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+      found.push(canvas.toDataURL("image/jpeg", 0.8));
+      setTaken([...found]);
+      seek();
+    });
+    return () => {
+      video.removeAttribute("src");
+      video.load();
+    };
+  }, [src]);
+  return taken.length ? (
+    <ol class="frames" aria-label="Frames">
+      {taken.map((picture, place) => (
+        <li key={seconds[place]}>
+          <button type="button" class="plain" onClick={() => onJump(seconds[place])} aria-label={`Jump to the frame at ${clock(seconds[place])}`}>
+            <img src={picture} alt="" />
+            <span aria-hidden="true">{clock(seconds[place])}</span>
+          </button>
+        </li>
+      ))}
+    </ol>
+  ) : null;
+}
+
 /** Button of a decision on a claim; its form takes the place of the button. */
 function ClaimDecision({ item, one, action }) {
   const [open, setOpen] = useState(null);
   const focus = (button) => button && open === false && button.focus();
+  const decided = Object.entries(item.decided || {}).find(([, claims]) => claims.some(([name, value]) => name === one.claim && value === one.value));
+  if (decided) return <span class="mark">{decided[0]}</span>;
   return open ? (
     <DecisionForm target={{ ...item, claim: one.claim, value: one.value }} action={action} onEnd={() => setOpen(false)} />
   ) : (
@@ -206,7 +251,7 @@ function Neighbours({ id }) {
   );
 }
 
-const HIDDEN = new Set(["item_id", "title", "row_key", "source_key", "media", "description", "bad_media"]);
+const HIDDEN = new Set(["item_id", "title", "row_key", "source_key", "media", "description", "bad_media", "uncorrected", "claim_decisions"]);
 const TIMES = new Set(["created_at", "ingested_at"]);
 
 function Fields({ item }) {
@@ -227,7 +272,7 @@ function Fields({ item }) {
   );
 }
 
-function Decisions({ item, may }) {
+function Decisions({ item, record, may }) {
   const [action, setAction] = useState(undefined);
   const focus = (button) => button && action === null && button.focus(); // once a form is closed
   return (
@@ -235,7 +280,7 @@ function Decisions({ item, may }) {
       <h2 id="decisionstitle">Decisions</h2>
       {may ? (
         action ? (
-          <DecisionForm key={action} target={item} action={action} onEnd={() => setAction(null)} />
+          <DecisionForm key={action} target={item} record={record} action={action} onEnd={() => setAction(null)} />
         ) : (
           <p class="decisions">
             <button ref={focus} type="button" class="second" onClick={() => setAction("reject")}>Reject the item</button>
@@ -273,11 +318,11 @@ export function ItemView({ route }) {
   if (!data) return <><h1 dir="auto">{shown(id)}</h1><FaultNote fault={fault} /><Busy busy={busy} /></>;
   const { report, media } = data;
   const item = { ...(report.item || {}), item_id: id };
-  const target = { item_id: id, title: titleOf(item) };
+  const target = { item_id: id, title: titleOf(item), decided: item.claim_decisions };
   const served = (report.stages || []).at(-1)?.state === "fresh";
   const playable = media.findIndex((one) => one.role !== "image");
   return (
-    <article>
+    <article aria-busy={busy}>
       <Text as="h1">{titleOf(item)}</Text>
       <p class="quiet">
         <Text>{id}</Text>
@@ -298,9 +343,10 @@ export function ItemView({ route }) {
           {item.description ? <Text as="p">{item.description}</Text> : null}
           <Fields item={item} />
           <Safety safety={report.safety} />
-          <Decisions item={target} may={may} />
+          <Decisions item={target} record={item} may={may} />
         </div>
       </div>
+      {playable >= 0 && report.frame_times_s?.length ? <Frames medium={media[playable]} times={report.frame_times_s} onJump={(to) => setAt({ second: to })} /> : null}
       <Timeline parts={report.timeline || []} duration={report.duration_s} now={now} onJump={(to) => setAt({ second: to })} />
       <Described described={report.described} item={target} may={may} />
       <CopiesSection original={report.duplicate_of} copies={report.copies || []} />

@@ -55,6 +55,14 @@ function App() {
   useEffect(() => {
     document.title = `${route.id || route.query.get("text") || name} · coldstart`;
   }, [route]);
+  const shown = useRef(`${route.view}/${route.id}`);
+  useEffect(() => {
+    const now = `${route.view}/${route.id}`;
+    if (shown.current === now) return; // the first view, or another question in the same
+    shown.current = now;
+    scrollTo(0, 0);
+    if (document.activeElement === document.body) main.current.focus({ preventScroll: true }); // what had it is gone
+  }, [route]);
   useEffect(() => {
     const key = (event) => {
       if (event.key !== "/" || event.target.closest("input, textarea, select, dialog")) return;

@@ -281,7 +281,11 @@ function Plotted({ data, query, show }) {
   const { groups, group } = useMemo(() => grouped(data, by, COLOURS.light.length), [data, by]);
   const [hidden, setHidden] = useState(new Set());
   useEffect(() => setHidden(new Set()), [by]);
-  const order = useMemo(() => Uint32Array.from({ length: all }, (_, i) => i).filter((i) => !hidden.has(group[i])), [all, group, hidden]);
+  const order = useMemo(() => {
+    const shown = Uint32Array.from({ length: all }, (_, i) => i).filter((i) => !hidden.has(group[i]));
+    const under = COLOURS.light.length - 1; // the joined groups lie under those that have a colour
+    return Uint32Array.from([...shown.filter((i) => group[i] === under), ...shown.filter((i) => group[i] !== under)]);
+  }, [all, group, hidden]);
   const colours = useMemo(() => Uint32Array.from(group, (one) => (hidden.has(one) ? 0 : packed(COLOURS[theme][one]))), [group, hidden, theme]);
   const [tool, setTool] = useState("move");
   const [listing, setListing] = useState(false);
@@ -320,7 +324,7 @@ function Plotted({ data, query, show }) {
     <>
       <p class="quiet" role="status">
         {count(data.shown)} of {count(data.total)} items with a vector, space {data.space}, {String(data.method).toUpperCase()}
-        {data.explained?.length ? `: ${data.explained.map((one) => `${Math.round(100 * one)} %`).join(" and ")} of what differs` : ""} (of {data.publication})
+        {data.explained?.length ? `: ${data.explained.map((one) => `${(100 * one).toFixed(one < 0.1 ? 1 : 0)} %`).join(" and ")} of what differs` : ""} (of {data.publication})
       </p>
       <Notes notes={data.notes} />
       <div class="toolbar" role="toolbar" aria-label="Map">

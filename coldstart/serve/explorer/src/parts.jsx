@@ -19,6 +19,8 @@ export const clock = (second) => {
 };
 export const when = (iso) => (iso ? `${iso.slice(0, 10)} ${iso.slice(11, 16)}` : "");
 
+export const Time = ({ at }) => (at ? <time datetime={at}>{when(at)}</time> : null);
+
 export function Text({ children, as: As = "span", ...rest }) {
   return (
     <As dir="auto" {...rest}>

@@ -1,6 +1,6 @@
 // Reports: what was evaluated, recall of the indexes and counts of the items by publication.
 import { get, url, useAnswer } from "./api.js";
-import { Busy, count, FaultNote, Notes, number, Section, shown, Table, Text, when, words } from "./parts.jsx";
+import { Busy, count, FaultNote, Notes, number, Section, shown, Table, Text, Time, when, words } from "./parts.jsx";
 import { go } from "./route.js";
 
 const absent = (fault) => (fault.status === 404 ? { none: true } : Promise.reject(fault));
@@ -66,7 +66,7 @@ export function PublicationsSection() {
           label="Publications"
           head={["Publication", "At (UTC)", "Items", "Space", "Index", "Vectors", "Recall", "With filters"]}
           rows={data.publications.flatMap((one) => (one.spaces.length ? one.spaces : [{}]).map((space, place) => [
-            place ? "" : one.tag, place ? "" : when(one.published_at), place ? "" : count(one.rows), space.space,
+            place ? "" : one.tag, place ? "" : <Time at={one.published_at} />, place ? "" : count(one.rows), space.space,
             <>{space.index_type} {space.ok === false ? <span class="mark failed">below its floor</span> : null}</>,
             space.rows === undefined ? "" : count(space.rows),
             <>{number(space.recall, 3)} {space.recall === null || space.recall === undefined ? null : <meter min="0" max="1" value={space.recall} aria-label={`recall of ${space.space}`} />}</>,
@@ -132,7 +132,7 @@ export function CountsSection({ query }) {
               wide={[3, 4]}
               head={[by === "week" ? "Week" : "Publication", "Items", "Moved", "Kinds", "Categories", "Languages", "Without text", "Without media", "Copies"]}
               rows={data.rows.map((row, place) => [row, data.rows[place - 1]]).reverse().map(([row, before]) => [
-                <>{row.name} <span class="quiet">{by === "week" ? "" : when(row.at)}</span></>, count(row.items), <Moved before={before?.categories} after={row.categories} />,
+                <>{row.name} <span class="quiet">{by === "week" ? null : <Time at={row.at} />}</span></>, count(row.items), <Moved before={before?.categories} after={row.categories} />,
                 listed(row.kinds), <Text>{listed(row.categories)}</Text>, listed(row.languages), count(row.without_text || 0), count(row.without_media || 0), count(row.copies || 0),
               ])}
             />

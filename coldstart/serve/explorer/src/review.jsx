@@ -23,9 +23,29 @@ export function Original({ id }) {
   );
 }
 
+/** What is known of an item in words: what a claim is judged by. */
+function Known({ report }) {
+  const known = [
+    ["Category", report?.item?.category], ["Description", report?.item?.description], ["Speech", report?.transcript],
+    ["Text on screen", report?.screen_text], ["Served summary", report?.described?.summary],
+  ].filter(([, text]) => text);
+  return known.length ? (
+    <dl class="fields">
+      {known.map(([name, text]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <Text as="dd">{text.length > 600 ? `${text.slice(0, 600)}…` : text}</Text>
+        </div>
+      ))}
+    </dl>
+  ) : null;
+}
+
 function Detail({ entry, may, action, setAction, sent }) {
   const title = titleOf(entry);
   const media = (entry.media || []).slice(0, 3);
+  const { data, fault } = useAnswer(entry.item_id, (signal) => get(itemPath(entry.item_id, "/report"), signal));
+  const report = data?.report;
   return (
     <section class="entry" aria-labelledby="entrytitle">
       <h2 id="entrytitle" dir="auto"><a href={link("item", entry.item_id)}>{title}</a></h2>
@@ -36,7 +56,7 @@ function Detail({ entry, may, action, setAction, sent }) {
       {entry.claim ? <p class="removed">Removed: <span class="quiet">{words(entry.claim)}</span> <Text as="del">{entry.value}</Text></p> : null}
       {may ? (
         action ? (
-          <DecisionForm key={action} target={targetOf(entry)} action={action} onEnd={sent} />
+          <DecisionForm key={action} target={targetOf(entry)} record={report?.item || (fault ? {} : null)} action={action} onEnd={sent} />
         ) : (
           <p class="decisions">
             {entry.actions.map((one) => (
@@ -44,6 +64,7 @@ function Detail({ entry, may, action, setAction, sent }) {
                 {VERBS[one]} <kbd aria-hidden="true">{one[0]}</kbd>
               </button>
             ))}
+            {entry.actions.length ? null : <span class="quiet">No decision applies: it takes another row in the manifest, or its media.</span>}
           </p>
         )
       ) : null}
@@ -53,6 +74,7 @@ function Detail({ entry, may, action, setAction, sent }) {
         </div>
         {entry.original ? <Original id={entry.original} /> : null}
       </div>
+      {entry.state === "failed" ? null : <Known report={report} />}
     </section>
   );
 }
@@ -71,7 +93,8 @@ function Shortcuts({ on, setOn }) {
   );
 }
 
-function Filters({ given, counts }) {
+function Filters({ given, counts, entries }) {
+  const options = (name) => [...new Set(entries.map((entry) => entry[name]))].map((one) => <option key={one} value={one} />);
   const set = (event) => {
     const data = new FormData(event.currentTarget.form);
     go("review", "", { state: data.get("state"), stage: data.get("stage").trim(), reason: data.get("reason").trim(), item_id: given.item_id });
@@ -87,8 +110,10 @@ function Filters({ given, counts }) {
           ))}
         </select>
       </label>
-      <label>Stage <input name="stage" defaultValue={given.stage} key={`s${given.stage}`} onChange={set} placeholder="understand.quality" spellcheck={false} /></label>
-      <label>Reason <input name="reason" defaultValue={given.reason} key={`r${given.reason}`} onChange={set} placeholder="no_media" spellcheck={false} /></label>
+      <label>Stage <input name="stage" defaultValue={given.stage} key={`s${given.stage}`} onChange={set} placeholder="understand.quality" spellcheck={false} list="stages" /></label>
+      <datalist id="stages">{options("stage")}</datalist>
+      <label>Reason <input name="reason" defaultValue={given.reason} key={`r${given.reason}`} onChange={set} placeholder="no_media" spellcheck={false} list="reasons" /></label>
+      <datalist id="reasons">{options("reason")}</datalist>
     </form>
   );
 }
@@ -150,7 +175,7 @@ export function ReviewView({ route }) {
   return (
     <>
       <h1>Review</h1>
-      <Filters given={given} counts={data?.counts} />
+      <Filters given={given} counts={data?.counts} entries={entries} />
       {given.item_id ? (
         <p class="by">
           Of <a href={link("item", given.item_id)} dir="auto">{shown(given.item_id)}</a> <a href={link("review", "", { ...given, item_id: "" })}>Show all</a>

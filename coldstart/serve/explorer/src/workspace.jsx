@@ -1,6 +1,6 @@
 // State of the workspace: counts of stages, ledger, reports, publications, runs and jobs, one at a time.
 import { get, url, useAnswer } from "./api.js";
-import { count, number, Section, shown, Table, Text, when, words } from "./parts.jsx";
+import { count, number, Section, shown, Table, Text, Time, when, words } from "./parts.jsx";
 import { CountsSection, EvaluationsSection, PublicationsSection } from "./reports.jsx";
 import { go, link } from "./route.js";
 
@@ -38,7 +38,7 @@ function LedgerSection({ query }) {
               one.stage,
               <span class={`mark ${one.state}`}>{one.state}</span>,
               <><b>{one.words}</b> <Text>{one.detail}</Text></>,
-              when(one.at),
+              <Time at={one.at} />,
             ])}
           />
           {data.next_cursor ? <a class="more" href={link("workspace", "ledger", { ...given, cursor: data.next_cursor })}>Next page of the ledger</a> : null}
@@ -79,7 +79,7 @@ function RunsSection() {
         <Table
           label="Runs of stages"
           head={["Stage", "Began (UTC)", "Seconds", "Done", "Lost", "Notes"]}
-          rows={data.runs.map((one) => [one.stage, when(one.started_at), number(one.seconds, 1), one.report.ran?.done ?? "", one.report.ran?.lost ?? "", (one.report.notes || []).map((note) => <div key={note}>{shown(note)}</div>)])}
+          rows={data.runs.map((one) => [one.stage, <Time at={one.started_at} />, number(one.seconds, 1), one.report.ran?.done ?? "", one.report.ran?.lost ?? "", (one.report.notes || []).map((note) => <div key={note}>{shown(note)}</div>)])}
         />
       ) : <p class="quiet">No runs.</p>}
     </Section>
@@ -124,7 +124,7 @@ function JobsSection({ query }) {
               label="Jobs"
               head={["Kind", "State", "Rows", "Submitted (UTC)", "Seconds", "Publication", "What came of it"]}
               rows={data.jobs.map((one) => [
-                words(one.kind), <span class={`mark ${one.state}`}>{one.state}</span>, count(one.rows), when(one.submitted_at),
+                words(one.kind), <span class={`mark ${one.state}`}>{one.state}</span>, count(one.rows), <Time at={one.submitted_at} />,
                 one.finished_at ? number((Date.parse(one.finished_at) - Date.parse(one.submitted_at)) / 1000, 1) : "", one.publication,
                 <><Text>{one.detail}</Text> <Outcomes results={one.results || []} /> <span class="quiet">{one.job_id}</span></>,
               ])}
