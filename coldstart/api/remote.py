@@ -308,7 +308,7 @@ class RemoteWorkspace(Connection):
         for one in found["entries"]:
             one.pop("media")
             entries.append(ReviewEntry(**{**one, "actions": tuple(one["actions"])}))
-        return ReviewPage(entries, found["counts"], found["next_cursor"], tuple(found["notes"]))
+        return ReviewPage(entries, found["counts"], found["next_cursor"], found["notes"])
 
     def decide(
         self,

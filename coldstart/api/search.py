@@ -193,8 +193,8 @@ class SearchMethods(OpenedStore):
             if len(chosen) > limit:
                 raise ColdstartError(f"items: {len(chosen):,} ids: give {limit:,} at most", kind="usage")
             present = published.items(chosen, ["kind"])
-            if missing := next((one for one in chosen if one not in present), None):
-                raise ColdstartError(f"item {missing!r} is not in the published catalog", kind="not_found")
+            if unknown := [one for one in chosen if one not in present]:
+                raise ColdstartError(f"item {unknown[0]!r} is not in the published catalog", kind="not_found")
         return label_items(
             published,
             self.encoder_for,

@@ -63,7 +63,8 @@ def place_items(published: Published, space: str) -> Places:
         return Places([], [], [], np.empty((0, 2)), total, [])
     rows = pa.Table.from_batches(kept).slice(0, MOST_POINTS)
     points, explained = principal_points(np.concatenate(vectors[1:])[:MOST_POINTS])
-    return Places(*(rows[name].to_pylist() for name in ("item_id", "kind", "category")), points, total, explained)
+    ids, kinds, categories = (rows[name].to_pylist() for name in ("item_id", "kind", "category"))
+    return Places(ids, kinds, categories, points, total, explained)
 
 
 def principal_points(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[float]]:
@@ -134,9 +135,9 @@ def _counts(rows: pa.Table) -> dict[str, Any]:
     def named(column: str, none: str | None) -> dict[str, int]:
         if column not in rows.column_names:
             return {}
-        counted = Counter(
-            {str(one["values"] or none): one["counts"] for one in pc.value_counts(rows[column]).to_pylist()}
-        )
+        counted: Counter[str] = Counter()
+        for one in pc.value_counts(rows[column]).to_pylist():
+            counted[str(one["values"] or none)] += one["counts"]
         if none is None:
             counted.pop("None", None)
         most = dict(counted.most_common(MOST_NAMES))

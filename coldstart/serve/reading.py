@@ -16,7 +16,7 @@ from coldstart.errors import ColdstartError
 from coldstart.media import guard
 from coldstart.media.limits import Limits
 from coldstart.serve import results
-from coldstart.serve.catalogue import MOST_PAGE, PAGE, Catalogue, SearchQuery
+from coldstart.serve.catalogue import Catalogue, SearchQuery
 from coldstart.serve.route_parts import (
     PROBLEMS,
     Body,
@@ -31,6 +31,7 @@ from coldstart.serve.route_parts import (
     needs,
     save_upload,
 )
+from coldstart.serve.workspace_state import MOST_PAGE, PAGE
 
 MOST_LABELLED = 1000
 _CONTENT_TYPES = {

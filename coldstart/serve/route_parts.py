@@ -24,10 +24,11 @@ from coldstart.errors import ColdstartError
 from coldstart.media import guard
 from coldstart.media.guard import IMAGE_FORMATS
 from coldstart.serve import results
-from coldstart.serve.catalogue import MOST_PAGE, Catalogue
+from coldstart.serve.catalogue import Catalogue
 from coldstart.serve.problems import TITLES, RequestProblem
 from coldstart.serve.readers import Reader
 from coldstart.serve.settings import Scope
+from coldstart.serve.workspace_state import MOST_PAGE
 
 Where = Annotated[
     str | None, Query(max_length=2000, description="SQL condition over the fields", examples=["price < 20"])

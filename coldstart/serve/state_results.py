@@ -104,7 +104,7 @@ class ItemMap(Result):
 
     space: str
     spaces: list[str] = Field(description="spaces that can be shown")
-    method: str = Field("pca", description="principal components of the space")
+    method: str = Field(description="pca: principal components of the space")
     total: int = Field(description="items with a vector in the space")
     shown: int = Field(description="points")
     explained: list[float] = Field(description="share of the variance that x and y have")

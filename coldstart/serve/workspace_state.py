@@ -266,7 +266,7 @@ class WorkspaceState:
                 raise published.no_space(chosen)
             places = self._once(("map", reader.version, chosen), lambda: overview.place_items(published, chosen))
             if kind is None and where is None:
-                shown = range(len(places.item_ids))
+                shown = list(range(len(places.item_ids)))
             else:
                 condition = published.condition(where=where, kind=kind, copies=True)
                 met = {one for block in published.blocks([], where=condition) for one in block["item_id"].to_pylist()}
@@ -281,6 +281,7 @@ class WorkspaceState:
                 notes=[f"{len(places.item_ids):,} of {places.total:,} items, at even distances"] if some else [],
                 space=chosen,
                 spaces=spaces,
+                method="pca",
                 total=places.total,
                 shown=len(ids),
                 explained=[round(one, 4) for one in places.explained],

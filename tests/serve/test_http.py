@@ -430,7 +430,7 @@ def test_labels_are_given_and_not_stored(client: TestClient, shop: Path) -> None
     assert "stage.label" not in coldstart.open(shop).tables()
     for fault, words in (
         ({"classes": ["a"]}, "give 2 to 200"),
-        ({"items": ["nope"]}, "nope"),
+        ({"items": ["p3", ""]}, "item ''"),
         ({"where": "x"}, "both"),
     ):
         answer = client.post("/v1/label", json=ask | fault)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from catalogue import rows, settings, write_manifest
+from in_process import InProcess
 from starlette.testclient import TestClient
 
 import coldstart
@@ -21,20 +23,6 @@ from coldstart.serve.readers import Readers
 from coldstart.serve.settings import ServeSettings
 
 Ask = Callable[[Any], Any]
-
-
-class InProcess(httpx.BaseTransport):
-    """Transport to an application in this process."""
-
-    def __init__(self, client: TestClient) -> None:
-        self._client = client
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.raw_path.decode()
-        found = self._client.request(
-            request.method, path, content=request.read(), headers=dict(request.headers) | {"host": "localhost"}
-        )
-        return httpx.Response(found.status_code, headers=dict(found.headers), content=found.content)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +59,16 @@ def test_answers_are_those_of_the_python_interface(both: tuple[Any, RemoteWorksp
     ]
     assert [one["tag"] for one in remote.publications()] == [one.tag for one in local.publications()]
     assert remote.item("p1").fields["title"] == local.item("p1").fields["title"]
+    for ask in (
+        lambda shop: shop.review(),
+        lambda shop: shop.review(state="failed", limit=1),
+        lambda shop: shop.decisions(),
+        lambda shop: replace(shop.label(["a shelf", "an article"], where="category = 'shelf 1'"), labels=[]),
+        lambda shop: [
+            (one.item_id, one.label) for one in shop.label({"a": ["article 3"], "b": ["x"]}, items=["p3"]).labels
+        ],
+    ):
+        assert ask(remote) == ask(local)
 
 
 @pytest.mark.slow
@@ -87,6 +85,7 @@ def test_answers_are_those_of_the_python_interface(both: tuple[Any, RemoteWorksp
         lambda shop: shop.search(item="nope"),
         lambda shop: shop.search(image="/nope.jpg"),
         lambda shop: shop.match(),
+        lambda shop: shop.label(["a"]),
         lambda shop: shop.recommend(),
     ],
 )
@@ -113,6 +112,11 @@ def test_only_what_may_be_repeated_is_sent_again(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ColdstartError, match="try again") as caught:
         remote.item("a") if method == "GET" else remote.remove("a")
     assert (sent, caught.value.kind) == ([method] * tries, "busy")
+
+
+def test_an_address_without_its_scheme_is_told() -> None:
+    with pytest.raises(ColdstartError, match=r"write http://127\.0\.0\.1:8123$"):
+        coldstart.connect("127.0.0.1:8123")
 
 
 def test_another_server_is_told_from_one_of_coldstart() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from catalogue import photo, rows, settings, write_manifest
+from in_process import InProcess
 from starlette.testclient import TestClient
 
 import coldstart
+from coldstart.api.remote import RemoteWorkspace
+from coldstart.errors import ColdstartError
 from coldstart.serve.http import create_app
 from coldstart.serve.jobs import JobQueue
 from coldstart.serve.readers import Readers
@@ -87,9 +90,6 @@ def test_a_job_waits_while_another_process_writes_and_says_so(client: TestClient
 
 
 def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, shop: Path) -> None:
-    def decide(**row: Any) -> dict[str, Any]:
-        return ended(client, client.post("/v1/decisions", json={"reason": "not ours", "by": "ann", **row}).json())
-
     def served(tag: str | None) -> dict[str, str]:
         for _ in range(3000):
             found = client.get("/v1/search", params={"text": "article", "limit": 50}).json()
@@ -118,7 +118,14 @@ def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, s
     job = ended(client, client.request("DELETE", place, json={"reason": "it is", "by": "bob"}).json())
     assert (job["results"][0]["state"], served(job["publication"])["p0"]) == ("undone", before["p0"])
     assert client.get("/v1/decisions", params={"item_id": "p0"}).json()["decisions"][0]["undone_by"] == "bob"
-    assert decide(item_id="p0", action="approve")["results"][0]["state"] == "refused"
+    remote = RemoteWorkspace("http://localhost", transport=InProcess(client))
+    job = remote.decide("p1", "reject", reason="glass", by="ann")
+    with pytest.raises(ColdstartError, match="takes the stage"):
+        remote.decide("p1", "approve", reason="glass", by="ann")
+    (last, *_) = remote.decisions(limit=1).decisions
+    assert (last.by, last.action, last.in_force, "p1" in served(job["publication"])) == ("ann", "reject", True, False)
+    job = remote.undo_decision(last.decision_id, reason="glass is fine", by="ann")
+    assert served(job["publication"])["p1"] == "article of glass"
     assert client.get("/v1/review").json()["counts"].get("failed", 0) == 0
 
 
