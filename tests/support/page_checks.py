@@ -25,8 +25,7 @@ def unknown_classes(source: str) -> set[str]:
     return used - known
 
 
-# A page is laid out in a frame of the width; its own policy forbids scripts in it, so this one looks in from outside.
-_SCRIPT = """
+MEASURE = """
 const clip = (rect, element) => {
   let box = {left: rect.left, right: rect.right, top: rect.top, bottom: rect.bottom};
   for (let e = element; e && e.tagName !== 'BODY'; e = e.parentElement) {
@@ -67,11 +66,18 @@ const measure = (frame) => {
     unnamed: images.filter((one) => !one.alt.trim()).length,
   };
 };
+"""
+"""Script with `measure(frame)`, for a frame or `{contentDocument, clientWidth}`; `laid_out` says what it returns."""
+# A page is laid out in a frame of the width; its own policy forbids scripts in it, so this one looks in from outside.
+_SCRIPT = (
+    MEASURE
+    + """
 addEventListener('load', () => {
   const found = [...document.querySelectorAll('iframe')].map((frame) => ({name: frame.name, ...measure(frame)}));
   document.querySelector('pre').textContent = JSON.stringify(found);
 });
 """
+)
 
 
 def laid_out(pages: Mapping[str, str], folder: Path, widths: Sequence[int] = (390, 1280)) -> list[dict[str, Any]]:
