@@ -13,8 +13,10 @@ from coldstart.cli.run import DryRun, run_and_report
 from coldstart.core.reasons import plain
 
 if TYPE_CHECKING:
+    from coldstart.api.workspace import Workspace
     from coldstart.core.prompts import Prompt
 
+_SHOWN = 20  # descriptions of chosen items that are printed
 _DIGEST = 12  # digits that a person compares
 
 
@@ -70,14 +72,45 @@ def describe(
     changes += overrides or ()
     if ab is None:
         settings = {"source": raw, "overrides": changes}
-        options = {"limit": limit, "items": output.item_ids(items), "where": where}
+        chosen = output.item_ids(items)
+        options = {"limit": limit, "items": chosen, "where": where}
+        before = {} if chosen is None else _descriptions(opened, chosen[:_SHOWN])
         run_and_report(workspace, json, dry_run, settings, {"only": ["describe"]}, options)
+        if chosen is not None and not (json or dry_run):
+            _print_chosen(coldstart.open(workspace), chosen, before)
         return
     compared = opened.compare_descriptions(opened.pipeline(raw, overrides=changes), limit=ab)
     if json:
         output.as_json({"items": compared})
     else:
         _print_compared(compared)
+
+
+def _descriptions(opened: Workspace, items: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the checked descriptions of some items: item -> row."""
+    checks = opened.pipeline().of_kind("describe.check")
+    table = f"stage.{checks[-1].name}" if checks else ""
+    if table not in opened.tables():
+        return {}
+    wanted = " OR ".join("item_id = '{}'".format(item.replace("'", "''")) for item in items)
+    rows = opened.table(table, ["item_id", "row_key", "summary"], wanted).to_pylist()
+    return {row["item_id"]: row for row in rows}
+
+
+def _print_chosen(opened: Workspace, items: list[str], before: dict[str, dict[str, Any]]) -> None:
+    """Print the descriptions of the chosen items, and whether they were written now."""
+    found = _descriptions(opened, items[:_SHOWN])
+    facts = []
+    for item in items[:_SHOWN]:
+        row = found.get(item)
+        if row is None:
+            facts.append((item, f"no description: `coldstart show {item}` says why"))
+        else:
+            kept = item in before and before[item]["row_key"] == row["row_key"]
+            facts.append((item, f"{'as before' if kept else 'written now'}: {row['summary'] or 'no sentence is left'}"))
+    output.facts(facts)
+    if len(items) > _SHOWN:
+        output.note(f"and {len(items) - _SHOWN:,} more: `coldstart show ITEM` has the claims of each")
 
 
 def _print_compared(compared: list[dict[str, Any]]) -> None:

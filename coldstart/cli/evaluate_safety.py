@@ -47,11 +47,17 @@ def safety(
         _print(found)
 
 
+_NO_PICTURES = (
+    "no picture is scored (`coldstart models pull safety-pictures`, then a run with --set "
+    "understand.safety.classifier=auto)"
+)
+
+
 def _print(found: Mapping[str, Any]) -> None:
     from coldstart.metrics.intervals import FEWEST_COMPARED
 
-    by = f"by {found['classifier']}" if found["classifier"] else "no picture is scored"
-    output.note(f"policy {found['policy']}; pictures: {by}")
+    pictures = f"pictures by {found['classifier']}" if found["classifier"] else _NO_PICTURES
+    output.note(f"policy {found['policy']}; {pictures}")
     rows = [
         ("false alarms by pictures", "harmless items with scored pictures", found["picture_alarms"]),
         ("false alarms in all", "harmless items", found["alarms"]),
@@ -63,18 +69,23 @@ def _print(found: Mapping[str, Any]) -> None:
         ("measure", "closed", "of", "share", "95 % interval"),
         [
             (name, f"{one['closed']:,}", f"{one['n']:,} {items}", _percent(one["value"]), _bounds(one))
-            if one["n"]
-            else (name, None, f"no {items}", "not measured", None)
             for name, items, one in rows
+            if one["n"]
         ],
         "of",
     )
-    if not found["alarms"]["n"]:
-        output.note("no item is known to be harmless: state adult: no in the records, or give --labels FILE")
-    elif found["alarms"]["n"] < FEWEST_COMPARED:
+    if 0 < found["alarms"]["n"] < FEWEST_COMPARED:
         output.note(f"{found['alarms']['n']} items are too few to judge: {FEWEST_COMPARED} are needed")
-    if not found["recall"]["n"]:
-        output.note("what the policy misses is not known: no item is labelled unsafe")
+    missing = [
+        what
+        for what, measure in (
+            ("false alarms: no item is known to be harmless", "alarms"),
+            ("recall: none to be unsafe", "recall"),
+        )
+        if not found[measure]["n"]
+    ]
+    if missing:
+        output.note(f"not measured: {'; '.join(missing)}. State adult: no or yes in the records, or give --labels FILE")
     for item, why in found["wrong"].items():
         output.note(f"harmless and closed: {item}: {why}")
 

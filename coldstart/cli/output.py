@@ -18,6 +18,7 @@ import typer
 from coldstart.cli import complete, tables
 from coldstart.core.reasons import counted, plain, remedy
 from coldstart.core.sanitize import without_controls
+from coldstart.core.spelling import similar_path
 from coldstart.errors import ColdstartError, redact_urls
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ def read_lines(path: str) -> list[str]:
     try:
         lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ColdstartError(f"--items @{path}: {error}: give a text file with an id a line") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ColdstartError(
+            f"--items @{path}: {why}{similar_path(path)}: give a text file with an id a line"
+        ) from error
     return [stripped for line in lines if (stripped := line.strip())]
 
 

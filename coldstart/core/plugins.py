@@ -50,7 +50,7 @@ def find_build(
         matching = [entry for entry in others if _spelling(entry.name) == _spelling(prefix)]
         if not matching:
             names = sorted({*own, *(entry.name for entry in others)})
-            near = get_close_matches(prefix, names, n=2, cutoff=0.5) or names
+            near = get_close_matches(prefix, names, n=2, cutoff=0.5) or [name for name in names if name != "fake"]
             raise ColdstartError(f"{kind} {name!r} is unknown: nearest are {', '.join(near)}")
         build = _load(kind, prefix, matching, parameters)
     taken = [parameter for parameter in inspect.signature(build).parameters if parameter not in parameters]

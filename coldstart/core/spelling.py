@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import unicodedata
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -26,8 +27,12 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
-def similar_path(path: str | Path) -> str:
-    """Suggest a name in the same folder: ` (did you mean 'items.jsonl'?)`, or "" where none is similar."""
+def similar_path(path: str | Path, accept: Callable[[Path], bool] | None = None) -> str:
+    """Suggest a name in the same folder: ` (did you mean 'items.jsonl'?)`, or "" where none is similar.
+
+    Args:
+        accept: tells which files or folders may be meant; all by default.
+    """
     path = Path(path)
     try:
         with os.scandir(path.parent) as entries:
@@ -38,6 +43,8 @@ def similar_path(path: str | Path) -> str:
     stem = [name for name in names if Path(name).stem == path.stem]
     alike = {Path(name).stem: name for name in names if Path(name).suffix == path.suffix}
     close = [*same, *stem, *(alike[one] for one in difflib.get_close_matches(path.stem, alike, n=1, cutoff=0.7))]
+    if accept is not None:
+        close = [name for name in close if accept(path.parent / name)]
     return f" (did you mean {str(path.parent / close[0]) if path.parent != Path() else close[0]!r}?)" if close else ""
 
 

@@ -50,13 +50,22 @@ def find_folder(uri: str, *, create: bool = False) -> Path | None:
         folder = Path(uri).expanduser().resolve()
         if not create and not folder.exists():
             raise ColdstartError(
-                f"no workspace at {uri}{similar_path(uri)}: make one with `coldstart run PIPELINE --workspace {uri}`"
+                f"no workspace at {uri}{similar_path(uri, _has_tables)}: make one with `coldstart run PIPELINE "
+                f"--workspace {uri}`"
             )
         if folder.exists() and not folder.is_dir():
             raise ColdstartError(f"{uri} is a file, not a workspace: give a folder")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
         raise cannot_open(uri, error) from error
     return folder
+
+
+def _has_tables(folder: Path) -> bool:
+    """Tell whether a folder holds tables, as a workspace does, and a folder of sources does not."""
+    try:
+        return next(folder.glob("*.lance"), None) is not None
+    except OSError:
+        return False
 
 
 def cannot_open(uri: str, error: Exception) -> ColdstartError:

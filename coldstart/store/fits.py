@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from coldstart.core import trust
 from coldstart.core.attributes import Attributes
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import Store
 
@@ -131,8 +132,10 @@ def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfi
     named = [fit for fit in fits if wanted in (fit, fit.rpartition(".")[2])]
     if not named:
         known = [f"finetune:{fit.rpartition('.')[2]}" for fit in fits]
+        make = "the pipeline makes none: `coldstart finetune describe` adds the stage that does, and fits it"
         raise ColdstartError(
-            f"{stage}.generator={name!r}: no such fit stands before it; there is {', '.join(known) or 'none'}"
+            f"{stage}.generator={name!r}: no such fit stands before it"
+            + (f"{suggestion(name, known)}; there is {', '.join(known)}" if known else f"; {make}")
         )
     folder = pipeline.fitted(named[0])
     if folder is None:

@@ -22,7 +22,8 @@ from paths import ROOT
 from typer.testing import CliRunner
 
 from coldstart import __version__
-from coldstart.cli import app, status
+from coldstart.cli import app, describe, evaluate_safety, output, status
+from coldstart.core import pipeline as pipelines
 from coldstart.core import settings as resources
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
@@ -352,6 +353,56 @@ def test_failures_come_first_and_what_a_kind_cannot_have_is_not_listed(capsys: p
     assert "p1" in shown and "p2" not in shown
     with pytest.raises(ColdstartError, match=r"stage 'shot' \(did you mean 'shots'\?\)"):
         status._list_failures(opened, "shot", json=True)
+
+
+def test_describe_prints_the_descriptions_of_the_chosen_items(capsys: pytest.CaptureFixture[str]) -> None:
+    class Opened:
+        rows = (
+            {"item_id": "it's", "row_key": "1", "summary": "A cup."},
+            {"item_id": "b", "row_key": "2", "summary": None},
+        )
+
+        def pipeline(self) -> Any:
+            return pipelines.load("product")
+
+        def tables(self) -> list[str]:
+            return ["stage.describe.check"]
+
+        def table(self, name: str, columns: list[str], where: str) -> pa.Table:
+            assert (name, where) == ("stage.describe.check", "item_id = 'it''s' OR item_id = 'b' OR item_id = 'c'")
+            return pa.Table.from_pylist(list(self.rows))
+
+    opened: Any = Opened()
+    describe._print_chosen(opened, ["it's", "b", "c"], {"b": {"row_key": "2"}, "it's": {"row_key": "0"}})
+    shown = capsys.readouterr().out
+    assert [" ".join(line.split()) for line in shown.splitlines()] == [
+        "it's written now: A cup.",
+        "b as before: no sentence is left",
+        "c no description: `coldstart show c` says why",
+    ]
+
+
+def test_evaluate_safety_lists_what_was_measured_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    none = {"closed": 0, "n": 0, "value": None, "low": None, "high": None}
+    closed = {"closed": 0, "n": 98, "value": 0.0, "low": 0.0, "high": 0.0377}
+    measures = dict.fromkeys(("picture_alarms", "alarms", "picture_recall", "recall"), none) | {"unlabelled": closed}
+    evaluate_safety._print({"policy": "safety 1", "classifier": None, "wrong": {}, **measures})
+    shown = capsys.readouterr().out
+    assert "closed without a label" in shown and "98 items" in shown
+    assert "false alarms by pictures" not in shown and "recall in all" not in shown
+    assert "understand.safety.classifier=auto" in shown
+    assert "not measured: false alarms: no item is known to be harmless; recall: none to be unsafe" in shown
+
+
+def test_advice_names_workspaces_and_models_that_one_may_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coldstart").mkdir()  # a folder of sources
+    assert "did you mean" not in fault("search", "--text", "x")
+    (tmp_path / "coldstart/items.lance").mkdir()
+    assert "(did you mean 'coldstart'?)" in fault("search", "--text", "x")
+    with pytest.raises(ColdstartError, match=r"@missing\.txt: No such file or directory: give a text file") as error:
+        output.item_ids(["@missing.txt"])
+    assert "Errno" not in str(error.value)
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_own_names_are_not_replaced() -> None:
         (
             "zzz",
             {},
-            "encoder 'zzz' is unknown: nearest are acme, align, colours, fake, gone, number, open_clip, "
+            "encoder 'zzz' is unknown: nearest are acme, align, colours, gone, number, open_clip, "
             "raising, sentence-transformers, short, starter, starter-clip, twice",
         ),
         ("acme", {}, "encoder 'acme': write acme:DIM"),

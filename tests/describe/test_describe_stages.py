@@ -197,7 +197,8 @@ def test_a_space_of_descriptions_needs_checks_before_it(shop: Shop) -> None:
         ),
         (
             {"generator": "finetune:other"},
-            "describe.write.generator='finetune:other': no such fit stands before it; there is none",
+            "describe.write.generator='finetune:other': no such fit stands before it; the pipeline makes none: "
+            "`coldstart finetune describe` adds the stage that does, and fits it",
         ),
     ],
 )

@@ -333,7 +333,8 @@ def read_split(folder: Path) -> Split:
         split = Split(about["kind"], interactions, row_part, side, about["settings"])
         written = str(about["digest"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise ColdstartError(f"the split in {folder} cannot be read: {error}") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ColdstartError(f"the split in {folder} cannot be read: {why}") from error
     if split.digest() != written:
         raise ColdstartError(
             f"the split in {folder} was changed since it was written: its digest is {split.digest()}, and "
