@@ -7,11 +7,13 @@ need and makes one search, and only then lets new requests have it; those under 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from coldstart.api.workspace import Workspace
@@ -31,6 +33,9 @@ POLL_S = 1.0
 LOOK_S = 0.2
 """Seconds after which a name that is not found is looked for in the next publication, if there is one."""
 _WARM_TEXT = "warm up"
+_CHANGED = ("*.lance/_versions", "*.lance/_refs/tags")
+"""Folders of a workspace in which a commit, or a publication, makes a file."""
+_LOOK_ANYWAY_S = 10.0
 
 
 class EncoderPool:
@@ -56,6 +61,7 @@ class Reader(Workspace):
         self._pool = pool
         self._cold_lock = threading.Lock()
         self._cold: frozenset[str] | None = None
+        self._cold_after = 0.0
         self.text_searches: Batcher[str, Hits] = Batcher(self._search_texts)
         self.opened_at = datetime.now(UTC)
         self.version = self.serving_version()
@@ -110,7 +116,10 @@ class Reader(Workspace):
     def cold_items(self) -> frozenset[str] | None:
         """Find the items with few or no interactions; None where the workspace has no interactions at all."""
         with self._cold_lock:
-            if self._cold is None and self.interaction_summary() is not None:
+            if self._cold is None and time.monotonic() >= self._cold_after:
+                if self.interaction_summary() is None:
+                    self._cold_after = time.monotonic() + POLL_S  # each item of an answer would look for them again
+                    return None
                 try:
                     model = self._listing().scoring_model
                 except ColdstartError:
@@ -153,6 +162,8 @@ class Readers:
         self._reader: Reader | None = None
         self._fault: ColdstartError | None = None
         self._stopped = threading.Event()
+        self._stamp: tuple[int, ...] = ()
+        self._looked_at = -_LOOK_ANYWAY_S
         self._swapping = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="coldstart-publications", daemon=True)
         self.swaps = 0
@@ -182,9 +193,19 @@ class Readers:
             )
         return reader
 
-    def refresh(self) -> bool:
-        """Open what is published now, if that is something else; tells whether it was."""
+    def refresh(self, *, thorough: bool = True) -> bool:
+        """Open what is published now, if that is something else; tells whether it was.
+
+        Args:
+            thorough: open the workspace to look; otherwise only where some table of it has changed, as far as the
+                times of its folders tell, or `_LOOK_ANYWAY_S` after the last time.
+        """
         with self._swapping:
+            stamp, now = self._read_stamp(), time.monotonic()
+            if not thorough and stamp and stamp == self._stamp and now < self._looked_at + _LOOK_ANYWAY_S:
+                self.checked_at = now
+                return False
+            self._stamp, self._looked_at = stamp, now
             try:
                 store = Store(self.uri)
                 before = self._reader
@@ -223,9 +244,18 @@ class Readers:
         just_looked = self._reader is reader and time.monotonic() - self.checked_at < LOOK_S
         return kind in ("usage", "input") or (kind == "not_found" and just_looked)
 
+    def _read_stamp(self) -> tuple[int, ...]:
+        """Read the times at which tables, and the names of their versions, last changed; empty for a remote one."""
+        if "://" in self.uri:
+            return ()
+        folders = sorted(str(own) for kind in _CHANGED for own in Path(self.uri).glob(kind))
+        with suppress(OSError):
+            return tuple(os.stat(folder).st_mtime_ns for folder in folders)
+        return ()
+
     def _follow(self) -> None:
         while not self._stopped.wait(self._poll_s):
             try:
-                self.refresh()
+                self.refresh(thorough=False)
             except Exception:
                 LOG.exception("publications cannot be read")
