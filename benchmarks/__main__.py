@@ -30,6 +30,7 @@ AREAS: dict[str, tuple[str, ...]] = {
             "match_sample",
             "match_new_clips",
             "serve",
+            "serve_uploads",
         ),
     ),
     "Video and understanding": (
