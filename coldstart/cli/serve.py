@@ -42,6 +42,9 @@ def serve(
         typer.Option("--allow-origin", metavar="ORIGIN", help="A site whose pages may call the server; repeatable."),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Take in no items and no interactions.")] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Load the models for new items at the start, and keep them: some 1.4 GB.")
+    ] = False,
     deadline: Annotated[
         float, typer.Option("--deadline", min=0.1, metavar="SECONDS", help="Time for one answer.")
     ] = 30.0,
@@ -78,4 +81,4 @@ def serve(
         max_upload_bytes=max_upload_mb << 20,
         in_flight=in_flight,
     )
-    run_server(settings, read_only=read_only)
+    run_server(settings, read_only=read_only, warm=warm)

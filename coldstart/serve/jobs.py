@@ -184,7 +184,7 @@ class JobQueue:
         """Work the queue off in a thread and a process of its own; jobs that an earlier server had begun come first.
 
         Args:
-            warm: load the models now, and not with the first item; `ready` tells when that is done.
+            warm: load the models now, and not with the first item, and keep them; `ready` tells when they are loaded.
 
         Raises:
             ColdstartError: another server works this queue off.
@@ -251,7 +251,7 @@ class JobQueue:
                     pause = self._do(batch, pause)
                     last = time.monotonic()
                     self._fault = None
-                elif time.monotonic() - last > self._idle_s:
+                elif not self._warm and time.monotonic() - last > self._idle_s:
                     self._process.stop()
             except Exception as error:  # a full disk, say: what was accepted stays, and is tried again
                 self._fault, pause, batch = f"{type(error).__name__}: {error}", _longer(pause), ()

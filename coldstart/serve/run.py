@@ -143,11 +143,12 @@ def open_queue(workspace: str) -> JobQueue:
     return JobQueue(platformdirs.user_data_path("coldstart") / "queues" / name, workspace)
 
 
-def serve(settings: ServeSettings, *, read_only: bool = False) -> None:
+def serve(settings: ServeSettings, *, read_only: bool = False, warm: bool = False) -> None:
     """Serve a workspace until SIGINT or SIGTERM; requests under way are answered first.
 
     Args:
         read_only: take in no items, interactions and removals.
+        warm: load the models for new items now, and keep them while no items come.
 
     Raises:
         ColdstartError: there is no such workspace, or the port is taken.
@@ -171,7 +172,7 @@ def serve(settings: ServeSettings, *, read_only: bool = False) -> None:
     )
     server = _Server(config, readers)
     if jobs is not None:
-        jobs.start()  # before anything is loaded: another server may work it off
+        jobs.start(warm=warm)  # before anything is loaded: another server may work it off
     LOG.info(
         "serving", extra={"fields": {"workspace": settings.workspace, "host": settings.host, "port": settings.port}}
     )
