@@ -38,6 +38,7 @@ def build(folder: Path, count: int) -> Path:
     """A workspace of fakes with `count` photos, one of them with markup in its title and a slash in its id."""
     entries = rows(folder, count)
     entries[-1] |= {"item_id": "a/b c", "title": MARKUP}
+    entries.append({"item_id": "gone", "title": "without a file", "image": str(folder / "deep" / "gone.jpg")})
     workspace = coldstart.open(folder / "ws", create=True)
     workspace.run(settings(write_manifest(folder / "shop.jsonl", entries), workers=1))
     return folder / "ws"
@@ -123,6 +124,7 @@ def test_no_answer_names_a_place_of_the_server(client: TestClient, shop: Path) -
         "/v1/search?text=article", "/v1/items/p1", "/v1/items/p1/report", "/v1/items/p1/similar", "/v1/items",
         "/v1/status",
         "/v1/ledger", "/v1/publications", "/v1/items/p1/audience", "/v1/recommend?user=u", "/v1/items/nope", "/metrics",
+        "/v1/items/gone/report", "/v1/review", "/v1/decisions", "/v1/map", "/v1/counts", "/v1/evaluations",
         "/v1/items/nope/report", "/v1/items/p1/media/7", "/openapi.json", "/readyz",
     ]  # fmt: skip
     for path in paths:
@@ -456,7 +458,7 @@ def test_a_fault_of_a_request_looks_for_no_other_publication(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(Readers, "refresh", lambda _: looked.append(threading.current_thread().name))
+    monkeypatch.setattr(Readers, "refresh", lambda _, **__: looked.append(threading.current_thread().name))
     for path in ("/v1/search?text=a&where=prise<2", "/v1/search?text=%20", "/v1/search"):
         assert client.get(path).status_code in (400, 422)
     assert {*looked} <= {"coldstart-publications"}
