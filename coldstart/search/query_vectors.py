@@ -133,9 +133,9 @@ class QueryBuilder:
         except Reject as reject:
             raise ColdstartError(f"video {path}: {reject}") from reject
         if not listen:
-            notes.append("speech and text on screen were not read: add --listen")
+            notes.append("speech and text on screen were not read: `listen` has them read")
         if title is None:
-            notes.append("no title was given: --title WORDS")
+            notes.append("no title was given: `title` lets its words be compared")
         return VideoQuery(str(path), sides, _used(sides), notes)
 
     # -- of items

@@ -140,7 +140,9 @@ class Catalogue(WorkspaceState):
             original = row.get(COPY_OF)
             return results.Item(
                 publication=reader.tag,
-                notes=[f"a copy of {original}, which is found in its place: its own title and texts are not searched"] if original else [],
+                notes=[f"a copy of {original}, which is found in its place: its own title and texts are not searched"]
+                if original
+                else [],
                 item={"item_id": item_id, **row},
                 media=results.media_links(item_id, media),
                 cold=reader.is_cold(item_id),
@@ -157,7 +159,7 @@ class Catalogue(WorkspaceState):
         """
 
         def ask(reader: Reader) -> results.ItemReport:
-            known = reader.dossier(item_id).to_dict()
+            known = results.hide_folders(reader.dossier(item_id).to_dict())
             media = (known.get("item") or {}).pop("media", None)
             for link in [known.get("duplicate_of"), *(known.get("copies") or ())]:
                 if link:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from coldstart.store.ann import column_of, unit_rows
-from coldstart.store.published import COPY_OF, Published
+from coldstart.store.ann import column_of
+from coldstart.store.published import COPY_OF, MOST_HELD, Published
 
 MOST_POINTS = 20_000
 """Points of a map; of more items those at even distances over the catalogue."""
@@ -51,18 +51,21 @@ def place_items(published: Published, space: str) -> Places:
     """
     column = column_of(space)
     having = f"{column} IS NOT NULL"
-    kept: list[pa.RecordBatch] = []
-    vectors = [np.empty((0, 1), np.float32)]
-    for block in published.spread([column, "kind", "category"], MOST_POINTS, where=having):
-        units = unit_rows(block[column])
-        finite = np.isfinite(units).all(axis=1)
-        vectors.append(units[finite])
-        kept.append(block.select(["item_id", "kind", "category"]).filter(pa.array(finite)))
     total = published.count(having)
-    if not sum(batch.num_rows for batch in kept):
+    columns = ["kind", "category"]
+    few = total <= MOST_HELD  # then their vectors are most likely in memory, and small columns are read in no time
+    blocks = published.blocks(columns, where=having) if few else published.spread(columns, MOST_POINTS, where=having)
+    batches = [block.select(["item_id", *columns]) for block in blocks]
+    if not batches:
         return Places([], [], [], np.empty((0, 2)), total, [])
-    rows = pa.Table.from_batches(kept).slice(0, MOST_POINTS)
-    points, explained = principal_points(np.concatenate(vectors[1:])[:MOST_POINTS])
+    rows = pa.Table.from_batches(batches)
+    rows = rows.take(pa.array(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).astype(int))))
+    vectors = published.unit_vectors([space], rows["item_id"].to_pylist())[space]
+    finite = np.isfinite(vectors).all(axis=1)
+    rows, vectors = rows.filter(pa.array(finite)), vectors[finite]
+    if not len(vectors):
+        return Places([], [], [], np.empty((0, 2)), total, [])
+    points, explained = principal_points(vectors)
     ids, kinds, categories = (rows[name].to_pylist() for name in ("item_id", "kind", "category"))
     return Places(ids, kinds, categories, points, total, explained)
 

@@ -6,6 +6,7 @@ Places on the disk of the server are left out: media have links to the server in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,26 @@ from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from coldstart.search.search import Hit
+
+
+_FOLDERS = re.compile(r"(?:file://|(?<![\w:/.]))/(?:[^\s/:'\"`]+/)+(?=[^\s/:'\"`])")
+
+
+def without_folders(text: str) -> str:
+    """Leave of each file that a text names its name alone: where it is on this machine concerns no client."""
+    return _FOLDERS.sub("", text)
+
+
+def hide_folders(found: Any) -> Any:
+    """Apply `without_folders` to all that is called `detail` in plain data, in place."""
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if name == "detail" and isinstance(value, str):
+            found[name] = without_folders(value)
+        else:
+            hide_folders(value)
+    for value in found if isinstance(found, list | tuple) else ():
+        hide_folders(value)
+    return found
 
 
 class Result(BaseModel):

@@ -144,7 +144,7 @@ class WorkspaceState:
                         state=row["state"],
                         reason=row["reason"],
                         words=plain(row["reason"]),
-                        detail=row["detail"],
+                        detail=results.without_folders(row["detail"]),
                         at=row["at"].isoformat(timespec="seconds") if row.get("at") else None,
                     )
                     for row in page
@@ -178,7 +178,8 @@ class WorkspaceState:
                 notes=list(found.notes),
                 entries=[
                     state_results.ReviewEntry(
-                        **one.to_dict(), media=results.media_links(one.item_id, media.get(one.item_id))
+                        **results.hide_folders(one.to_dict()),
+                        media=results.media_links(one.item_id, media.get(one.item_id)),
                     )
                     for one in found.entries
                 ],

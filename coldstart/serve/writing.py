@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from coldstart.core.scratch import scratch_folder
 from coldstart.errors import ColdstartError
+from coldstart.serve import results
 from coldstart.serve.jobs import MOST_ROWS
 from coldstart.serve.route_parts import PROBLEMS, Body, ItemId, in_thread, needs, place_of, save_upload
 
@@ -211,10 +212,16 @@ def _rows_of(text: str) -> list[dict[str, Any]]:
 
 def _result(request: Request, job: Job, running: Running | None = None) -> JobResult:
     place = str(request.app.state.settings.workspace).rstrip("/")
-    result, error = (  # where files are on this machine concerns no client
+    found, error = (  # where files are on this machine concerns no client
         json.loads(json.dumps(dict(part or {})).replace(json.dumps(place)[1:-1], PurePath(place).name))
         for part in (job.result, job.error)
     )
+    if job.state == "waiting" and error.get("kind") == "busy":
+        detail = "another process writes to the workspace: the job waits until that has ended"
+    else:
+        detail = results.without_folders(str(error.get("message") or ""))
+    if not detail and running and job.id in running.jobs:
+        detail = running.stage
     return JobResult(
         job_id=job.id,
         kind=job.kind,
@@ -222,9 +229,9 @@ def _result(request: Request, job: Job, running: Running | None = None) -> JobRe
         rows=job.rows,
         submitted_at=_iso(job.submitted_at),
         finished_at=None if job.finished_at is None else _iso(job.finished_at),
-        detail=str(error.get("message") or (running.stage if running and job.id in running.jobs else "")),
-        results=[dict(one) for one in result.get("items") or ()],
-        publication=result.get("publication"),
+        detail=detail,
+        results=[results.hide_folders(dict(one)) for one in found.get("items") or ()],
+        publication=found.get("publication"),
     )
 
 

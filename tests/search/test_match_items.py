@@ -124,8 +124,8 @@ def test_a_file_alone_is_its_frames_and_notes_what_it_lacks(opened: Workspace, f
     found = opened.match(video=folder / "v1.mp4", spaces=["image"], top_k=2)
     assert found.used == ["4 frames"]
     assert found.notes == [
-        "speech and text on screen were not read: add --listen",
-        "no title was given: --title WORDS",
+        "speech and text on screen were not read: `listen` has them read",
+        "no title was given: `title` lets its words be compared",
     ]
     assert {one.item_id for one in found.matches} == {"p1", "p8"}
     titled = opened.match(video=folder / "v1.mp4", title="spinach", spaces=["text"], top_k=1)

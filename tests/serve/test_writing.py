@@ -84,7 +84,7 @@ def test_a_job_waits_while_another_process_writes_and_says_so(client: TestClient
                 break
             time.sleep(0.02)
         assert found["state"] == "waiting"
-        assert "is being written by process" in found["detail"]
+        assert found["detail"] == "another process writes to the workspace: the job waits until that has ended"
         assert str(shop) not in json.dumps(found)
     assert ended(client, job)["state"] == "done"
 
