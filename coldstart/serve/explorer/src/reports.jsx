@@ -15,24 +15,24 @@ function Interval({ of, share }) {
   );
 }
 
-function Evaluation({ one }) {
+function Evaluation({ one, open }) {
   return (
-    <details open={one.is_current}>
+    <details open={open}>
       <summary>
-        {when(one.made_at)} UTC, of {one.publication} {one.is_current ? <span class="mark">current</span> : null} {one.quick ? <span class="mark">quick</span> : null}
+        {when(one.made_at)} UTC, of {one.publication || "no publication"} {one.is_current ? <span class="mark">current</span> : null} {one.quick ? <span class="mark">quick</span> : null}
       </summary>
       <Table
         label={`Evaluation of ${when(one.made_at)}`}
-        wide={[2, 3]}
+        wide={[2, 3, 4]}
         head={["Capability", "Measure", "Value, 95 % interval", "Baseline", "Verdict", "n", "In words"]}
         rows={one.rows.map((row) => [
           words(row.capability),
           row.measure,
           <Interval of={row.value} share={row.is_share} />,
           row.baseline ? <><Interval of={row.baseline.interval} share={row.is_share} /> <span class="quiet">{row.baseline.name}</span></> : "",
-          <span class={`mark ${row.verdict}`}>{one.verdicts?.[row.verdict] || words(row.verdict)}</span>,
+          <><b>{shown(one.verdicts?.[row.verdict] || words(row.verdict))}</b> <Text class="quiet">{row.why}</Text></>,
           row.n === null || row.n === undefined ? "" : count(row.n),
-          <Text>{row.sentence || row.statement || row.why}</Text>,
+          <Text>{row.sentence || row.statement || row.question}</Text>,
         ])}
       />
     </details>
@@ -47,7 +47,7 @@ export function EvaluationsSection() {
         data.evaluations?.length ? (
           <>
             <Notes notes={data.notes} />
-            {data.evaluations.map((one) => <Evaluation key={one.made_at} one={one} />)}
+            {data.evaluations.map((one, place) => <Evaluation key={one.made_at} one={one} open={!place} />)}
           </>
         ) : (
           <p class="quiet">Nothing has been evaluated yet: `coldstart evaluate all` does it, and its results are shown here.</p>
