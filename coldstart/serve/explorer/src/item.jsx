@@ -101,11 +101,20 @@ function Frames({ medium, times, onJump }) {
   ) : null;
 }
 
+/** Decisions on claims of an item: `approved` and `rejected`, lists of name and value; the record has them as JSON. */
+function decidedOn(text) {
+  try {
+    return Object.entries(typeof text === "string" ? JSON.parse(text) : text || {});
+  } catch {
+    return [];
+  }
+}
+
 /** Button of a decision on a claim; its form takes the place of the button. */
 function ClaimDecision({ item, one, action }) {
   const [open, setOpen] = useState(null);
   const focus = (button) => button && open === false && button.focus();
-  const decided = Object.entries(item.decided || {}).find(([, claims]) => claims.some(([name, value]) => name === one.claim && value === one.value));
+  const decided = item.decided.find(([, claims]) => claims.some(([name, value]) => name === one.claim && value === one.value));
   if (decided) return <span class="mark">{decided[0]}</span>;
   return open ? (
     <DecisionForm target={{ ...item, claim: one.claim, value: one.value }} action={action} onEnd={() => setOpen(false)} />
@@ -318,7 +327,7 @@ export function ItemView({ route }) {
   if (!data) return <><h1 dir="auto">{shown(id)}</h1><FaultNote fault={fault} /><Busy busy={busy} /></>;
   const { report, media } = data;
   const item = { ...(report.item || {}), item_id: id };
-  const target = { item_id: id, title: titleOf(item), decided: item.claim_decisions };
+  const target = { item_id: id, title: titleOf(item), decided: decidedOn(item.claim_decisions) };
   const served = (report.stages || []).at(-1)?.state === "fresh";
   const playable = media.findIndex((one) => one.role !== "image");
   return (
