@@ -34,6 +34,7 @@ _CELLS = 1 << 23
 _TIE = 1e-5
 """Distances of one pair differ by less, however the sums are ordered."""
 _ENTRY_BYTES = 200
+_BLOCK = 1024
 _VOCABULARY_CHARACTERS = 20_000_000
 """Characters of all items up to which their words are listed: some three seconds."""
 _PIECES = 1 << 14
@@ -290,12 +291,12 @@ def _vocabulary(dataset: Any, tokenize: Callable[[str], tuple[str, ...]]) -> fro
     """List the tokens of all items; None where their texts are so long that it would take seconds."""
     found: set[str] = set()
     left = _VOCABULARY_CHARACTERS
-    for block in dataset.scanner(["text"]).to_batches():
+    for block in dataset.scanner(["text"], batch_size=_BLOCK).to_batches():
         texts = [text for text in block["text"].to_pylist() if text]
         left -= sum(map(len, texts))
         if left < 0:
             return None
-        found.update(tokenize("\n".join(texts)))  # many at once take a tenth of the time
+        found.update(tokenize("\n".join(texts)))  # many at once take a tenth of the time; other threads wait for it
     return frozenset(found)
 
 
