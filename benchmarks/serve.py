@@ -271,7 +271,8 @@ def soak(minutes: float) -> dict[str, Any]:
                 number += 1
             swaps = re.search(r"coldstart_publication_swaps ([\d.]+)", httpx.get(f"{server.address}/metrics").text)
     late = [(minute, size) for minute, size in memory if minute > minutes / 4]
-    slope = 60 * float(np.polyfit(*zip(*late, strict=True), 1)[0]) if len(late) > 1 else None
+    times, sizes = (np.array(column) for column in zip(*late, strict=True)) if late else (np.empty(0), np.empty(0))
+    slope = 60 * float(np.polyfit(times, sizes, 1)[0]) if len(late) > 1 else None
     return {
         "requests": round(requests),
         "failed": round(failed),

@@ -143,7 +143,7 @@ class Scorer:
         places = np.flatnonzero(np.isnan(found).any(0))
         if not len(places) or not spaces:
             return found
-        vectors = self.catalog.unit_vectors(spaces, [ids[place] for place in places])
+        vectors = self.catalog.unit_vectors(spaces, [ids[place] for place in places.tolist()])
         for row, space in enumerate(spaces):
             computed = 1 - (vectors[space] @ queries[space].T).max(1)
             found[row, places] = np.where(np.isnan(found[row, places]), computed, found[row, places])

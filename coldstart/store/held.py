@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from coldstart.core.vectors import unit
 from coldstart.store.ground_truth import Vectors
 
-Places = NDArray[np.int64]
+Places = NDArray[np.signedinteger[Any]]
 Scores = NDArray[np.float32]
 
 WORD_BYTES = 128 << 20

@@ -106,7 +106,9 @@ class Published:
         """Hold the unit vectors of spaces in memory, which searches then answer from: those that fit, the first first;
         after `load_rows`."""
         held = self._held
-        for space in spaces if held is not None else ():
+        if held is None:
+            return
+        for space in spaces:
             size = 4 * len(held) * self._dim(space)
             if not size or size > most_bytes:
                 continue

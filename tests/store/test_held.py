@@ -58,11 +58,11 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """One publication twice: held in memory, and read from the store. Some rows were changed and deleted before."""
     catalog = Catalog(lancedb.connect(str(tmp_path_factory.mktemp("held"))))
     settings = IndexSettings(exact_below=0, index_type=request.param, sample=20, target_recall=0.1)
-    catalog.write(rows_of(range(ROWS), 0), {"text": Passport()})  # type: ignore[dict-item]
+    catalog.write(rows_of(range(ROWS), 0), {"text": Passport()})
     catalog.publish(catalog.build_indexes(settings))
     kept = rows_of(range(ROWS), 0).slice(20)
     changed = pa.concat_tables([kept.slice(0, kept.num_rows - 30), rows_of(range(ROWS - 30, ROWS + 20), 1)])
-    catalog.write(changed, {"text": Passport()})  # type: ignore[dict-item]
+    catalog.write(changed, {"text": Passport()})
     catalog.publish(catalog.build_indexes(settings))
     held, stored = catalog.published(), catalog.published()
     assert held is not None and stored is not None and held._indexes["text"].index_type == request.param
@@ -142,7 +142,7 @@ def test_equal_vectors_stand_in_order_of_their_ids(tmp_path: Path) -> None:
     same = pa.array(np.tile(np.random.default_rng(1).standard_normal(DIM).astype(np.float32), 40))
     column = pa.FixedSizeListArray.from_arrays(same, DIM)
     catalog = Catalog(lancedb.connect(str(tmp_path / "catalog")))
-    catalog.write(rows.set_column(rows.column_names.index("vector_text"), "vector_text", column), {"text": Passport()})  # type: ignore[dict-item]
+    catalog.write(rows.set_column(rows.column_names.index("vector_text"), "vector_text", column), {"text": Passport()})
     catalog.publish(catalog.build_indexes(IndexSettings()))
     published = catalog.published()
     assert published is not None
