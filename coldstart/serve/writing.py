@@ -21,6 +21,7 @@ from coldstart.serve.route_parts import PROBLEMS, Body, ItemId, in_thread, needs
 
 if TYPE_CHECKING:
     from coldstart.serve.jobs import JobQueue, Running
+    from coldstart.serve.readers import Readers
     from coldstart.serve.spool import Job
 
 MOST_FILES = 100
@@ -169,9 +170,10 @@ async def add_interactions(
 
 @writing.get("/jobs/{job_id}", response_model=JobResult, dependencies=needs("read", "review"))
 async def job(request: Request, job_id: Annotated[str, PathParameter(max_length=100)]) -> Response:
-    """Tell the state of a job, and of each of its items."""
+    """Tell the state of a job, and of each of its items; where it is done, searches see what it did."""
     jobs: JobQueue = request.app.state.jobs
     found = await in_thread(request, partial(jobs.get, job_id))
+    await in_thread(request, partial(_follow, request.app.state.catalogue.readers, found))
     return Response(_result(request, found, jobs.running).model_dump_json(), media_type="application/json")
 
 
@@ -188,6 +190,17 @@ async def list_jobs(
         jobs=[_result(request, one, jobs.running) for one in found], counts=jobs.counts(), next_cursor=after
     )
     return Response(listed.model_dump_json(), media_type="application/json")
+
+
+def _follow(readers: Readers, job: Job) -> None:
+    """Let requests have the publication that a job made, if they do not have it yet."""
+    made = (job.result or {}).get("publication")
+    try:
+        before = made is not None and readers.current().tag < made
+    except ColdstartError:  # it is the first
+        before = made is not None
+    if before:
+        readers.refresh()
 
 
 def _rows_of(text: str) -> list[dict[str, Any]]:
