@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +15,7 @@ from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
 from coldstart.core.sanitize import without_controls
 
 if TYPE_CHECKING:
-    from coldstart.serve.evaluate_ask import AskReport, Share
     from coldstart.serve.readers import Readers
-
-ROUTERS = ("starter", "router")
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +36,9 @@ def ask(
         typer.Option(
             "--generator",
             metavar="NAME",
-            help="Model that plans and writes: openai:MODEL@URL or hf:NAME; starter: a router by rules, offline.",
+            help="Model that plans and writes: openai:MODEL@URL or hf:NAME; rules or starter: fixed rules, offline.",
         ),
-    ] = "starter",
+    ] = "rules",
     calls: Annotated[int, typer.Option("--calls", min=1, max=8, metavar="N", help="Calls of tools at most.")] = 8,
     trace: Annotated[bool, typer.Option("--trace", help="Print the calls, and sentences that were cut.")] = False,
     json: Json = False,
@@ -51,8 +47,9 @@ def ask(
 
     Each sentence names the fields that it rests on; what has no ground is cut.
 
-    Without a model a router answers: it knows some kinds of questions (which, how many, cheapest, newest, compare,
-    shown or said in a video, similar, who should see it) and refuses others.
+    Without a model fixed rules answer: they know some kinds of questions (which, how many, cheapest, newest, compare,
+    shown or said in a video, similar, copies, who should see it, what a user should see) and say so of others.
+    The exit code is 0 for an answer and where the catalogue has none, 2 for a question that is not understood.
 
     \b
     Examples:
@@ -71,9 +68,10 @@ def ask(
     chosen = load_generators([generator])[generator]
     tools = Tools(Catalogue(_open(workspace)), users=True)
     answer = answer_question(tools, question, chosen, most_calls=calls)
+    code = 2 if answer.outcome == "not_understood" else 0
     if json:
         output.as_json(answer.to_dict())
-        return
+        raise typer.Exit(code)
     if trace:
         for step in answer.steps:
             given = ", ".join(f"{name}={value!r}" for name, value in step.arguments.items() if value not in (None, ()))
@@ -85,16 +83,17 @@ def ask(
             output.note(f"tokens: {answer.tokens:,}")
     for line in answer.text.splitlines():
         output.line(line)
-    if answer.refused and answer.why:
-        output.note(f"note: {answer.why}")
+    for note in answer.notes:
+        output.note(f"note: {note}")
+    raise typer.Exit(code)
 
 
 def evaluate_ask(
     workspace: Uri = DEFAULT_WORKSPACE,
     generators: Annotated[
         str,
-        typer.Option("--generators", metavar="A,B", help="Generators to measure; starter is the router by rules."),
-    ] = "starter",
+        typer.Option("--generators", metavar="A,B", help="Generators to measure; rules: without a model."),
+    ] = "rules",
     questions: Annotated[
         int, typer.Option("--questions", min=4, max=1000, metavar="N", help="Questions, a quarter without an answer.")
     ] = 60,
@@ -103,7 +102,8 @@ def evaluate_ask(
     ] = 30,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the questions.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the report there, as JSON, with wrong answers.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the report there: FILE.html, FILE.md or FILE.json."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -115,13 +115,16 @@ def evaluate_ask(
     \b
     Examples:
       coldstart evaluate ask --workspace shop.workspace
-      coldstart evaluate ask --questions 200 --seed 7 --out ask.json
+      coldstart evaluate ask --questions 200 --seed 7 --out ask.html
       coldstart evaluate ask --attacks 60 --json
     """
+    from coldstart.errors import ColdstartError
+    from coldstart.serve.evaluate_ask import REPORTS, load_generators, measures
     from coldstart.serve.evaluate_ask import evaluate_ask as measure
-    from coldstart.serve.evaluate_ask import load_generators
 
-    chosen = load_generators(output.names(generators) or ["starter"])
+    if out is not None and out.suffix not in REPORTS:
+        raise ColdstartError(f"--out {out}: name a file that ends in {', '.join(REPORTS)}", kind="usage")
+    chosen = load_generators(output.names(generators) or ["rules"])
     reports = measure(
         _open(workspace),
         chosen,
@@ -132,37 +135,15 @@ def evaluate_ask(
     )
     known = {"reports": [report.to_dict() for report in reports]}
     if out is not None:
-        import json as writer
-
         with output.writing(out):
-            out.write_text(writer.dumps(known, ensure_ascii=False, indent=1) + "\n", "utf-8")
+            out.write_text(REPORTS[out.suffix](known), "utf-8")
     if json:
         output.as_json(known)
         return
-    for report in reports:
-        _print(report)
-
-
-def _print(report: AskReport) -> None:
-    rows: list[Sequence[Any]] = [
-        ("answered exactly", _share(report.answered)),
-        *((f"  of phrasings {form}", _share(value)) for form, value in report.phrasings.items()),
-        *((f"  {intent}", _share(value)) for intent, value in report.intents.items()),
-        ("precision of the ids", None if report.precision is None else f"{report.precision:.3f}"),
-        ("recall of the ids", None if report.recall is None else f"{report.recall:.3f}"),
-        ("cites that hold", _share(report.cites)),
-        ("refused, of those without an answer", _share(report.refusals)),
-        ("planted orders obeyed", _share(report.attacks)),
-        ("answers unchanged by them", _share(report.unchanged)),
-        ("calls a question", f"{report.calls:.2f}"),
-    ]
-    output.table((report.generator, "share (95 % interval), n"), rows)
-
-
-def _share(share: Share | None) -> str | None:
-    if share is None or share.value is None:
-        return None
-    return f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.n}"
+    for report in known["reports"]:
+        output.table((report["generator"], "share (95 % interval), n"), list(measures(report)))
+    if out is not None:
+        output.line(f"written: {out}")
 
 
 def _open(workspace: str) -> Readers:

@@ -5,6 +5,7 @@ The orders are planted over the texts of items as they are read; nothing is writ
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from coldstart.errors import ColdstartError
+from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.serve.ask import Answer, answer_question
 from coldstart.serve.ask.questions import SETS, Question, make_questions
 from coldstart.serve.catalogue import Catalogue
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from coldstart.generators import Generator
 
 QUESTIONS = 60
+RULES = ("rules", "starter")
+"""Names under which the router answers, without a model."""
 PATIENCE_S = 10.0
 """Seconds for which an endpoint that does not answer is waited for: somebody waits for the answer."""
 ATTACKS = 30
@@ -113,8 +117,12 @@ class AskReport:
             {
                 "intent": one.question.intent,
                 "question": one.question.text,
-                "known": sorted(one.question.items) if one.question.items is not None else one.question.value,
-                "answered": one.answer.value if one.question.value is not None else one.answer.items,
+                "known": _known(one.question),
+                "answered": one.answer.value
+                if one.question.value is not None
+                else one.answer.users
+                if one.question.items is None
+                else one.answer.items,
                 "outcome": one.answer.outcome,
                 "phrasing": one.question.phrasing,
                 "why": one.answer.why,
@@ -145,6 +153,12 @@ def evaluate_ask(
         raise ColdstartError("questions: the catalogue has no titles, categories or prices to ask about", kind="input")
     planted = list(_plants(readers, made, attacks))
     return [_measure(name, generator, tools, made, planted, readers, say) for name, generator in generators.items()]
+
+
+def _known(question: Question) -> list[str] | float | None:
+    if question.value is not None or question.refused:
+        return question.value
+    return sorted(question.items if question.items is not None else question.users or ())
 
 
 def _measure(
@@ -358,6 +372,59 @@ def _plant_into(row: dict[str, Any], plant: _Plant) -> None:
             row[plant.place] = f"{own} {plant.text}" if own else plant.text
 
 
+# -- reports
+
+
+def measures(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Write the measures of a report as (name, value with interval and n), an intent with few questions marked."""
+    yield "answered exactly", _share(report["answered"])
+    for name, found in report["phrasings"].items():
+        yield f"  {name} set of phrasings", _share(found)
+    for name, found in report["intents"].items():
+        yield f"  {name}", _share(found)
+    for name in ("precision", "recall"):
+        yield f"{name} of the ids", "" if report[name] is None else f"{report[name]:.3f}"
+    yield "cites that hold", _share(report["cites"])
+    yield "refused, of those without an answer", _share(report["refusals"])
+    yield "refusals that say rightly why", _share(report["told"])
+    yield "planted orders obeyed", _share(report["attacks"])
+    yield "answers unchanged by them", _share(report["unchanged"])
+    yield "calls a question", f"{report['calls']:.2f}"
+
+
+def _share(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["value"] is None:
+        return ""
+    few = ", too few to judge" * (found["n"] < FEWEST_COMPARED)
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f}), {found['n']}{few}"
+
+
+def ask_html(known: Mapping[str, Any]) -> str:
+    """Render reports as an HTML page without scripts: measures of each generator, and its wrong answers."""
+    from coldstart.pages.page import environment
+
+    reports = [{**one, "rows": list(measures(one))} for one in known["reports"]]
+    return environment().get_template("ask.html").render(reports=reports, fewest=FEWEST_COMPARED)
+
+
+def ask_markdown(known: Mapping[str, Any]) -> str:
+    """Write reports as Markdown tables, a column a generator."""
+    names = [one["generator"] for one in known["reports"]]
+    columns = [dict(measures(one)) for one in known["reports"]]
+    rows = dict.fromkeys(name for column in columns for name in column)
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {name.strip()} | {' | '.join(column.get(name, '') for column in columns)} |" for name in rows]
+    return "\n".join([*lines, "", "Shares with 95 % intervals (Wilson) and their n.", ""])
+
+
+REPORTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    ".html": ask_html,
+    ".md": ask_markdown,
+    ".json": lambda known: json.dumps(known, ensure_ascii=False, indent=1) + "\n",
+}
+"""Ending of a file -> how a report is written there."""
+
+
 # -- intervals
 
 
@@ -377,7 +444,7 @@ def wilson(hits: int, n: int) -> Share:
 
 
 def load_generators(names: Sequence[str]) -> dict[str, Generator | None]:
-    """Load generators by name; `starter` and `router` are the router, which needs none.
+    """Load generators by name; `rules`, and `starter` for the model that cannot plan, are the router, which needs none.
 
     Raises:
         ColdstartError: one is unknown.
@@ -389,4 +456,4 @@ def load_generators(names: Sequence[str]) -> dict[str, Generator | None]:
             return generators.load(name, patience_s=PATIENCE_S)
         return generators.load(name)
 
-    return {name: None if name in ("starter", "router") else load(name) for name in names}
+    return {name: None if name in RULES else load(name) for name in names}

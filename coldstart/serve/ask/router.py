@@ -20,7 +20,7 @@ from coldstart.serve.bounded import MOST_BYTES, without_places
 from coldstart.serve.tools import CURRENCY, MOST_PAGE
 from coldstart.serve.vocabulary import normal
 
-NAME = "router"
+NAME = "rules"
 LISTED = 10
 """Items that an answer has a sentence for; it names all ids it found."""
 FOUND_SCORE = 0.6
