@@ -341,6 +341,21 @@ def test_what_the_page_says_of_faults_slow_answers_and_rights(tab: Any) -> None:
     show(tab, "#/item/p1")
     assert not tab.locator("form.decision, .decisions").count()
 
+    def gate(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer read-0123456789abcdef":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"status": 401, "title": "No token", "detail": "give a token"})
+
+    tab.route("**/v1/**", gate)
+    tab.goto("/#/match")
+    tab.get_by_role("textbox", name="Token").fill("read-0123456789abcdef")
+    tab.keyboard.press("Enter")
+    show(tab, "#/search")
+    tab.locator(".picture img[src^='blob:']").first.wait_for()  # a picture that needs the token, too
+    tab.get_by_role("button", name="Forget the token").click()
+    tab.get_by_role("textbox", name="Token").wait_for()
+
 
 @pytest.mark.slow
 @pytest_chromium

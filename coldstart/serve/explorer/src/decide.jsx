@@ -1,5 +1,5 @@
 // Decisions of a reviewer: the form that asks for the reason, the jobs that bring them into effect, and the log.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { get, itemPath, post, remove, requestKey, token, url, useAnswer } from "./api.js";
 import { Busy, FaultNote, shown, Table, Text, Time, titleOf, words } from "./parts.jsx";
 import { link } from "./route.js";
@@ -143,7 +143,9 @@ export function DecisionForm({ target, action, record, onEnd }) {
   const attribute = field === "attributes";
   const now = attribute ? "" : field.startsWith("attributes.") ? item.attributes?.[field.slice(11)] : item[field];
   const text = Array.isArray(now) ? now.join(", ") : (now ?? "");
-  useEffect(() => form.current.querySelector(action === "correct" ? "[name=value]" : "[name=reason]")?.focus(), [action, field, loads]);
+  useLayoutEffect(() => {
+    form.current.querySelector(action === "correct" ? "[name=value]" : "[name=reason]")?.focus(); // at once: a key that follows belongs to it
+  }, [action, field, loads]);
   const submit = async (event) => {
     event.preventDefault();
     const data = new FormData(form.current);

@@ -138,6 +138,7 @@ function Described({ described, item, may }) {
       {described.grounds?.length ? (
         <Table
           label="Claims and their evidence"
+          wide={[1, 2]}
           head={["Claim", "Value", "Evidence", ...last]}
           rows={described.grounds.map((one) => [words(one.claim), <Text>{one.value}</Text>, <><b>{words(one.ground)}</b> <Text>{one.detail}</Text></>, ...decide(one, "reject")])}
         />
@@ -147,6 +148,7 @@ function Described({ described, item, may }) {
           <h3>Removed claims</h3>
           <Table
             label="Removed claims"
+            wide={[1, 2]}
             head={["Claim", "Value", "Why", ...last]}
             rows={described.cut.map((one) => [words(one.claim), <Text as="del">{one.value}</Text>, <><b>{words(one.reason)}</b> <Text>{one.detail}</Text></>, ...decide(one, "approve")])}
           />
