@@ -76,7 +76,7 @@ def file_name(item_id: str) -> str:
 
 def _print(known: Mapping[str, Any]) -> None:
     from coldstart.core.reasons import plain
-    from coldstart.pages.item import facts_of, format_span, format_time
+    from coldstart.pages.item import facts_of, format_span, format_time, link_note, stage_rows
 
     item = known["item"]
     output.note(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
@@ -127,6 +127,8 @@ def _print(known: Mapping[str, Any]) -> None:
         )
         for how, link in links
     ], whole=("item",))  # fmt: skip
+    if note := link_note(known):
+        output.note(note)
     _section("safety", ("rule", "score", "source", "quote", "time"), [
         (entry["rule"], _share(entry["score"]), entry["source"], entry["quote"], format_time(entry["at_s"]))
         for entry in known["safety"].get("findings") or ()
@@ -135,8 +137,8 @@ def _print(known: Mapping[str, Any]) -> None:
         (one["decision_id"], what(one), one["by"], one["reason"]) for one in known["decisions"]
     ], whole=("decision",))  # fmt: skip
     _section("stages", ("stage", "state", "reason", "detail"), [
-        (stage["stage"], stage["state"], plain(stage["reason"]) if stage["reason"] else None, _detail(stage) or None)
-        for stage in known["stages"]
+        (stage["stage"], stage["state"], plain(stage["reason"]) if stage["reason"] else None, stage["detail"] or None)
+        for stage in stage_rows(known["stages"])
     ], whole=("stage", "state"))  # fmt: skip
 
 
@@ -145,15 +147,6 @@ def _when(entry: Mapping[str, Any]) -> str:
 
     sure = "" if entry["confidence"] is None else f" {entry['confidence']:.2f}"
     return f"{format_span(entry)} {entry['source']}{sure}"
-
-
-def _detail(stage: Mapping[str, Any]) -> str:
-    parts = [stage["detail"]]
-    if stage["keeps_out"]:
-        parts.append(f"turns it away from later stages: {stage['keeps_out']}")
-    if stage["has_row"] and stage["state"] != "fresh":
-        parts.append("its row of before is shown")
-    return "; ".join(part for part in parts if part)
 
 
 def _section(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> None:

@@ -75,7 +75,40 @@ def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
         original=_links([known["duplicate_of"]] if known["duplicate_of"] else [], known, limits),
         copies=_links(known["copies"][:LINKS], known, limits),
         further=[link["item_id"] for link in known["copies"][LINKS:]],
+        linked=link_note(known),
+        stages=stage_rows(known["stages"]),
     )
+
+
+def link_note(known: Mapping[str, Any]) -> str:
+    """Say how searches treat a copy; empty for an item that is searched by itself."""
+    if not known["duplicate_of"] or not any(stage["state"] == "duplicate" for stage in known["stages"]):
+        return ""
+    if any(stage["kind"] == "index" and stage["state"] == "duplicate" for stage in known["stages"]):
+        return "It is not served: the policy of copies is drop."
+    return (
+        "A search shows its original in its place, and does not look at its own title and texts; "
+        "`coldstart search --copies` does."
+    )
+
+
+def stage_rows(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List the states of the stages for a table; a verdict that holds for later stages too is told once."""
+    told: dict[tuple[str, str], str] = {}
+    rows = []
+    for stage in stages:
+        parts = [stage["detail"]]
+        if stage["reason"] and stage["detail"]:
+            first = told.setdefault((stage["reason"], stage["detail"]), stage["stage"])
+            parts = [stage["detail"] if first == stage["stage"] else f"as in {first}"]
+        if stage["keeps_out"]:
+            name, _, why = stage["keeps_out"].partition(": ")
+            told.setdefault((name, why), stage["stage"])
+            parts.append(f"turns it away from later stages: {stage['keeps_out']}")
+        if stage["has_row"] and stage["state"] != "fresh":
+            parts.append("its row of before is shown")
+        rows.append({**stage, "detail": "; ".join(part for part in parts if part)})
+    return rows
 
 
 def _share(value: float | None) -> str:

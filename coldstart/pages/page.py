@@ -64,11 +64,17 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One query and its hits, the best first; `first` is the number that the first of them is marked with."""
+    """One query and its hits, the best first.
+
+    Attributes:
+        first: number that the first of them is marked with.
+        is_faint: next to nothing speaks for the hit.
+    """
 
     query: Tile
     hits: list[Tile]
     first: int = 1
+    is_faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ def neighbours_html(
             "query": card(row.query, thumbnails(row.query)),
             "hits": [card(hit, thumbnails(hit)) for hit in row.hits],
             "first": row.first,
+            "single": len(row.hits) == 1,
+            "is_faint": row.is_faint,
         }
         for row in rows
     ]

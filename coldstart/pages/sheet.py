@@ -33,8 +33,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 SUFFIXES = (".html", ".png")
-_CHANNELS = 2  # named beside a product, those that say most for it; a workspace of many spaces has a dozen
-_TELLING = 0.01  # weight by support from which on a channel is named
+_LEAST_SCORE = 0.05  # of a product for which something speaks
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path, *, limits: Limits | None = None) -> None:
@@ -183,7 +182,7 @@ def match_sheet(
     if path.suffix.lower() not in SUFFIXES:
         raise ColdstartError(f"--out {path}: name a file that ends in {' or '.join(SUFFIXES)}")
     rows = [
-        SheetRow(_query_tile(found, media_path, title), [_product(found)], first=place)
+        SheetRow(_query_tile(found, media_path, title), [_product(found)], place, found["score"] < _LEAST_SCORE)
         for place, found in enumerate(answer["matches"], start=1)
     ]
     if path.suffix.lower() == ".html":
@@ -207,9 +206,9 @@ def _query_tile(found: Mapping[str, Any], media_path: str | None, title: str) ->
     frame, words = found["frame"], found["words"]
     lines = []
     if frame is not None:
-        lines.append(f"{_when(frame)}, cosine {frame['cosine']:.2f} ({frame['channel']})")
+        lines.append(f"most alike: {_when(frame)}")
     if words is not None:
-        lines.append(f"{evidence_text(words)}, cosine {words['cosine']:.2f} ({words['channel']})")
+        lines.append(evidence_text(words))
     return Tile(title, media_path, "video", "\n".join(lines), list(frame["seconds"]) if frame else [])
 
 
@@ -218,9 +217,8 @@ def _when(frame: Mapping[str, Any]) -> str:
 
 
 def _product(found: Mapping[str, Any]) -> Tile:
-    """Build a tile of a product: what it adds, and its place in the channels that say most for it."""
-    shares = [(own["weight"] * own["support"], name, own["rank"]) for name, own in found["channels"].items()]
-    best = sorted((one for one in shares if one[0] >= _TELLING), reverse=True)[:_CHANNELS]
-    places = ", ".join(f"{name} {rank}" for _, name, rank in best)
-    caption = f"score {found['score']:.2f}\n{f'place by {places}' if places else 'little of the video speaks for it'}"
+    """Build a tile of a product and its score."""
+    price = f"price {found['price']:.2f}" if found.get("price") is not None else ""
+    faint = "next to nothing in the video speaks for it" if found["score"] < _LEAST_SCORE else ""
+    caption = "\n".join(part for part in (price, f"score {found['score']:.2f}", faint) if part)
     return Tile(found["title"] or found["item_id"], found["uri"], found["kind"] or "product", caption)

@@ -32,6 +32,7 @@ from coldstart.pages.item import (
     format_time,
     item_html,
     item_page,
+    link_note,
     timeline_lanes,
 )
 from coldstart.sample import path as sample
@@ -54,7 +55,9 @@ def entry(start_s: float | None, end_s: float | None, source: str, text: str = "
 def record(item: Mapping[str, Any] | None = None, **known: Any) -> dict[str, Any]:
     """Create the record of an item of which little is known."""
     item = {"item_id": "a", "kind": "video", "title": "A title", **(item or {})}
-    empty: dict[str, Any] = {name: [] for name in ("timeline", "shots", "frame_times_s", "lines", "dropped", "copies")}
+    empty: dict[str, Any] = {
+        name: [] for name in ("timeline", "shots", "frame_times_s", "lines", "dropped", "copies", "decisions")
+    }
     empty |= {name: {} for name in ("quality", "safety", "described", "coverage")}
     empty |= dict.fromkeys(("duration_s", "spoken_language", "spoken_language_confidence", "duplicate_of"))
     empty |= {"transcript": "", "screen_text": "", "stages": [stage("ingest", "fresh")]}
@@ -427,6 +430,26 @@ def test_faults_are_one_line(show: Any, shop: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_verdict_is_told_once_and_a_copy_says_how_it_is_searched() -> None:
+    detail = "of b: 1.00 of it, mirrored"
+    copy = {"state": "duplicate", "reason": "near_duplicate", "detail": detail}
+    stages = [
+        stage("understand.duplicates", "fresh", keeps_out=f"near_duplicate: {detail}"),
+        *(stage(name, **copy) for name in ("shots", "clip")),
+        stage("index", "fresh"),
+    ]
+    known = record({"media": [VIDEO]}, duplicate_of=link(), copies=[], stages=stages)
+    page = " ".join(Page(item_html(known)).text)
+    assert page.count(detail) == 1  # in the table: the box beneath says it in words
+    assert "turns it away: near_duplicate" not in page
+    assert page.count("as in understand.duplicates") == 2
+    assert "does not look at its own title and texts; `coldstart search --copies` does." in page
+    dropped = [*stages[:3], stage("index", **copy)]
+    assert "the policy of copies is drop" in link_note({**known, "stages": dropped})
+    assert link_note({**known, "stages": [stage("index", "fresh")]}) == ""  # policy keep
+    assert link_note({**known, "duplicate_of": None}) == ""
+
+
 def test_file_names_are_safe_and_differ() -> None:
     assert file_name("clip-02") == "clip-02.html"
     names = [file_name(item) for item in ("a/b", "a\\b", "../../a", "..", "ä" * 500, "x" * 500, "a b\x00", "-rf")]
@@ -452,5 +475,5 @@ def test_the_stages_say_what_turns_the_item_away_and_which_rows_are_old(
         ["understand.duplicates", "fresh", "-", "-"],
         ["understand.shots", "pending", "-", "its row of before is shown"],
         ["understand.safety", "fresh", "-", "turns it away from later stages: unsafe: scam 0.93 ≥ 0.8"],
-        ["understand.speech", "filtered", "with unsafe content", "scam 0.93 ≥ 0.8; its row of before is shown"],
+        ["understand.speech", "filtered", "with unsafe content", "as in understand.safety; its row of before is shown"],
     ]

@@ -67,7 +67,7 @@ def neighbours(folder: Path, _: pytest.MonkeyPatch) -> str:
 
 def matches(folder: Path, _: pytest.MonkeyPatch) -> str:
     found = {
-        "item_id": "p", "title": "Lemon", "uri": PICTURE["uri"], "kind": "product", "score": 2.5,
+        "item_id": "p", "title": "Lemon", "uri": PICTURE["uri"], "kind": "product", "score": 2.5, "price": 3.0,
         "frame": {"second": 1.0, "seconds": [1.0, 5.0, 9.0], "cosine": 0.7, "channel": "image→image"},
         "words": {"source": "speech", "second": 1.0, "text": "a lemon", "cosine": 0.5, "channel": "text→text"},
         "channels": {
@@ -75,7 +75,10 @@ def matches(folder: Path, _: pytest.MonkeyPatch) -> str:
             for place in range(1, 12)
         },
     }  # fmt: skip
-    answer = {"matches": [found, {**found, "words": None}], "notes": ["no words of this video stand out"]}
+    answer = {
+        "matches": [found, {**found, "words": None, "score": 0.01}],
+        "notes": ["no words of this video stand out"],
+    }
     match_sheet(answer, VIDEO["uri"], "my plate", folder / "match.html")
     return (folder / "match.html").read_text("utf-8")
 
@@ -123,6 +126,16 @@ def test_the_style_sheet_has_a_rule_for_every_class(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert unknown_classes(make(tmp_path, monkeypatch)) == set()
+
+
+def test_a_match_shows_seconds_words_and_score_and_is_faint_where_next_to_nothing_speaks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = matches(tmp_path, monkeypatch)
+    for words in ("most alike: frame at 0:01.0", "“a lemon” (speech 0:01.0)", "price 3.00", "score 2.50"):
+        assert words in page
+    assert "→" not in page and "cosine" not in page  # names of spaces are for developers
+    assert page.count('<section class="single faint">') == page.count("next to nothing in the video") == 1
 
 
 def test_a_class_without_a_rule_is_seen() -> None:
