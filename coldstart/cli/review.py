@@ -38,7 +38,7 @@ Value = Annotated[
 
 @app.callback()
 def review() -> None:
-    """Review items that were turned away, copies and removed claims: approve, reject or correct them."""
+    """Approve, reject or correct items, copies and claims."""
 
 
 @app.command("list")
@@ -119,9 +119,9 @@ def approve(
 
     \b
     Examples:
-      coldstart review approve clip-7 --stage understand.quality --reason "blurred on purpose"
-      coldstart review approve clip-8 --stage understand.duplicates --reason "another cut" --by ana
-      coldstart review approve sku-1 --claim colour --value Red --reason "it is red"
+      coldstart review approve clip-7 --stage understand.quality -r "as meant"
+      coldstart review approve clip-8 --stage understand.duplicates -r recut
+      coldstart review approve sku-1 --claim colour --value Red -r "it is red"
     """
     _decide(workspace, json, item, "approve", reason=reason, by=by, stage=stage, claim=claim, value=value)
 
@@ -136,13 +136,15 @@ def reject(
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Take an item out of searches, lists and fits, or a claim out of its description.
+    """Take an item out, or a claim of its description.
+
+    A rejected item is in no search, list, match, audience or fit.
 
     \b
     Examples:
       coldstart review reject sku-1 --reason "recalled by its maker"
-      coldstart review reject sku-2 --claim colour --value Red --reason "it is orange"
-      coldstart review reject sku-3 --claim summary --value "A red dress." --reason "a skirt" --json
+      coldstart review reject sku-2 --claim colour --value Red -r "it is orange"
+      coldstart review reject sku-3 --claim summary --value "A red hat." -r no
     """
     _decide(workspace, json, item, "reject", reason=reason, by=by, claim=claim, value=value)
 
@@ -163,13 +165,15 @@ def correct(
     by: By = None,
     json: Json = False,
 ) -> None:
-    """Correct a field of an item's record, whatever its manifest says; `null` empties it.
+    """Correct a field of an item's record.
+
+    It has that value whatever its manifest says; `null` empties it.
 
     \b
     Examples:
-      coldstart review correct sku-1 title "Oat drink 1 l" --reason "a typing error"
-      coldstart review correct sku-1 attributes.colour Orange --reason "seen in the picture"
-      coldstart review correct sku-1 tags '["vegan", "drink"]' --reason "tags of another item" --by ana
+      coldstart review correct sku-1 title "Oat drink 1 l" --reason misspelt
+      coldstart review correct sku-1 attributes.colour Orange -r "in the picture"
+      coldstart review correct sku-1 tags '["vegan", "drink"]' -r wrong --by ana
     """
     _decide(workspace, json, item, "correct", reason=reason, by=by, field=field, value=_parsed(field, value))
 
@@ -187,7 +191,7 @@ def undo(
     \b
     Examples:
       coldstart review undo 2b8ec7cf26d222f8 --reason "the wrong item"
-      coldstart review undo 2b8ec7cf26d222f8 --reason mistaken --by ana --workspace shop.workspace
+      coldstart review undo 2b8ec7cf26d222f8 --reason mistaken --by ana
       coldstart review undo 2b8ec7cf26d222f8 --reason mistaken --json
     """
     import coldstart
@@ -208,7 +212,9 @@ def log(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List decisions, the newest first, with those that were undone.
+    """List decisions, the newest first.
+
+    Those that were undone stand among them.
 
     \b
     Examples:
@@ -240,7 +246,7 @@ def log(
 def _detail(one: ReviewEntry) -> str:
     if one.value is not None:
         return f'"{one.value}": {one.detail}'
-    return f"copy of {one.original}; {one.detail}" if one.original else one.detail
+    return f"copy {one.detail}" if one.original else one.detail
 
 
 def what(one: Mapping[str, Any]) -> str:

@@ -131,11 +131,11 @@ class SourceWork:
 
     def _entries(self) -> Iterator[Work]:
         """Yield the rows of the source as people decided on them, then items that it lacks and that were decided on."""
-        seen: set[str] = set()
+        decided = self._corrections.touched(self._workspace)
         for entry in self._stage.entries():
-            seen.add(entry.item_id)
+            decided.discard(entry.item_id)
             yield self._corrections.apply(self._removed.refuse(entry))
-        yield from self._corrections.stored(self._workspace, seen)
+        yield from self._corrections.stored(self._workspace, decided)
 
 
 class Writer:

@@ -82,13 +82,18 @@ class Corrections:
             CLAIM_DECISIONS.name: json.dumps(claims, ensure_ascii=False) if claims else None,
         }
 
-    def stored(self, store: Store, seen: Collection[str]) -> Iterator[Work]:
-        """Yield the rows of items that are not as was decided, made of those stored, without their manifest.
+    def touched(self, store: Store) -> set[str]:
+        """Find the items that decisions are laid over, or were when their rows were stored."""
+        found = set(self.items)
+        present = store.columns(ITEMS)
+        if held := [name for name in (UNCORRECTED.name, CLAIM_DECISIONS.name) if name in present]:
+            where = " OR ".join(f"{name} IS NOT NULL" for name in held)
+            found.update(store.read(ITEMS, ["item_id"], where=where)["item_id"].to_pylist())
+        return found
 
-        Args:
-            seen: items that the source has; of these its own rows count.
-        """
-        listed = [item for item in self._candidates(store) if item not in seen]
+    def stored(self, store: Store, items: Collection[str]) -> Iterator[Work]:
+        """Yield those of some items that are not as was decided, made of their stored rows, without a manifest."""
+        listed = sorted(items) if store.has(ITEMS) else []
         for start in range(0, len(listed), _CHUNK):
             for stored in store.read(ITEMS, ids=listed[start : start + _CHUNK]).to_pylist():
                 item_id, key = stored["item_id"], stored.get("source_key") or ""
@@ -96,16 +101,6 @@ class Corrections:
                 wanted = self._key(item_id, base)
                 if wanted != key:
                     yield Work(item_id, wanted, _finished(self.apply(Work(item_id, base, _base_row(stored))).row))
-
-    def _candidates(self, store: Store) -> list[str]:
-        if not store.has(ITEMS):
-            return []
-        held = [name for name in (UNCORRECTED.name, CLAIM_DECISIONS.name) if name in store.columns(ITEMS)]
-        found = set(self.items)
-        if held:
-            where = " OR ".join(f"{name} IS NOT NULL" for name in held)
-            found.update(store.read(ITEMS, ["item_id"], where=where)["item_id"].to_pylist())
-        return sorted(found)
 
 
 def read_corrections(store: Store) -> Corrections:

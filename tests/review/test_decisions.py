@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from catalogue import coldstart as cli
 from catalogue import contents, photo, rows, settings, write_manifest
 from PIL import Image
 
@@ -67,220 +68,173 @@ def served(workspace: Workspace) -> dict[str, dict[str, Any]]:
     return {row["item_id"]: row for row in contents(Path(workspace.uri))["catalog"]}
 
 
-def check_run_redoes_nothing(workspace: Workspace, **options: Any) -> None:
+def check_run_redoes_nothing(workspace: Workspace) -> None:
     before = contents(Path(workspace.uri))
-    report = workspace.run(**options)
-    assert {stage.stage: stage.ran.done for stage in report.stages if stage.ran.done} == {}
+    assert {stage.stage: stage.ran.done for stage in workspace.run().stages if stage.ran.done} == {}
     assert contents(Path(workspace.uri)) == before
 
 
-def run_changed(workspace: Workspace, made: Path, item: str, **fields: Any) -> None:
-    """Run a manifest in which one row has other values."""
+def run_changed(workspace: Workspace, made: Path, changes: dict[str, dict[str, Any]]) -> None:
+    """Run a manifest in which some rows have other values."""
     listed = [json.loads(line) for line in (made / "shop.jsonl").read_text("utf-8").splitlines()]
-    changed = [row | fields if row["item_id"] == item else row for row in listed]
+    changed = [row | changes.get(row["item_id"], {}) for row in listed]
     workspace.run(manifest=write_manifest(made / "changed.jsonl", changed))
 
 
-def test_a_rejected_item_is_in_no_search_until_that_is_undone(shop: Workspace, made: Path) -> None:
+@pytest.mark.slow
+def test_what_is_decided_holds_in_runs_of_any_manifest_until_it_is_undone(shop: Workspace, made: Path) -> None:
     untouched = contents(Path(shop.uri))
-    done = shop.decide("p0", "reject", **BY)
-    assert (done.outcome.state, done.outcome.reason) == ("filtered", "rejected_by_review")
-    assert done.outcome.detail == "by ana: looked at it"
-    assert done.publication == "pub-000002" == shop.publications()[0].tag
-    assert {hit.item_id for hit in shop.search(text="shoe")} == {"p1", "p2", "p5"}
-    assert done.decision.to_dict()["in_force"] is True
+    small, copy, *claims = shop.review().entries
+    assert (small.item_id, small.stage, small.reason) == ("p3", "understand.quality", "low_resolution")
+    assert (copy.item_id, copy.stage, copy.original) == ("p4", "understand.duplicates", "p1")
+    assert small.actions == copy.actions == ("approve", "reject", "correct")
+    assert (claims[0].item_id, claims[0].claim, claims[0].value) == ("p0", "summary", "Shoe Red.")
+    assert shop.review().counts == {"failed": 0, "filtered": 1, "duplicate": 1, "claim": len(claims)}
+    wanted = [
+        {"item_id": "p2", "action": "reject"},
+        {"item_id": "p3", "action": "approve", "stage": "understand.quality"},
+        {"item_id": "p4", "action": "approve", "stage": "understand.duplicates"},
+        {"item_id": "p5", "action": "correct", "field": "title", "value": "Red Boot"},
+        {"item_id": "p5", "action": "correct", "field": "attributes.colour", "value": "Red"},
+        {"item_id": "p5", "action": "correct", "field": "tags", "value": ["new", "sale"]},
+        {"item_id": "p0", "action": "approve", "claim": "summary", "value": "Shoe Red."},
+        {"item_id": "p1", "action": "reject", "claim": "colour"},
+    ]
+    done = shop.decide_many([row | BY for row in wanted])
+    assert [one.outcome.state for one in done] == ["filtered", *["searchable"] * 7]
+    assert done[0].outcome.reason == "rejected_by_review" and done[0].outcome.detail == "by ana: looked at it"
+    assert {one.publication for one in done} == {"pub-000002"}
+    assert [one.decision.before for one in done[3:6]] == ["Blue Shoe 5", None, []]
+    found = served(shop)
+    assert found.keys() == {"p0", "p1", "p3", "p4", "p5"} == {hit.item_id for hit in shop.search(text="shoe")}
+    assert "p2" not in {one.item_id for one in shop.recommend(history=["p1"]).items}
+    assert found["p4"]["duplicate_of"] is None
+    assert (found["p5"]["title"], found["p5"]["tags"]) == ("Red Boot", ["new", "sale"])
+    assert ("colour", "Red", "record") in {(one["name"], one["value"], one["ground"]) for one in found["p5"]["claims"]}
+    assert found["p0"]["summary"].startswith("Shoe Red.")
+    assert [one["name"] for one in found["p1"]["claims"]] == ["sort"]
+    assert {one.item_id: one.state for one in shop.review().entries} == dict.fromkeys(("p3", "p4", "p5"), "claim")
+    assert [one["action"] for one in shop.dossier("p5").to_dict()["decisions"]] == ["correct"] * 3
     check_run_redoes_nothing(shop)
-    run_changed(shop, made, "p0", title="Red Shoe renamed")
-    assert "p0" not in served(shop)
-    assert shop.dossier("p0").stages[-1].reason == "rejected_by_review"
-    shop.undo_decision(done.decision.decision_id, reason="mistaken", by="ben")
-    assert served(shop)["p0"]["title"] == "Red Shoe renamed"
-    run_changed(shop, made, "none")
-    assert _rows(contents(Path(shop.uri))) == _rows(untouched)
+    changes = {"p2": {"title": "new"}, "p3": {"title": "new"}, "p5": {"title": "new", "description": "of leather"}}
+    run_changed(shop, made, changes)
+    found = served(shop)
+    assert "p2" not in found
+    assert found["p3"]["title"] == "new"
+    assert (found["p5"]["title"], found["p5"]["description"]) == ("Red Boot", "of leather")
+    run_changed(shop, made, changes | {"p3": {"image": "small.png"}})
+    assert "p3" not in served(shop)  # another picture: somebody has to look again
+    assert shop.decision_counts() == {"reject": 2, "approve": 2, "correct": 3, "undone": 0, "lapsed": 1}
+    assert [one.item_id for one in shop.review(state="filtered").entries] == ["p3"]
+    shop.undo_decision(done[3].decision.decision_id, **BY)
+    assert served(shop)["p5"]["title"] == "new"  # of the manifest that was read last
+    with Store(shop.uri).lock():
+        decisions.undo(Store(shop.uri), [one.decision.decision_id for one in done], **BY)
+    run_changed(shop, made, {})
+    after = contents(Path(shop.uri))
+    assert [after[name] for name in ("items", "catalog")] == [untouched[name] for name in ("items", "catalog")]
 
 
-def _rows(found: dict[str, Any]) -> Any:
-    """Rows without places of arrival, which an item that was away for a while has anew."""
-    return json.loads(json.dumps(found, default=str).replace('"arrived"', '"_"')) and {
-        name: [{key: value for key, value in row.items() if key != "arrived"} for row in listed]
-        for name, listed in found.items()
-    }
-
-
+@pytest.mark.slow
 def test_the_copy_of_a_rejected_item_takes_its_place(shop: Workspace) -> None:
     shop.decide("p1", "reject", **BY)
     found = served(shop)
     assert "p1" not in found and found["p4"]["duplicate_of"] is None
-    check_run_redoes_nothing(shop)
 
 
-def test_an_item_passes_a_gate_while_what_it_reads_stays_the_same(shop: Workspace, made: Path) -> None:
-    (waiting,) = shop.review(state="filtered").entries
-    assert (waiting.item_id, waiting.stage, waiting.reason) == ("p3", "understand.quality", "low_resolution")
-    assert waiting.actions == ("approve", "reject", "correct")
-    done = shop.decide("p3", "approve", stage="understand.quality", **BY)
-    assert done.outcome.state == "searchable"
-    assert shop.review(state="filtered").entries == []
-    check_run_redoes_nothing(shop)
-    run_changed(shop, made, "p3", title="Blue Shoe renamed")
-    assert served(shop)["p3"]["title"] == "Blue Shoe renamed"
-    run_changed(shop, made, "p3", image="small.png")
-    assert "p3" not in served(shop)  # another picture: somebody has to look again
-    assert [one.item_id for one in shop.review(state="filtered").entries] == ["p3"]
-    run_changed(shop, made, "none")
-    assert "p3" in served(shop)
-    shop.undo_decision(done.decision.decision_id, **BY)
-    assert "p3" not in served(shop)
-    check_run_redoes_nothing(shop)
+@pytest.fixture
+def texts(tmp_path: Path) -> Workspace:
+    """A workspace without a manifest: items of texts that were added."""
+    plain = {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:32", "input": "text"}, "index": {}}
+    workspace = coldstart.open(tmp_path / "ws", create=True)
+    Store(workspace.uri).save_pipeline("own", {"engine": {"workers": 1}, "stages": plain})
+    workspace.add_items([{"item_id": f"n{place}", "title": f"hat {place}", **TIME} for place in range(4)])
+    return workspace
 
 
-def test_an_approved_copy_is_an_item_of_its_own(shop: Workspace) -> None:
-    (waiting,) = shop.review(state="duplicate").entries
-    assert (waiting.item_id, waiting.original, waiting.reason) == ("p4", "p1", "near_duplicate")
-    assert served(shop)["p4"]["duplicate_of"] == "p1"
-    done = shop.decide("p4", "approve", stage="understand.duplicates", **BY)
-    assert (done.outcome.state, served(shop)["p4"]["duplicate_of"]) == ("searchable", None)
-    check_run_redoes_nothing(shop)
-    shop.undo_decision(done.decision.decision_id, **BY)
-    assert served(shop)["p4"]["duplicate_of"] == "p1"
-    check_run_redoes_nothing(shop)
+TIME = {"created_at": "2024-01-05T10:00:00+02:00", "attributes": {"size": 3, "colours": ["red", None]}}
 
 
-def test_a_corrected_field_stays_whatever_the_manifest_says(shop: Workspace, made: Path) -> None:
-    untouched = contents(Path(shop.uri))
-    rows = [
-        {"item_id": "p0", "action": "correct", "field": "title", "value": "Blue Boot", **BY},
-        {"item_id": "p0", "action": "correct", "field": "attributes.colour", "value": "Blue", **BY},
-        {"item_id": "p2", "action": "correct", "field": "tags", "value": ["new", "sale"], **BY},
-        {"item_id": "p2", "action": "correct", "field": "category", "value": None, **BY},
-    ]
-    title, colour, tags, category = shop.decide_many(rows)
-    assert [one.outcome.state for one in (title, colour, tags, category)] == ["searchable"] * 4
-    assert [one.decision.before for one in (title, colour, tags, category)] == ["Red Shoe 0", None, [], "Shoe"]
-    found = served(shop)
-    assert (found["p0"]["title"], json.loads(found["p0"]["attributes"])) == ("Blue Boot", {"colour": "Blue"})
-    assert (found["p2"]["tags"], found["p2"]["category"]) == (["new", "sale"], None)
-    assert {(one["name"], one["value"], one["ground"]) for one in found["p0"]["claims"]} >= {
-        ("colour", "Blue", "record")
-    }
-    check_run_redoes_nothing(shop)
-    run_changed(shop, made, "p0", title="renamed", description="of leather")
-    assert (served(shop)["p0"]["title"], served(shop)["p0"]["description"]) == ("Blue Boot", "of leather")
-    again = shop.decide("p0", "correct", field="title", value="Red Ankle Boot", **BY)
-    assert again.decision.before == "Blue Boot"
-    assert [one.in_force for one in shop.decisions("p0").decisions] == [True, True, False]
-    shop.undo_decision(again.decision.decision_id, **BY)
-    assert served(shop)["p0"]["title"] == "Blue Boot"
-    shop.undo_decision(title.decision.decision_id, **BY)
-    assert served(shop)["p0"]["title"] == "renamed"  # of the manifest that was read last
-    for one in (colour, tags, category):
-        shop.undo_decision(one.decision.decision_id, **BY)
-    run_changed(shop, made, "none")
-    assert contents(Path(shop.uri)) == untouched
-
-
-def test_an_undone_correction_restores_a_record_without_its_manifest(shop: Workspace, made: Path) -> None:
-    shop.add_items([{"item_id": "n1", "title": "green hat", "created_at": "2024-01-05T10:00:00+02:00"}])
-    before = contents(Path(shop.uri))["items"]
-    done = shop.decide("n1", "correct", field="title", value="red hat", **BY)
-    shop.run(pipeline=_without_manifest(shop))
-    assert served(shop)["n1"]["title"] == "red hat"
-    assert shop.add_items([{"item_id": "n1", "title": "green cap"}]).items[0].state == "searchable"
-    assert served(shop)["n1"]["title"] == "red hat"
-    shop.add_items([{"item_id": "n1", "title": "green hat", "created_at": "2024-01-05T10:00:00+02:00"}])
-    shop.undo_decision(done.decision.decision_id, **BY)
-    assert served(shop)["n1"]["title"] == "green hat"
-    assert contents(Path(shop.uri))["items"] == before
-
-
-def _without_manifest(workspace: Workspace) -> dict[str, Any]:
-    return {name: value for name, value in Store(workspace.uri).pipeline().items() if name != "manifest"}
-
-
-def test_claims_that_people_decided_on(shop: Workspace) -> None:
-    before = served(shop)["p0"]
-    (removed,) = shop.review(state="claim", item_id="p0").entries
-    assert (removed.claim, removed.value, removed.reason) == ("summary", "Shoe Red.", "lists_values")
-    kept = shop.decide("p0", "approve", claim="summary", value="Shoe Red.", **BY)
-    assert served(shop)["p0"]["summary"].startswith("Shoe Red.")
-    assert shop.review(state="claim", item_id="p0").entries == []
-    check_run_redoes_nothing(shop)
-    shop.undo_decision(kept.decision.decision_id, **BY)
-    assert ("colour", "Red") in {(one["name"], one["value"]) for one in before["claims"]}
-    text, colour = shop.decide_many(
-        [
-            {"item_id": "p0", "action": "reject", "claim": "colour", **BY},
-            {"item_id": "p0", "action": "reject", "claim": "summary", "value": before["summary"], **BY},
-        ]
-    )
-    assert (text.decision.value, colour.decision.value) == ("Red", before["summary"])
-    found = served(shop)["p0"]
-    assert [one["name"] for one in found["claims"]] == ["sort"]
-    assert before["summary"] not in (found["summary"] or "")
-    assert shop.review(state="claim", item_id="p0").entries[0].value == "Shoe Red."
-    check_run_redoes_nothing(shop)
-    for one in (text, colour):
-        shop.undo_decision(one.decision.decision_id, **BY)
-    assert served(shop)["p0"] == before
-
-
-def test_an_approved_attribute_is_one_of_the_record(shop: Workspace, made: Path) -> None:
-    run_changed(shop, made, "p0", title="Plain", attributes={"colour": "Red"})
-    wrong = shop.decide("p0", "reject", claim="colour", value="Red", **BY)
-    done = shop.decide("p0", "approve", claim="colour", value="Red", **BY)
-    assert [one.in_force for one in shop.decisions("p0").decisions] == [True, False]
-    found = served(shop)["p0"]
-    assert ("colour", "Red", "review") in {(one["name"], one["value"], one["ground"]) for one in found["claims"]}
-    run_changed(shop, made, "p0", title="Plain")
-    assert json.loads(served(shop)["p0"]["attributes"]) == {"colour": "Red"}
-    for one in (done, wrong):
-        shop.undo_decision(one.decision.decision_id, **BY)
-    assert json.loads(served(shop)["p0"]["attributes"]) == {}
-
-
-@pytest.mark.parametrize("action", ["reject", "correct", "undo"])
-def test_a_kill_before_the_effect_leaves_it_to_the_next_run(
-    shop: Workspace, action: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_what_a_kill_left_undone_is_done_by_the_next_run(texts: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass
 
     def kill(*_: object) -> None:
         raise Killed
 
-    first = shop.decide("p2", "correct", field="title", value="Blue Boot", **BY) if action == "undo" else None
-    monkeypatch.setattr("coldstart.review.decide.bring_into_effect", kill)
-    with pytest.raises(Killed):
-        if first is not None:
-            shop.undo_decision(first.decision.decision_id, **BY)
-        elif action == "reject":
-            shop.decide("p2", "reject", **BY)
-        else:
-            shop.decide("p2", "correct", field="title", value="Blue Boot", **BY)
-    shop.run(pipeline=_without_manifest(shop))
-    title = served(shop).get("p2", {}).get("title")
-    assert title == {"reject": None, "correct": "Blue Boot", "undo": "Red Shoe 2"}[action]
-    check_run_redoes_nothing(shop)
+    before = contents(Path(texts.uri))["items"]
+    title = texts.decide("n0", "correct", field="title", value="cap", **BY).decision
+    assert served(texts)["n0"]["title"] == "cap"
+    assert texts.add_items([{"item_id": "n0", "title": "other", **TIME}]).items[0].change == "updated"
+    texts.add_items([{"item_id": "n0", "title": "hat 0", **TIME}])
+    assert served(texts)["n0"]["title"] == "cap"
+    with monkeypatch.context() as patch:
+        patch.setattr("coldstart.review.decide.bring_into_effect", kill)
+        for call in (
+            lambda: texts.undo_decision(title.decision_id, **BY),
+            lambda: texts.decide("n1", "correct", field="attributes.size", value=4, **BY),
+            lambda: texts.decide("n2", "reject", **BY),
+        ):
+            with pytest.raises(Killed):
+                call()
+    assert set(served(texts)) == {"n0", "n1", "n2", "n3"}
+    texts.run()
+    found = served(texts)
+    assert {name: row["title"] for name, row in found.items()} == {"n0": "hat 0", "n1": "hat 1", "n3": "hat 3"}
+    assert json.loads(found["n1"]["attributes"])["size"] == 4
+    restored = {row["item_id"]: row for row in contents(Path(texts.uri))["items"]}
+    assert [restored[name] for name in ("n0", "n2", "n3")] == [before[place] for place in (0, 2, 3)]
+    check_run_redoes_nothing(texts)
 
 
-def test_a_repeated_request_is_one_row_and_undoing_twice_changes_nothing(shop: Workspace) -> None:
-    first, second = (shop.decide("p0", "reject", **BY).decision for _ in range(2))
-    assert first == second
-    assert len(shop.decisions().decisions) == 1
-    undone = [shop.undo_decision(first.decision_id, reason=why, by="ben").decision for why in ("one", "two")]
+@pytest.mark.slow
+def test_the_last_decision_on_a_subject_counts_and_removal_forgets_all(texts: Workspace) -> None:
+    first, again = (texts.decide("n0", "reject", **BY).decision for _ in range(2))
+    assert first == again
+    assert len(texts.decisions().decisions) == 1
+    undone = [texts.undo_decision(first.decision_id, reason=why, by="ben").decision for why in ("one", "two")]
     assert undone[0] == undone[1] and undone[0].undone_reason == "one"
-    assert [row["undone_by"] for row in shop.table("decisions").to_pylist()] == ["ben"]
-
-
-def test_removing_an_item_removes_what_was_written_of_it(shop: Workspace) -> None:
-    shop.decide("p0", "reject", reason="the secret-word is on it", by="ana")
-    shop.decide("p2", "correct", field="title", value="secret-word", **BY)
-    shop.remove(["p0", "p2"])
-    assert shop.decisions().decisions == []
-    files = [path for path in Path(shop.uri).rglob("*") if path.is_file()]
+    rows = [{"item_id": "n1", "action": "correct", "field": "title", "value": value} for value in ("secret-word", "b")]
+    _, new = texts.decide_many([row | BY for row in rows])
+    assert [one.in_force for one in texts.decisions("n1").decisions] == [True, False]
+    texts.undo_decision(new.decision.decision_id, **BY)
+    assert served(texts)["n1"]["title"] == "secret-word"
+    page = texts.decisions(limit=2)
+    assert [one.decision_id for one in texts.decisions(limit=2, after=page.after).decisions] == [first.decision_id]
+    texts.remove(["n1"])
+    assert [one.item_id for one in texts.decisions().decisions] == ["n0"]
+    files = [path for path in Path(texts.uri).rglob("*") if path.is_file()]
     assert not [path for path in files if b"secret-word" in path.read_bytes()]
+    texts.undo_removal(["n1"])
+    texts.add_items([{"item_id": "n1", "title": "back"}])
+    assert served(texts)["n1"]["title"] == "back"
 
 
+@pytest.mark.slow
+def test_the_command_line_decides_lists_and_undoes(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "ws", tmp_path / "ws")
+    place = ("--workspace", tmp_path / "ws")
+    listed = json.loads(cli("review", "list", *place, "--state", "duplicate", "--json").stdout)
+    assert [one["item_id"] for one in listed["entries"]] == ["p4"]
+    shown = cli("review", "list", *place, "--limit", 1).stdout
+    assert "p3" in shown and "waiting: 0 failed, 1 filtered, 1 duplicate" in shown and "--after '" in shown
+    parts = ("--reason", "seen \x1b[31m", "--by", "ana", *place)
+    done = cli("review", "correct", "p0", "attributes.size", "3", *parts)
+    assert "decided: correct attributes.size: null -> 3 (p0, decision " in done.stdout
+    assert "p0 is searchable now" in done.stdout
+    log = json.loads(cli("review", "log", *place, "--item", "p0", "--json").stdout)["decisions"]
+    assert [(one["value"], one["by"], one["reason"], one["in_force"]) for one in log] == [(3, "ana", "seen [31m", True)]
+    assert "correct attributes.size: null -> 3" in cli("show", "p0", *place, "--no-html").stdout
+    assert "decisions: 0 reject, 0 approve, 1 correct, 0 undone, 0 lapsed" in cli("status", *place).stdout
+    undone = cli("review", "undo", log[0]["decision_id"], "--reason", "wrong", *place)
+    assert undone.stdout.startswith("undone: correct attributes.size")
+    assert "undone by" in cli("review", "log", *place).stdout
+    wrong = cli("review", "undo", "x", "--reason", "wrong", *place)
+    assert (wrong.returncode, wrong.stderr.startswith("error: no decision 'x' in workspace")) == (1, True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -311,13 +265,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_recorded(made: Path, row: d
     assert "decisions" not in workspace.tables()
 
 
-def test_a_workspace_that_cannot_be_written_says_so(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_workspace_that_cannot_be_written_says_so(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("coldstart.store.filelock.FileLock", refuse)
     with pytest.raises(ColdstartError, match=r"cannot write to workspace .*: Permission denied"):
-        shop.decide("p0", "reject", **BY)
+        coldstart.open(made / "ws").decide("p0", "reject", **BY)
 
 
 def test_rows_of_a_stranger_that_are_no_decisions_are_left_out(tmp_path: Path) -> None:
