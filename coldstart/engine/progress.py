@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 from coldstart.core.progress import Meter, SilentMeter, Skipped
 from coldstart.core.reasons import plain
@@ -68,7 +69,7 @@ class _BarMeter(_CountingMeter):
             *([BarColumn(bar_width=20)] if wide else []),
             MofNCompleteColumn(),
             *([TimeRemainingColumn()] if self._console.width >= _NARROW else []),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=self._console,
         )
         self._bar.start()
@@ -102,4 +103,4 @@ class _LineMeter(_CountingMeter):
                 seconds = (self._total - self._done) * (now - self._began) / self._done
                 left = f", {seconds:,.0f} s left"
             total = f"/{self._total}" if self._total else ""
-            self._console.print(f"{self._stage}: {self._done}{total}{left}, {self._text()}", highlight=False)
+            self._console.print(f"{self._stage}: {self._done}{total}{left}, {self._text()}", highlight=False, soft_wrap=True)
