@@ -91,9 +91,10 @@ def count_decisions(store: Store, pipeline: Pipeline) -> dict[str, int]:
         given = decisions.approvals(log, stage)
         with suppress(ColdstartError, NotFitted):  # of a gate that cannot be built now nothing is known
             lapsed += len(given) - len(state.approved(stage, given)) if stage in known else len(given)
-    found = Counter(one.action for one in log.holding)
+    found: Counter[str] = Counter(one.action for one in log.holding)
     undone = sum(one.undone_at is not None for one in log.rows)
-    counts = {**{action: found[action] for action in ACTIONS}, "undone": undone, "lapsed": lapsed}
+    counts: dict[str, int] = {action: found[action] for action in ACTIONS}
+    counts |= {"undone": undone, "lapsed": lapsed}
     counts["approve"] -= lapsed
     return counts
 

@@ -180,7 +180,7 @@ def review_page(
     entries = page.entries()
     shown = entries[:limit]
     filled = _fill(store, pipeline, [found for _, found in shown])
-    counts = {name: page.counts[name] for name in STATES}
+    counts: dict[str, int] = {name: page.counts[name] for name in STATES}
     rest = json.dumps(shown[-1][0]) if len(entries) > limit else None
     return ReviewPage(filled, counts, rest, collect.notes)
 
