@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json as json_module
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -223,13 +222,14 @@ def log(
       coldstart review log --limit 500 --json > decisions.json
     """
     import coldstart
+    from coldstart.pages.item import decision_text
 
     page = coldstart.open(workspace).decisions(item, limit, after)
     if json:
         output.as_json(page.to_dict())
         return
     rows = [
-        (one.decision_id, f"{one.at:%Y-%m-%d %H:%M}", one.item_id, _clean(what(one.to_dict())), _clean(one.by),
+        (one.decision_id, f"{one.at:%Y-%m-%d %H:%M}", one.item_id, _clean(decision_text(one.to_dict())), _clean(one.by),
          _clean(one.reason), _state(one))
         for one in page.decisions
     ]  # fmt: skip
@@ -247,20 +247,6 @@ def _detail(one: ReviewEntry) -> str:
     if one.value is not None:
         return f'"{one.value}": {one.detail}'
     return f"copy {one.detail}" if one.original else one.detail
-
-
-def what(one: Mapping[str, Any]) -> str:
-    """Say in a few words what was decided."""
-    kind, _, name = one["subject"].partition(":")
-    if kind == "claim":
-        return f"{one['action']} the claim {name}: {one['value']}"
-    if kind == "field":
-        return f"{one['action']} {name}: {_shown(one['before'])} -> {_shown(one['value'])}"
-    return f"{one['action']} at {name}" if kind == "stage" else f"{one['action']} the item"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json_module.dumps(value, ensure_ascii=False)
 
 
 def _state(one: Decision) -> str:
@@ -281,10 +267,11 @@ def _print(report: DecisionReport, json: bool, done: str) -> None:
     if json:
         output.as_json(report.to_dict())
         return
+    from coldstart.pages.item import decision_text
+
     one, outcome = report.decision, report.outcome
-    output.line(
-        f"{done}: {_clean(what(one.to_dict()))} ({one.item_id}, decision {one.decision_id}, by {_clean(one.by)})"
-    )
+    decided = _clean(decision_text(one.to_dict()))
+    output.line(f"{done}: {decided} ({one.item_id}, decision {one.decision_id}, by {_clean(one.by)})")
     if outcome is not None:
         why = f": {outcome.reason} at {outcome.stage}, {_clean(outcome.detail)}" if outcome.reason else ""
         output.note(f"{one.item_id} is {outcome.state} now{why}")

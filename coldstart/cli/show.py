@@ -12,7 +12,6 @@ import typer
 
 from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
-from coldstart.cli.review import what
 
 _LONGEST_NAME = 100  # bytes; file systems take 255
 
@@ -76,7 +75,7 @@ def file_name(item_id: str) -> str:
 
 def _print(known: Mapping[str, Any]) -> None:
     from coldstart.core.reasons import plain
-    from coldstart.pages.item import facts_of, format_span, format_time, link_note, stage_rows
+    from coldstart.pages.item import decision_text, facts_of, format_span, format_time, link_note, stage_rows
 
     item = known["item"]
     output.note(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
@@ -134,7 +133,7 @@ def _print(known: Mapping[str, Any]) -> None:
         for entry in known["safety"].get("findings") or ()
     ])  # fmt: skip
     _section("decisions", ("decision", "what", "by", "reason"), [
-        (one["decision_id"], what(one), one["by"], one["reason"]) for one in known["decisions"]
+        (one["decision_id"], decision_text(one), one["by"], one["reason"]) for one in known["decisions"]
     ], whole=("decision",))  # fmt: skip
     _section("stages", ("stage", "state", "reason", "detail"), [
         (stage["stage"], stage["state"], plain(stage["reason"]) if stage["reason"] else None, stage["detail"] or None)

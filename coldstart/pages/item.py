@@ -77,7 +77,22 @@ def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
         further=[link["item_id"] for link in known["copies"][LINKS:]],
         linked=link_note(known),
         stages=stage_rows(known["stages"]),
+        decisions=[{**one, "what": decision_text(one)} for one in known.get("decisions") or ()],
     )
+
+
+def decision_text(one: Mapping[str, Any]) -> str:
+    """Say in a few words what a person decided, by the fields of a decision."""
+    kind, _, name = one["subject"].partition(":")
+    if kind == "claim":
+        return f"{one['action']} the claim {name}: {one['value']}"
+    if kind == "field":
+        before, value = (
+            text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+            for text in (one["before"], one["value"])
+        )
+        return f"{one['action']} {name}: {before} -> {value}"
+    return f"{one['action']} at {name}" if kind == "stage" else f"{one['action']} the item"
 
 
 def link_note(known: Mapping[str, Any]) -> str:

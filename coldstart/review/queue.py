@@ -328,8 +328,8 @@ def _fill(store: Store, pipeline: Pipeline, found: Sequence[_Found]) -> list[Rev
 
 
 def _actions(found: _Found, known: bool, gates: Collection[str]) -> tuple[str, ...]:
-    if not known:
-        return ()
+    if not known:  # ingest could not read it: it may be left out for good
+        return ("reject",)
     if found.claim is not None:
         return ("reject",) if found.claim == UNREAD else ("approve", "reject", "correct")
     return ("approve", "reject", "correct") if found.stage in gates else ("reject", "correct")
