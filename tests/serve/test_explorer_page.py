@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 from page_checks import CHROMIUM, MEASURE
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -195,48 +196,51 @@ LONG = "a word of it " * 23
 
 def answers() -> dict[str, dict[str, Any]]:
     """Answers of the server that a shop of fakes has no cause to give, checked by the models of its routes."""
-    media = results.media_links("p1", [{"role": "image", "uri": "p1.jpg"}])
-    given = {
-        "publication": "pub-000001",
-        "kind": "product",
-        "detail": LONG,
-        "media": media,
-        "actions": ["approve", "reject", "correct"],
-    }
-    entries = [
-        given
-        | {"item_id": "p1", "title": RIGHT_TO_LEFT, "state": "duplicate", "stage": "understand.duplicates"}
-        | {"reason": "near_duplicate", "words": "that are copies", "original": "p2"},
-        given
-        | {"item_id": "p2", "title": LONG, "state": "claim", "stage": "describe.check", "reason": "ungrounded"}
-        | {"words": "without evidence", "claim": "summary", "value": MARKUP},
-    ]
+    at = "2026-01-02T03:04:05+00:00"
+    share = {"value": 0.8, "low": 0.7, "high": 0.9}
+    entry: dict[str, Any] = {"kind": "product", "detail": LONG, "actions": ["approve", "reject", "correct"]}
+    entry["media"] = [{"role": "image", "href": "/v1/items/p1/media/0"}]
+    copy = {"item_id": "p1", "title": RIGHT_TO_LEFT, "state": "duplicate", "stage": "understand.duplicates"}
+    copy |= {"reason": "near_duplicate", "words": "that are copies", "original": "p2"}
+    claim = {"item_id": "p2", "title": LONG, "state": "claim", "stage": "describe.check", "reason": "ungrounded"}
+    claim |= {"words": "without evidence", "claim": "summary", "value": MARKUP}
     counts = {"failed": 0, "filtered": 0, "duplicate": 1, "claim": 1}
-    decision = {"decision_id": "d", "item_id": "p1", "action": "correct", "subject": "field:title", "value": LONG}
-    decision |= {"before": MARKUP, "reason": RIGHT_TO_LEFT, "by": "Hanna", "at": "2026-01-02T03:04:05+00:00"}
-    undone = {"undone_at": decision["at"], "undone_by": "Ola", "undone_reason": LONG, "in_force": False}
-    row = {
+    decision: dict[str, Any] = {
+        "decision_id": "d",
+        "item_id": "p1",
+        "action": "correct",
+        "subject": "field:title",
+        "value": LONG,
+    }
+    decision |= {"before": MARKUP, "reason": RIGHT_TO_LEFT, "by": "Hanna", "at": at, "in_force": True}
+    undone = decision | {"undone_at": at, "undone_by": "Ola", "undone_reason": LONG, "in_force": False}
+    row: dict[str, Any] = {
         "capability": "search",
         "question": "q",
         "sentence": LONG,
         "measure": "recall@10",
         "n": 240,
-        "verdict": "better",
+        "why": LONG,
     }
-    row |= {"value": {"value": 0.8, "low": 0.7, "high": 0.9}, "why": LONG}
-    row |= {"baseline": {"name": "random order", "interval": row["value"]}}
-    evaluation = {"made_at": decision["at"], "publication": "pub-000001", "is_current": True, "rows": [row]}
+    row |= {"verdict": "better", "value": share, "baseline": {"name": "random order", "interval": share}}
     person = {"user_id": RIGHT_TO_LEFT, "rank": 1, "score": 1.5, "reason": LONG}
-    people = {"item_id": "p1", "scored_by": "image", "by": "score", "cold": True, "users": 9, "met": 1}
-    found = {
-        "review": state_results.ReviewQueue(
-            publication="pub-000001", entries=entries, counts=counts, next_cursor="more"
+    people: dict[str, Any] = {"item_id": "p1", "scored_by": "image", "by": "score", "cold": True, "users": 9, "met": 1}
+    found: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
+        "review": (
+            state_results.ReviewQueue,
+            {"entries": [entry | copy, entry | claim], "counts": counts, "next_cursor": "more"},
         ),
-        "decisions": state_results.Decisions(decisions=[decision | {"in_force": True}, decision | undone]),
-        "evaluations": state_results.Evaluations(publication="pub-000001", evaluations=[evaluation]),
-        "items/p1/audience": results.AudienceResult(publication="pub-000001", people=[person], **people),
+        "decisions": (state_results.Decisions, {"decisions": [decision, undone]}),
+        "evaluations": (
+            state_results.Evaluations,
+            {"evaluations": [{"made_at": at, "is_current": True, "rows": [row]}]},
+        ),
+        "items/p1/audience": (results.AudienceResult, {"people": [person], **people}),
     }
-    return {name: one.model_dump(mode="json") for name, one in found.items()}
+    return {
+        name: model.model_validate({"publication": "pub-000001", **given}).model_dump(mode="json")
+        for name, (model, given) in found.items()
+    }
 
 
 FULL_VIEWS = [
@@ -325,7 +329,11 @@ def drop(tab: Any, target: str, path: Path) -> None:
 @pytest.mark.slow
 @pytest_chromium
 def test_what_the_page_says_of_faults_slow_answers_and_rights(tab: Any) -> None:
-    tab.route("**/v1/items?*", lambda route: (time.sleep(0.3), route.continue_()))
+    def slowly(route: Any) -> None:
+        time.sleep(0.3)
+        route.continue_()
+
+    tab.route("**/v1/items?*", slowly)
     tab.goto("/#/search")
     tab.get_by_text("Loading…").first.wait_for()
     settle(tab)
