@@ -143,7 +143,7 @@ def _counts(rows: pa.Table) -> dict[str, Any]:
             counted[str(one["values"] or none)] += one["counts"]
         if none is None:
             counted.pop("None", None)
-        most = dict(counted.most_common(MOST_NAMES))
+        most: dict[str, int] = dict(counted.most_common(MOST_NAMES))
         rest = counted.total() - sum(most.values())
         return most | ({OTHER: rest} if rest else {})
 

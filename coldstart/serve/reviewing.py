@@ -68,7 +68,7 @@ async def review(
     reason: Annotated[str | None, Query(max_length=200, description="reason code")] = None,
     item_id: Annotated[str | None, Query(max_length=1024)] = None,
     limit: Limit = PAGE,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, Query(max_length=8000, description="`next_cursor` of the answer before")] = None,
 ) -> Response:
     """List what waits for a person: items that were turned away, and claims that were removed from descriptions."""
     return await answer(
