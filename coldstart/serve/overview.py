@@ -140,12 +140,12 @@ def _counts(rows: pa.Table) -> dict[str, Any]:
             return {}
         counted: Counter[str] = Counter()
         for one in pc.value_counts(rows[column]).to_pylist():
-            counted[str(one["values"] or none)] += one["counts"]
-        if none is None:
-            counted.pop("None", None)
+            if name := one["values"] or none:
+                counted[name] += one["counts"]
         most: dict[str, int] = dict(counted.most_common(MOST_NAMES))
-        rest = counted.total() - sum(most.values())
-        return most | ({OTHER: rest} if rest else {})
+        if rest := counted.total() - sum(most.values()):
+            most[OTHER] = rest
+        return most
 
     def count(column: str) -> int:
         return (pc.sum(rows[column]).as_py() or 0) if column in rows.column_names else 0
