@@ -57,10 +57,10 @@ function Hover({ point, left, top }) {
     const timer = setTimeout(() => setId(point.item_id), 120);
     return () => clearTimeout(timer);
   }, [point.item_id]);
-  const { data } = useAnswer(`hover ${id}`, (signal) => (id ? get(itemPath(id), signal) : null));
+  const { data, fault } = useAnswer(`hover ${id}`, (signal) => (id ? get(itemPath(id), signal) : null));
   return (
     <div class="hover" style={{ left: `${left}px`, top: `${top}px` }}>
-      {data && id === point.item_id ? <Picture media={data.media} side={160} /> : <span class="nopicture">…</span>}
+      {data && id === point.item_id ? <Picture media={data.media} side={160} /> : <span class="nopicture">{fault ? "no picture" : "…"}</span>}
       <Text class="title">{titleOf(data && id === point.item_id ? { ...data.item, item_id: id } : point)}</Text>
       <span class="quiet">{[point.kind, point.category].filter(Boolean).map(shown).join(", ")}</span>
     </div>

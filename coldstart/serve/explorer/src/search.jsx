@@ -172,11 +172,11 @@ function Filters({ given, spaces, fields, onChange }) {
             {name}
           </label>
         ))}
-        <label class="check">
-          <input type="checkbox" name="copies" checked={given.copies} onChange={onChange} />
-          with copies
-        </label>
       </fieldset>
+      <label class="check">
+        <input type="checkbox" name="copies" checked={given.copies} onChange={onChange} />
+        with copies
+      </label>
     </div>
   );
 }
