@@ -119,7 +119,9 @@ def _read(published: Published) -> pa.Table:
     columns = [name for name in _COUNTED if name in published.schema.names]
     batches = []
     for block in published.blocks(columns):
-        rows = {name: block[name] for name in ("kind", "category", "language", "created_at") if name in columns}
+        rows: dict[str, Any] = {
+            name: block[name] for name in ("kind", "category", "language", "created_at") if name in columns
+        }
         empty = pa.array([False] * block.num_rows)
         text = empty
         for name in ("title", "description"):
@@ -130,7 +132,8 @@ def _read(published: Published) -> pa.Table:
             pc.fill_null(pc.greater(pc.list_value_length(block["media"]), 0), False) if "media" in columns else empty
         )
         copy = pc.is_valid(block[COPY_OF]) if COPY_OF in columns else empty
-        batches.append(pa.RecordBatch.from_pydict({**rows, "has_text": text, "has_media": media, "is_copy": copy}))
+        rows |= {"has_text": text, "has_media": media, "is_copy": copy}
+        batches.append(pa.RecordBatch.from_pydict(rows))
     return pa.Table.from_batches(batches) if batches else pa.table({"kind": pa.array([], pa.string())})
 
 
