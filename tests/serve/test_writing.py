@@ -76,6 +76,10 @@ def test_an_upload_is_found_once_and_can_be_removed(client: TestClient, shop: Pa
 def test_a_job_waits_while_another_process_writes_and_says_so(client: TestClient, shop: Path) -> None:
     with Store(shop).lock():
         job = client.post("/v1/items", json={"items": [{"item_id": "w1", "title": "waits"}]}).json()
+        decision = {"item_id": "p1", "action": "correct", "field": "creator", "value": "ann", "reason": "hers"}
+        decided, again = (
+            client.post("/v1/decisions", json=decision, headers={"Idempotency-Key": "two"}).json() for _ in range(2)
+        )
         for _ in range(3000):
             found = client.get(f"/v1/jobs/{job['job_id']}").json()
             if found["state"] == "waiting":
@@ -85,6 +89,8 @@ def test_a_job_waits_while_another_process_writes_and_says_so(client: TestClient
         assert found["detail"] == "another process writes to the workspace: the job waits until that has ended"
         assert str(shop) not in json.dumps(found)
     assert ended(client, job)["state"] == "done"
+    assert (decided["job_id"], ended(client, decided)["results"][0]["state"]) == (again["job_id"], "decided")
+    assert [one["value"] for one in client.get("/v1/decisions").json()["decisions"]] == ["ann"]
 
 
 def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, shop: Path) -> None:
@@ -105,7 +111,7 @@ def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, s
     assert ("p0" in before, "p0" in after, after["p1"]) == (True, False, "article of glass")
     coldstart.open(shop).run(settings(shop.parent / "shop.jsonl", workers=1))
     assert {hit.item_id: hit.title for hit in coldstart.open(shop).search(text="article", top_k=50)} == after
-    listed = client.get("/v1/decisions").json()["decisions"]
+    listed = client.get("/v1/decisions", params={"limit": 2}).json()["decisions"]
     assert [(one["item_id"], one["by"], one["in_force"]) for one in listed] == [
         ("p1", "local", True),
         ("p0", "local", True),
