@@ -39,7 +39,9 @@ def mcp(
     ] = False,
     allow_writes: Annotated[
         bool,
-        typer.Option("--allow-writes", help="Add tools that add items and interactions, and remove items."),
+        typer.Option(
+            "--allow-writes", help="Add tools that add and remove items, add interactions, and decide in reviews."
+        ),
     ] = False,
     log_calls: Annotated[
         bool, typer.Option("--log-calls", help="Log name, duration and size of each call on stderr, never its texts.")
@@ -81,8 +83,8 @@ def mcp(
         from coldstart.serve.run import open_queue  # it needs the extra `serve`, too
 
         queue = open_queue(workspace)
-    server = build_server(Tools(Catalogue(readers), users=users), queue)
     settings = ServeSettings(workspace, host or "127.0.0.1", port, tokens, tuple(allow_host or ()))
+    server = build_server(Tools(Catalogue(readers), users=users), queue, settings)
     app = None if http is None else http_app(server, settings, writes=allow_writes)
     readers.start()
     if queue is not None:

@@ -116,8 +116,8 @@ class ItemResult(ToolResult):
     """One item, with the parts that were asked for."""
 
     item: ItemFacts
-    claims: list[Claim] = Field(default_factory=list)
-    timeline: list[Moment] = Field(default_factory=list)
+    claims: list[Claim] | None = Field(default=None, description="null where `parts` did not ask for claims")
+    timeline: list[Moment] | None = Field(default=None, description="null where `parts` did not ask for timeline")
 
 
 class Matched(ItemLine):
@@ -293,9 +293,33 @@ class JobState(ToolResult):
     """Write that was accepted, and how far it is."""
 
     job: str = Field(description="ask for it by the tool job")
-    kind: str = Field(description="items, interactions or removal")
+    kind: str = Field(description="items, interactions, removal or decisions")
     state: str
     rows: int
+
+
+class ReviewLine(BaseModel):
+    """Item or claim that waits for a person."""
+
+    item_id: str
+    kind: str | None = None
+    state: str = Field(description="failed, filtered, duplicate or claim")
+    stage: str
+    reason: str
+    words: str = Field(description="the reason in words")
+    untrusted_title: str | None = None
+    untrusted_detail: str = ""
+    claim: str | None = Field(default=None, description="name of a removed claim")
+    untrusted_value: str | None = Field(default=None, description="its text")
+    original: str | None = Field(default=None, description="item that it is a copy of")
+    actions: list[str] = Field(description="actions of decide that apply")
+
+
+class ReviewQueue(Paged):
+    """Items and claims that wait for a person."""
+
+    entries: list[ReviewLine]
+    counts: dict[str, int] = Field(description="state -> entries, of all pages")
 
 
 class LedgerLine(BaseModel):

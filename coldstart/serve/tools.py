@@ -49,6 +49,7 @@ _SAMPLES = 12
 _LINE = ("kind", "title", "category", "creator", "price", "created_at", "attributes")
 CURRENCY = ("currency", "price_currency", "pricecurrency")
 """Attributes that hold the currency of a price, in lower case."""
+_REVIEWED = {"item_id", "kind", "state", "stage", "reason", "words", "claim", "original", "actions"}
 _NO_USERS = "data of users is not given out here: start the server with --users"
 
 
@@ -192,7 +193,7 @@ class Tools:
         if unknown := [part for part in parts if part not in PARTS]:
             raise ColdstartError(f"parts {unknown[0][:40]!r}: write {', '.join(PARTS)}", kind="usage")
         found = self.catalogue.item(item_id)
-        moments = []
+        moments = claims = None
         if "timeline" in parts:
             timeline = self.catalogue.report(item_id).report.get("timeline") or ()
             moments = [
@@ -205,12 +206,13 @@ class Tools:
                 for one in timeline
                 if one["text"]
             ]
-        claims = [
-            tool_results.Claim(
-                name=one["name"], untrusted_value=shorten(one["value"], TITLE) or "", ground=one["ground"]
-            )
-            for one in (found.item.get("claims") or ()) * ("claims" in parts)
-        ]
+        if "claims" in parts:
+            claims = [
+                tool_results.Claim(
+                    name=one["name"], untrusted_value=shorten(one["value"], TITLE) or "", ground=one["ground"]
+                )
+                for one in found.item.get("claims") or ()
+            ]
         facts = item_facts(found)
         return shrink(
             tool_results.ItemResult(
@@ -253,7 +255,10 @@ class Tools:
                 publication=tag,
                 items=[
                     tool_results.CopyLine(
-                        item_id=copy, kind=row["kind"], untrusted_title=shorten(row["title"], TITLE), duplicate_of=original
+                        item_id=copy,
+                        kind=row["kind"],
+                        untrusted_title=shorten(row["title"], TITLE),
+                        duplicate_of=original,
                     )
                     for copy, original, row in found[start : start + limit]
                 ],
@@ -528,6 +533,39 @@ class Tools:
                     for one in found.entries
                 ],
                 total=found.total,
+                more=found.next_cursor is not None,
+                next_cursor=found.next_cursor,
+            )
+
+        return page(make, _page(limit), _limit(max_bytes))
+
+    def review(
+        self,
+        state: str | None = None,
+        stage: str | None = None,
+        reason: str | None = None,
+        item_id: str | None = None,
+        limit: int = PAGE,
+        cursor: str | None = None,
+        max_bytes: int = BYTES,
+    ) -> tool_results.ReviewQueue:
+        """List what waits for a person."""
+
+        def make(limit: int) -> tool_results.ReviewQueue:
+            found = self.catalogue.review(state, stage, reason, item_id, limit, cursor)
+            return tool_results.ReviewQueue(
+                publication=found.publication,
+                notes=_notes(found),
+                entries=[
+                    tool_results.ReviewLine(
+                        **one.model_dump(include=_REVIEWED),
+                        untrusted_title=shorten(one.title, TITLE),
+                        untrusted_detail=shorten(without_places(one.detail or ""), 200) or "",
+                        untrusted_value=shorten(one.value, TITLE),
+                    )
+                    for one in found.entries
+                ],
+                counts=found.counts,
                 more=found.next_cursor is not None,
                 next_cursor=found.next_cursor,
             )

@@ -21,6 +21,7 @@ pytest.importorskip("mcp", reason="needs the extra mcp")
 
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp_types import ElicitResult
 
 from coldstart.serve.bounded import BYTES, MOST_BYTES, TEXT, TITLE, size
 from coldstart.serve.mcp import build_server, http_app
@@ -70,7 +71,7 @@ def test_tools_say_that_they_read_alone_and_that_texts_are_data(tools: Tools) ->
     listed = in_process(tools, lambda client: client.list_tools()).tools
     names = {one.name for one in listed}
     assert {"about", "search", "item", "similar", "match", "recommend", "status", "explain_item"} <= names
-    assert {"compare_items", "aggregate", "ledger", "list_items"} <= names
+    assert {"compare_items", "aggregate", "ledger", "list_items", "copies", "review"} <= names
     assert "audience" not in names
     assert all(one.annotations.read_only_hint and not one.annotations.destructive_hint for one in listed)
     assert all("untrusted_" in one.description and one.output_schema for one in listed)
@@ -210,13 +211,38 @@ def test_faults_name_the_value_and_the_next_step_and_no_place(tools: Tools, shop
     assert "limit" in fault(tools, "search", text="x", limit=1000)
     assert "no argument 'limits' (did you mean 'limit'?)" in fault(tools, "search", text="x", limits=3)
     assert "no argument 'op'" in fault(tools, "aggregate", op="avg")
+    assert fault(tools, "search", text="x", limit="many") == "search: limit 'many': give a whole number"
+    assert fault(tools, "search") == "search: text: give it: the tool needs it"
+    assert "write 'count', 'avg'" in fault(tools, "aggregate", measure="median")
+    assert "no tool 'serch' (did you mean 'search'?)" in fault(tools, "serch")
+    assert unknown.count("write a condition over") == 1
+    assert "pydantic" not in fault(tools, "item", item_id=["p00"])
+
+
+def test_parts_that_were_not_asked_for_are_null_and_not_empty(tools: Tools) -> None:
+    assert call(tools, "item", item_id="p00")["claims"] is None
+    assert call(tools, "item", item_id="p00", parts=["record", "claims", "timeline"])["claims"] == []
+
+
+def test_the_largest_item_stays_below_the_limit_of_hosts(tools: Tools) -> None:
+    """Hosts stop at 25,000 tokens; a tokenizer by bytes makes no more of them than there are bytes."""
+    for name, given in (
+        ("item", {"item_id": "long-0", "parts": ["record", "claims", "timeline"]}),
+        ("compare_items", {"item_ids": [f"long-{n}" for n in range(5)]}),
+        ("list_items", {"where": "category = 'Long'", "limit": 50}),
+    ):
+        text = json.dumps(call(tools, name, **given, max_bytes=MOST_BYTES), ensure_ascii=False, separators=(",", ":"))
+        assert len(text.encode()) <= MOST_BYTES < 25_000
 
 
 def test_resources_and_prompts(tools: Tools) -> None:
     async def read(client: Client) -> None:
         item = json.loads((await client.read_resource("coldstart://item/p03")).contents[0].text)
         assert item["item"]["untrusted_title"] == "Black Shoe number 3"
-        for name in ("about", "status", "runs", "publications", "ledger"):
+        reports = ("about", "status", "runs", "publications", "ledger")
+        listed = (await client.list_resources()).resources
+        assert [str(one.uri) for one in listed] == [f"coldstart://report/{name}" for name in reports]
+        for name in reports:
             text = (await client.read_resource(f"coldstart://report/{name}")).contents[0].text
             assert len(text) <= MESSAGE
             assert str(tools.catalogue.readers.uri) not in text
@@ -249,6 +275,10 @@ class Queue:
         self.given.append(ids)
         return Job("j2", "removal", "queued", len(ids), 10, None, 0.0)
 
+    def submit_decisions(self, rows: Any) -> Job:
+        self.given.append(rows)
+        return Job("j3", "decisions", "queued", len(rows), 10, None, 0.0)
+
     def get(self, job_id: str) -> Job:
         return Job(job_id, "items", "done", 1, 10, None, 0.0)
 
@@ -272,7 +302,31 @@ def test_tools_that_write_are_there_only_where_that_was_allowed(tools: Tools) ->
     anyio.run(main)
     assert queue.given == [[{"item_id": "n1", "kind": "product", "title": "Oat drink"}], ["n1"]]
     names = {one.name for one in in_process(tools, lambda client: client.list_tools()).tools}
-    assert not names & {"add_items", "add_interactions", "remove_items", "job"}
+    assert not names & {"add_items", "add_interactions", "remove_items", "decide", "job"}
+
+
+def test_a_write_is_confirmed_by_the_person_where_the_host_can_ask(tools: Tools) -> None:
+    queue, asked = Queue(), list[str]()
+    answers = [ElicitResult(action="decline"), ElicitResult(action="accept", content={"confirm": True})]
+
+    async def ask(_: Any, parameters: Any) -> ElicitResult:
+        asked.append(parameters.message)
+        return answers[min(len(asked), 2) - 1]
+
+    async def main() -> None:
+        async with Client(build_server(tools, queue), elicitation_callback=ask) as client:  # type: ignore[arg-type]
+            refused = await client.call_tool("remove_items", {"item_ids": ["p00", "p01"]})
+            assert refused.is_error
+            assert "nothing was written" in refused.content[0].text
+            assert not queue.given
+            given = {"item_id": "p00", "action": "correct", "field": "title", "value": "Shoe", "reason": "typo"}
+            assert (await client.call_tool("decide", given)).structured_content["state"] == "queued"
+            assert not (await client.call_tool("remove_items", {"item_ids": ["p00"]})).is_error
+
+    anyio.run(main)
+    assert asked[:2] == ["Remove 2 items for good: p00, p01?", "Correct p00: typo?"]
+    row = {"item_id": "p00", "action": "correct", "reason": "typo", "by": "agent", "field": "title", "value": "Shoe"}
+    assert queue.given == [[row], ["p00"]]
 
 
 def test_a_call_ends_at_its_deadline(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,9 +341,15 @@ def test_a_call_ends_at_its_deadline(tools: Tools, monkeypatch: pytest.MonkeyPat
 
 def test_http_wants_a_token_and_a_known_host(tools: Tools) -> None:
     secret = "s3cr3t-0123456789abcdef"
-    tokens = (parse_token(secret, ["read"]), parse_token("write-0123456789abcdef", ["write"]))
+    decider = "decider-0123456789abcdef"
+    tokens = (
+        parse_token(secret, ["read", "write"]),
+        parse_token("write-0123456789abcdef", ["write"]),
+        parse_token(decider, ["read", "write", "review"], "Ada"),
+    )
     settings = ServeSettings("ws", tokens=tokens)
-    app = http_app(build_server(tools), settings)
+    queue = Queue()
+    app = http_app(build_server(tools, queue, settings), settings, writes=True)  # type: ignore[arg-type]
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     accept = {"accept": "application/json, text/event-stream"}
 
@@ -313,8 +373,38 @@ def test_http_wants_a_token_and_a_known_host(tools: Tools) -> None:
             assert await status(authorization=right) == 200
             assert await status(host="evil.example", authorization=right) == 421
             assert await status(authorization=right, origin="http://evil.example") == 403
+            assert await status(authorization=right, origin="http://127.0.0.1:8765") == 200
+
+            async def decide(token: str) -> str:
+                given = {"item_id": "p00", "action": "reject", "reason": "worn"}
+                asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+                asked["params"] = {"name": "decide", "arguments": given}  # type: ignore[assignment]
+                headers = accept | {"host": "127.0.0.1:8765", "authorization": f"Bearer {token}"}
+                return (await http.post("/mcp", json=asked, headers=headers)).text
+
+            assert "needs the scope review" in await decide(secret)
+            assert not queue.given
+            assert "queued" in await decide(decider)
 
     anyio.run(main)
+    assert queue.given == [[{"item_id": "p00", "action": "reject", "reason": "worn", "by": "Ada"}]]
+
+
+def test_without_a_token_a_page_of_another_site_reads_nothing(tools: Tools) -> None:
+    app: Any = http_app(build_server(tools), ServeSettings("ws"))
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    accept = {"accept": "application/json, text/event-stream"}
+
+    async def main() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as http:
+            own = {"host": "127.0.0.1:8765"}
+            return [
+                (await http.post("http://127.0.0.1:8765/mcp", json=body, headers=accept | headers)).status_code
+                for headers in (own, {"host": "rebound.example:8765"}, own | {"origin": "https://evil.example"})
+            ]
+
+    assert anyio.run(main) == [200, 421, 403]
 
 
 def lifespan(app: Any) -> Any:
