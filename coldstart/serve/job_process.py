@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from coldstart.core.error_fields import error_fields
 from coldstart.errors import ColdstartError, machine_fault
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _decision(report: DecisionReport, state: str) -> dict[str, Any]:
 def _refused(row: Mapping[str, Any], error: ColdstartError) -> dict[str, Any]:
     names = ("decision_id", "item_id", "action")
     own = {name: row.get(name) for name in names}
-    return {**own, "state": "refused", "reason": error.kind, "detail": str(error), "publication": None}
+    return {**own, "state": "refused", "reason": error_fields(error)["kind"], "detail": str(error), "publication": None}
 
 
 Open = Callable[[str], Worker]

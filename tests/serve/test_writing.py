@@ -122,8 +122,9 @@ def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, s
     assert client.get("/v1/decisions", params={"item_id": "p0"}).json()["decisions"][0]["undone_by"] == "bob"
     remote = RemoteWorkspace("http://localhost", transport=InProcess(client))
     job = remote.decide("p1", "reject", reason="glass", by="ann")
-    with pytest.raises(ColdstartError, match="takes the stage"):
-        remote.decide("p1", "approve", reason="glass", by="ann")
+    with pytest.raises(ColdstartError, match="no item 'nope'") as refused:
+        remote.decide("nope", "reject", reason="glass", by="ann")
+    assert refused.value.kind == "not_found"
     (last, *_) = remote.decisions(limit=1).decisions
     assert (last.by, last.action, last.in_force, "p1" in served(job["publication"])) == ("ann", "reject", True, False)
     job = remote.undo_decision(last.decision_id, reason="glass is fine", by="ann")
