@@ -51,10 +51,10 @@ def send(server: Served, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait_until_idle(server: Served) -> None:
-    """Wait until the server and its children have nothing to do for three seconds, so that all models are loaded."""
+    """Wait until the server and its children have nothing to do for fifteen seconds, so that all models are loaded."""
     spent = -1.0
-    while spent < (spent := server.cpu_s()) - 0.15:
-        time.sleep(3)
+    while spent < (spent := server.cpu_s()) - 0.5:  # looking for publications takes some
+        time.sleep(15)
 
 
 def run(short: bool, warm: bool = False) -> dict[str, Any]:
