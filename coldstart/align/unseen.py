@@ -232,7 +232,8 @@ def _put(
 
 
 def _interval(value: float, draws: NDArray[np.float64], groups: int, *, paired: bool = False) -> dict[str, float]:
-    low, high = widened(float(value), *map(float, np.quantile(draws, [0.025, 0.975])), groups, paired=paired)
+    low, high = map(float, np.quantile(draws, [0.025, 0.975]))
+    low, high = widened(float(value), low, high, groups, paired=paired)
     return {"value": float(value), "low": low, "high": high}
 
 

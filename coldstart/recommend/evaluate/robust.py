@@ -113,6 +113,6 @@ def found_shares(
         total, drawn = columns.sum(axis=0), sums[:, :-1] / sums[:, -1:]
         for place, own in enumerate(shares):
             value = float(total[place] / total[-1])
-            bounds = map(float, np.quantile(drawn[:, place], [0.025, 0.975]))
-            own.append(FoundShare(value, *widened(value, *bounds, len(columns))))
+            low, high = map(float, np.quantile(drawn[:, place], [0.025, 0.975]))
+            own.append(FoundShare(value, *widened(value, low, high, len(columns))))
     return shares
