@@ -7,9 +7,9 @@ need and makes one search, and only then lets new requests have it; those under 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -62,7 +62,14 @@ class Reader(Workspace):
         self._cold_lock = threading.Lock()
         self._cold: frozenset[str] | None = None
         self._cold_after = 0.0
-        self.text_searches: Batcher[str, Hits] = Batcher(self._search_texts)
+        own = weakref.ref(self)  # no circle: what a publication holds in memory goes with the last request of it
+
+        def answer(key: Hashable, texts: Sequence[str]) -> Sequence[Hits | Exception]:
+            reader = own()
+            assert reader is not None, "whoever asks holds it"
+            return reader._search_texts(key, texts)
+
+        self.text_searches: Batcher[str, Hits] = Batcher(answer)
         self.opened_at = datetime.now(UTC)
         self.version = self.serving_version()
         self.freeze()
@@ -248,9 +255,9 @@ class Readers:
         """Read the times at which tables, and the names of their versions, last changed; empty for a remote one."""
         if "://" in self.uri:
             return ()
-        folders = sorted(str(own) for kind in _CHANGED for own in Path(self.uri).glob(kind))
+        folders = sorted(own for kind in _CHANGED for own in Path(self.uri).glob(kind))
         with suppress(OSError):
-            return tuple(os.stat(folder).st_mtime_ns for folder in folders)
+            return tuple(folder.stat().st_mtime_ns for folder in folders)
         return ()
 
     def _follow(self) -> None:

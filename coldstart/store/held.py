@@ -10,7 +10,7 @@ import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,14 @@ class HeldItems:
         self.units: dict[str, Vectors] = {}
         self._lock = threading.Lock()
         self._meeting: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
-        self.words = WordScores.of_index(dataset, self.places_of, len(rows))
+        self.words = WordScores.of_index(dataset, partial(_places_of, self._by_row_id, self._row_ids), len(rows))
 
     def __len__(self) -> int:
         return len(self._rank)
 
     def places_of(self, row_ids: NDArray[Any]) -> Places:
         """Find the places of rows of the store."""
-        return self._by_row_id[np.searchsorted(self._row_ids, row_ids)]
+        return _places_of(self._by_row_id, self._row_ids, row_ids)
 
     def ids(self, places: Places) -> pa.Array:
         """List the ids of places."""
@@ -285,6 +285,10 @@ class WordScores:
 
 
 _NONE: tuple[Places, Scores] = (np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def _places_of(by_row_id: Places, sorted_row_ids: NDArray[Any], row_ids: NDArray[Any]) -> Places:
+    return np.asarray(by_row_id[np.searchsorted(sorted_row_ids, row_ids)])
 
 
 def _vocabulary(dataset: Any, tokenize: Callable[[str], tuple[str, ...]]) -> frozenset[str] | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import re
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from coldstart.errors import ColdstartError
 from coldstart.evaluate.rows import Row
 from coldstart.evaluate.workspace import EvaluationReport
 from coldstart.metrics.ranking import Interval
+from coldstart.serve.catalogue import Catalogue, SearchQuery
 from coldstart.serve.http import create_app
 from coldstart.serve.readers import Readers
 from coldstart.serve.settings import ServeSettings, parse_token
@@ -382,6 +385,20 @@ def test_a_publication_is_followed_and_a_rollback_too(tmp_path: Path) -> None:
         coldstart.open(shop).rollback()
         assert wait_for(client, "pub-000001")["items"] == 6
         assert client.get("/v1/items/p8").status_code == 404
+
+
+def test_what_a_publication_holds_leaves_memory_with_its_last_request(shop: Path) -> None:
+    readers = Readers(str(shop))
+    readers.refresh()
+    Catalogue(readers).search(SearchQuery(text="lamp"))
+    held = [weakref.ref(one) for one in (readers.current(), readers.current().published()._held)]
+    gc.collect()  # what faults of the first searches left
+    gc.disable()
+    try:
+        readers._reader = None
+        assert [one() for one in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 def wait_for(client: TestClient, tag: str) -> dict[str, Any]:
