@@ -243,6 +243,10 @@ class RemoteWorkspace(Connection):
         """List the published versions that are stored, newest first."""
         return list(self._get("/v1/publications")["publications"])
 
+    def evaluations(self, limit: int = 10) -> list[dict[str, Any]]:
+        """List the last evaluations that were kept, newest first."""
+        return list(self._get("/v1/evaluations", {"limit": limit})["evaluations"])
+
     # -- changes
 
     def add_items(
@@ -340,6 +344,14 @@ class RemoteWorkspace(Connection):
         headers = {} if key is None else {"Idempotency-Key": key}
         job = self._post("/v1/decisions", {**row, "field": field, "value": value}, headers)
         return _decided(self._wait(job, wait_s))
+
+    def decide_many(
+        self, rows: Iterable[Mapping[str, Any]], *, key: str | None = None, wait_s: float | None = 300.0
+    ) -> dict[str, Any]:
+        """Decide on several items, each row with the parts of `decide`; returns the job, whose `results` tell of each
+        whether it was refused."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self._wait(self._post("/v1/decisions", {"decisions": [dict(row) for row in rows]}, headers), wait_s)
 
     def decisions(self, item_id: str | None = None, limit: int = 50, after: str | None = None) -> DecisionPage:
         """List decisions, newest first; arguments as for `Workspace.decisions`, `limit` at most 100."""

@@ -28,6 +28,7 @@ from coldstart.evaluate.rows import Baseline, Row, exactly, judged
 from coldstart.media.limits import Limits
 from coldstart.metrics.ranking import Interval
 from coldstart.recommend.evaluate.splits import NothingToEvaluate
+from coldstart.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,13 @@ def test_as_json_it_is_one_object_and_a_failure_is_an_error_beside_it(
     assert found["rows"][0]["verdict"] == "failed"
     assert found["publication"] == "pub-000001"
     assert list(tmp_path.iterdir()) == []
+    opened = coldstart.open(catalogue.uri)
+    kept = opened.evaluations()
+    assert kept[0]["rows"] == found["rows"]
+    with Store(catalogue.uri).lock():  # another process writes
+        again = command("evaluate", "all", "-w", catalogue.uri, "--only", "copies", "--json")
+    assert (again.returncode, "not kept" in again.stderr) == (1, True)
+    assert opened.evaluations() == kept
 
 
 def known(*found: Row) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, s
         {"item_id": "nope", "action": "reject", "reason": "not there"},
         {"item_id": "p1", "action": "correct", "field": "title", "value": "article of glass", "reason": "wrong"},
     ]
-    job = ended(client, client.post("/v1/decisions", json={"decisions": both}).json())
+    remote = RemoteWorkspace("http://localhost", transport=InProcess(client))
+    job = remote.decide_many(both)
     assert [one["state"] for one in job["results"]] == ["decided", "refused", "decided"]
     after = served(job["publication"])
     assert ("p0" in before, "p0" in after, after["p1"]) == (True, False, "article of glass")
@@ -120,7 +121,6 @@ def test_decisions_change_what_is_served_and_survive_a_run(client: TestClient, s
     job = ended(client, client.request("DELETE", place, json={"reason": "it is", "by": "bob"}).json())
     assert (job["results"][0]["state"], served(job["publication"])["p0"]) == ("undone", before["p0"])
     assert client.get("/v1/decisions", params={"item_id": "p0"}).json()["decisions"][0]["undone_by"] == "bob"
-    remote = RemoteWorkspace("http://localhost", transport=InProcess(client))
     job = remote.decide("p1", "reject", reason="glass", by="ann")
     with pytest.raises(ColdstartError, match="no item 'nope'") as refused:
         remote.decide("nope", "reject", reason="glass", by="ann")
