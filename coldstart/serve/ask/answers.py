@@ -15,7 +15,7 @@ NOTHING = "the catalogue does not say"
 KINDS = (
     "which items meet conditions", "how many, average, total, by group", "cheapest, dearest, newest, oldest",
     "compare two items", "a field of an item", "shown, said or written in a video", "similar items", "copies",
-    "who should see an item", "what a user should see, or who liked an item",
+    "who should see an item", "what a user should see, or who liked an item", "why an item is not served",
 )  # fmt: skip
 """Kinds of questions that the router knows."""
 NOT_UNDERSTOOD = f"I do not know this kind of question. I know: {'; '.join(KINDS)}."

@@ -58,7 +58,7 @@ _PLAIN = STOP | frozenset(
         "meet condition first named average price over add shows names stands screen near likely like most cost said "
         "category creator attribute colour title description total together least greatest same while whereas because "
         "both than times second seconds following matching found result answer called mentions part another copy "
-        "copies meets currency"
+        "copies meets currency served"
     ).split()
 )
 """Words that state nothing of an item."""

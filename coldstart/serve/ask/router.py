@@ -146,10 +146,10 @@ class _Writer:
         self._ranked("price", True, "costs")
 
     def newest(self) -> None:
-        self._ranked("created_at", True, "was added at")
+        self._ranked("created_at", True, "was added on")
 
     def oldest(self) -> None:
-        self._ranked("created_at", False, "was added at")
+        self._ranked("created_at", False, "was added on")
 
     def compare(self) -> None:
         first, second = self.asked.items[:2]
@@ -222,7 +222,8 @@ class _Writer:
                 name, cites = self._name(item)
                 cites += [self._currency(item)[1]] if field == "price" and self._currency(item)[0] else []
                 of = item if field == "title" else name
-                self._sentence(f"{_label(field)} of {of}: {text}.", Cite(field, item), *cites)
+                said = f"{of} was added on {text}." if field == "created_at" else f"{_label(field)} of {of}: {text}."
+                self._sentence(said, Cite(field, item), *cites)
                 if field == "price":
                     self.answer.value = float(own["price"])
         if not self.answer.sentences:
@@ -240,6 +241,7 @@ class _Writer:
             found = self._list(kind="product", limit=2, dates=False)
             products = [one.item_id for one in found.items]
         found_in: dict[str, Sentence] = {}
+        self._name_all(products[:1])
         for product in products[:1]:
             title = normal(known.titles.get(product, ""))
             if title:
@@ -287,6 +289,7 @@ class _Writer:
         )
         if not found.items:
             raise Refusal("no item is near to it")
+        self._name_all([item])
         name, cites = self._name(item)
         self._item_sentences(found.items, f"is near to {name}", cites)
 
@@ -323,6 +326,22 @@ class _Writer:
                 "the question names no item of the catalogue that was liked: give its id, or its title in quotes"
             )
         self._suggest(history=tuple(self.asked.items))
+
+    def explain(self) -> None:
+        if not self.asked.items:
+            raise Refusal("the question names no item of the catalogue: give its id, or its title in quotes")
+        item = self.asked.items[0]
+        found = self.session.call("explain_item", item_id=item)
+        self._name_all([item])
+        name, cites = self._name(item)
+        self.answer.items = [item]
+        if found.served:
+            self._sentence(f"{name} is served.", Cite("served", item), *cites)
+        else:
+            self._sentence(f"{name} is not served: “{found.why_not}”.", Cite("why_not", item), *cites)
+        if found.duplicate_of:
+            self._name_all([found.duplicate_of])
+            self._copy_sentence(item, found.duplicate_of)
 
     def copies(self) -> None:
         asks = self.asked.question.lower()
@@ -432,7 +451,8 @@ class _Writer:
             if field in ("transcript", "screen_text", "title", "tags") and is_honest(text):
                 name, cites = self._name(one.item_id)
                 found_in[one.item_id] = Sentence(
-                    f"{name} names {product}: “{text}”.", (Cite(field, one.item_id), *cites)
+                    f"{name} names {self._name(product)[0]}: “{text}”.",
+                    (Cite(field, one.item_id), *cites, *self._name(product)[1]),
                 )
 
     def _in_video(self, words_in: str, field: str, words: str) -> None:
@@ -665,7 +685,7 @@ _INTENTS: dict[str, Callable[[_Writer], None]] = {
     name: getattr(_Writer, name)
     for name in (
         "filter", "count", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups", "compare", "fact",
-        "shown", "spoken", "screen", "similar", "copies", "audience", "recommend", "liked", "find",
+        "shown", "spoken", "screen", "similar", "copies", "audience", "recommend", "liked", "find", "explain",
     )
 }  # fmt: skip
 _EXCLUDING = (

@@ -66,6 +66,7 @@ _NEGATED = re.compile(rf"\b{_NOT}\s+(?:{_FILLING}\s+)*$")
 _NEGATED_PRICE = re.compile(rf"\b{_NOT}\s+(?:(?:be|is|are|cost|costs|costing|priced)\s+)*$")
 _NEGATION = re.compile(rf"\b{_NOT}(?!\w)\s*(?P<what>(?:[\w'’-]+\s*){{0,3}})")
 _JOINED = re.compile(r"[\s,]*(?:or|nor|and)?\s*(?:the|in|by|from)?\s*")
+_WITHOUT = re.compile(r"(?:without|(?:with|have|has|of) no)\b")
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "<>"}
 _EMPTY = re.compile(
     r"\b(?:without|with no|(?:have|has) no|lack(?:s|ing)?|missing) (?:an? |any )?"
@@ -76,7 +77,8 @@ _OF_TEXTS = re.compile(r"\b(?:items?|products?|articles?|things?|everything|text
 _QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)")
 _IN_TEXTS = re.compile(r"\b(?:in (?:its|their|the) (?:texts?|descriptions?|titles?)|the words?)\b")
 _OF_ITEMS = (
-    "compare", "fact", "similar", "shown", "spoken", "screen", "copies", "liked", "audience", "recommend", "find",
+    "explain", "compare", "fact", "similar", "shown", "spoken", "screen", "copies", "liked", "audience", "recommend",
+    "find",
 )  # fmt: skip
 """Intents that read the items or the user that a question names."""
 _PRIORITY = ("category", "attributes", "label", "tags", "creator", "language")
@@ -217,7 +219,8 @@ def understand(question: str, known: Vocabulary, now: datetime | None = None) ->
     if asked.group and asked.group not in known.values:
         spellings = (asked.group, asked.group.replace("ou", "o"))
         asked.group = next((name for name in known.values if name.lower() in spellings), None)
-    if unread := _NEGATION.search(rest.lower):
+    unread = _NEGATION.search(rest.lower) if asked.intent != "explain" else None
+    if unread and not asked.unread:
         asked.unread = unread["what"].strip() or unread[0].strip()
     asked.words = [*rest.quoted, *(word for word in normal(rest.text()).split() if word not in STOP and len(word) > 1)]
     asked.known = known_intent or _asks_for_items(asked)
@@ -247,7 +250,11 @@ def _intent(rest: _Rest, asked: Asked, known: Vocabulary) -> bool:
                 rest.take(found.start("user"), found.end("user"))
             if group := groups.get("group") or groups.get("by"):
                 asked.group = _GROUPS.get(normal(group))
+                if normal(group) == "brand" and "attributes.brand" in known.values:
+                    asked.group = "attributes.brand"
                 rest.take(found.start("group" if groups.get("group") else "by"), found.end())
+            if groups.get("all"):
+                asked.group = "kind"
             asked.intent = intent
             return True
     return False
@@ -438,6 +445,7 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
         "shown",
         "copies",
         "liked",
+        "explain",
         "audience",
         "cheapest",
         "dearest",
@@ -490,6 +498,9 @@ def _values(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
     for start, stop, name, same in sorted(taken):
         before = rest.original[:start].lower()
         negated = _NEGATED.search(before)
+        if negated and name == "kind" and _WITHOUT.match(negated[0]):
+            asked.unread = before[negated.start() :] + rest.original[start:stop]
+            return
         if negated:
             rest.take(negated.start(), start)
         elif end >= 0 and _JOINED.fullmatch(before[end:]) and before[end:].strip():

@@ -30,6 +30,10 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "explain",
+        (r"^why\b",),
+    ),
+    (
         "copies",
         (r"\bcop(?:y|ies)\b", r"\bduplicate[sd]?\b", r"\b(?:uploaded|added|listed) twice\b", r"\bre-?uploads?\b"),
     ),
@@ -75,6 +79,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "groups",
         (
+            r"^what (?:do|have) you (?P<all>have|got|sell)\W*$",
+            r"^what(?:'s|’s| is) in (?:the|your|our|this) (?P<all>catalogue|catalog|shop|store)\W*$",
             r"\b(?:which|what) (?P<group>categories|brands|creators|makers|colou?rs|kinds|languages"
             r"|tags)\b(?! (?:is|are|does|do) (?:it|the )\b)",
             r"\b(?:per|by each|for each|in each|by) (?P<by>category|brand|creator|maker|colou?r|kind|language"
@@ -150,6 +156,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bjust (?:in|arrived)\b",
             r"\blast added\b",
             r"\badded last\b",
+            r"\b(?:add|upload|post|publish|make|get)(?:ed|d)? last\b",
         ),
     ),
     (
@@ -185,7 +192,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "shown",
         (
-            r"\b(?:show|shows|shown|showing|appear|appears|appearing|seen|see|visible|feature|features"
+            r"\bwhat(?:'s|’s| is| are) in\b(?! (?:the|your|our|this) (?:catalogue|catalog|shop|store))",
+            r"\b(?:(?<!^)show(?! me| us)|shows|shown|showing|appear|appears|appearing|seen|see|visible|feature|features"
             r"|featured|featuring|turns? up|show(?:s|ed)? up)\b",
         ),
     ),
@@ -194,7 +202,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             r"\b(?:price of|how much|cost|costs|what colou?r|who (?:makes?|made|sells|is the (?:maker"
             r"|creator))|what brand|which brand|brand of|what category|which category|category of|colou?r of"
-            r"|when was|maker of|creator of|by whom|made by who)\b",
+            r"|when (?:was|did)|how old|how new|maker of|creator of|by whom|made by who)\b",
         ),
     ),
     (
