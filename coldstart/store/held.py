@@ -202,7 +202,7 @@ class WordScores:
         import lance
         from lance.query import MatchQuery
 
-        if not hasattr(lance, "tokenize"):  # Lance before 9
+        if not hasattr(lance, "tokenize"):  # not every version that may be installed has it
             return None
         try:
             stats = dataset.stats.index_stats("text_idx")
