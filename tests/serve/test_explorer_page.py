@@ -106,7 +106,7 @@ def shop_rows(folder: Path) -> list[dict[str, Any]]:
     entries[0] |= {"title": MARKUP}
     entries[1] |= {"title": RIGHT_TO_LEFT}
     entries[2] |= {"title": "long " * 60}
-    return [*entries, {"item_id": "lost", "image": "none.jpg"}, {"item_id": "empty"}]
+    return [*entries, {"item_id": "lost", "image": "none.jpg"}, {"item_id": "empty"}, {"item_id": "empty too"}]
 
 
 @pytest.fixture(scope="module")
@@ -395,10 +395,25 @@ def test_a_decision_made_in_the_page_is_served_survives_a_run_and_is_undone(tab:
     assert "p5" not in ids()
 
     show(tab, "#/review")
+    tab.get_by_role("button", name="Reject", exact=True).wait_for()  # it knows by now what its user may do
     tab.keyboard.press("u")
     expect(tab.locator(".underway")).to_contain_text("Undone", timeout=120_000)
     expect(tab.locator(".underway .mark").first).to_have_text("in effect", timeout=120_000)
     wait_for(lambda: "p5" in ids())
+
+    show(tab, "#/review?reason=bad_row")
+    assert tab.locator(".pick").count() == 2
+    tab.get_by_role("button", name="Reject", exact=True).wait_for()
+    tab.keyboard.press("r")
+    tab.get_by_label("also the 1 other").check()  # both by one decision
+    tab.get_by_role("textbox", name="Reason").fill("never to be sold")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_text("Nothing waits for a review here")).to_be_visible(timeout=120_000)
+    expect(tab.locator(".underway .mark").first).to_have_text("in effect", timeout=120_000)
+    settle(tab)
+    assert tab.inner_text("main").count("never to be sold") == 2
+    tab.keyboard.press("u")
+    expect(tab.locator(".pick")).to_have_count(2, timeout=120_000)
     show(tab, "#/workspace/jobs")
     assert tab.inner_text("main").count("decisions") >= 2 and "done" in tab.inner_text("main")
 

@@ -1,7 +1,7 @@
 // Decisions of a reviewer: the form that asks for the reason, the jobs that bring them into effect, and the log.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { get, itemPath, post, remove, requestKey, token, url, useAnswer } from "./api.js";
-import { Busy, FaultNote, shown, Table, Text, Time, titleOf, words } from "./parts.jsx";
+import { Busy, count, FaultNote, shown, Table, Text, Time, titleOf, words } from "./parts.jsx";
 import { link } from "./route.js";
 
 const FIELDS = ["title", "description", "category", "creator", "tags"];
@@ -45,13 +45,14 @@ async function follow(one) {
     await new Promise((done) => setTimeout(done, pause));
     try {
       const job = await get(`/v1/jobs/${encodeURIComponent(one.job_id)}`);
-      const result = job.results[0] || {};
+      const refused = job.results.filter((result) => result.state === "refused");
+      const result = refused[0] || job.results[0] || {};
       change(one, {
-        state: result.state === "refused" ? "failed" : job.state, // one that the workspace refused is no fault of the job
-        detail: job.detail || result.detail || "",
-        now: result.item_state || "",
+        state: refused.length && refused.length === job.results.length ? "failed" : job.state, // no fault of the job
+        detail: [refused.length && job.rows > 1 ? `${refused.length} of ${job.rows} refused:` : "", job.detail || result.detail].filter(Boolean).join(" "),
+        now: job.rows === 1 ? result.item_state : "",
         publication: job.publication,
-        decision: result.decision_id || one.decision,
+        decisions: job.results.map((each) => each.decision_id).filter(Boolean),
       });
     } catch (fault) {
       if ([401, 403, 404].includes(fault.status)) change(one, { state: "failed", detail: fault.message });
@@ -62,11 +63,11 @@ async function follow(one) {
   change(one, { isOver: true });
   ended += 1;
   tell();
-  if (one.undoing && one.state === "done") undo(one.decision, one.what, "decided by mistake", one);
+  if (one.undoing && one.state === "done") undo(one.decisions, one.what, "decided by mistake", one);
 }
 
-function begin(job, what, decision, undone) {
-  const one = { job_id: job.job_id, state: job.state, detail: "", what, decision, undone };
+function begin(job, what, undone = false) {
+  const one = { job_id: job.job_id, state: job.state, detail: "", what, decisions: [], undone };
   own = [one, ...own].slice(0, 20);
   tell();
   follow(one);
@@ -79,18 +80,22 @@ function told(row, title) {
   return row.field ? `${DONE[row.action]} ${words(row.field)} of ${title}` : `${DONE[row.action]} ${title}`;
 }
 
-export async function decide(row, title) {
+/** Send decisions, one or several of a kind, as one job. */
+export async function decide(rows, title) {
   const by = token() ? "" : localStorage.getItem("coldstart.by") || "";
-  const job = await post("/v1/decisions", by ? { ...row, by } : row, undefined, { "Idempotency-Key": requestKey() });
-  return begin(job, told(row, title));
+  const signed = rows.map((row) => (by ? { ...row, by } : row));
+  const body = signed.length > 1 ? { decisions: signed } : signed[0];
+  const job = await post("/v1/decisions", body, undefined, { "Idempotency-Key": requestKey() });
+  return begin(job, signed.length > 1 ? `${told(rows[0], title)} and ${rows.length - 1} more` : told(rows[0], title));
 }
 
-async function undo(decision, what, reason, source) {
+async function undo(decisions, what, reason, source) {
   try {
     const by = token() ? "" : localStorage.getItem("coldstart.by") || "";
-    const job = await remove(`/v1/decisions/${encodeURIComponent(decision)}`, by ? { reason, by } : { reason });
+    let job = null;
+    for (const decision of decisions) job = await remove(`/v1/decisions/${encodeURIComponent(decision)}`, by ? { reason, by } : { reason });
     if (source) change(source, { undone: true });
-    begin(job, `Undone: ${what[0].toLowerCase()}${what.slice(1)}`, null, true);
+    begin(job, `Undone: ${what[0].toLowerCase()}${what.slice(1)}`, true); // jobs are done in their order: the last tells of all
   } catch (fault) {
     if (source) change(source, { undoing: false, detail: fault.message });
     else throw fault;
@@ -105,7 +110,7 @@ export function undoLast() {
 
 function undoOne(one) {
   change(one, { undoing: true });
-  if (one.state === "done") undo(one.decision, one.what, "decided by mistake", one);
+  if (one.state === "done") undo(one.decisions, one.what, "decided by mistake", one);
 }
 
 /** Decisions of this tab with their state until they are in effect. */
@@ -132,8 +137,9 @@ export function UnderWay() {
 
 // -- forms
 
-/** Form of one decision on `target`: `{item_id, title, stage, claim, value}`; `record`: fields of the item, null while they load. */
-export function DecisionForm({ target, action, record, onEnd }) {
+/** Form of one decision on `target`: `{item_id, title, stage, claim, value}`; `record`: fields of the item, null while they load;
+ *  `like`: other targets that the same decision can be made on. */
+export function DecisionForm({ target, action, record, like = [], onEnd }) {
   const [fault, setFault] = useState(null);
   const [busy, setBusy] = useState(false);
   const [field, setField] = useState(target.claim && !TEXTS.includes(target.claim) ? `attributes.${target.claim}` : "title");
@@ -149,19 +155,24 @@ export function DecisionForm({ target, action, record, onEnd }) {
   const submit = async (event) => {
     event.preventDefault();
     const data = new FormData(form.current);
-    const row = { item_id: target.item_id, action, reason: data.get("reason").trim() };
+    const reason = data.get("reason").trim();
+    const rowOf = (one) => {
+      const subject = one.claim ? { claim: one.claim, value: one.value } : action === "approve" ? { stage: one.stage } : {};
+      return { item_id: one.item_id, action, reason, ...subject };
+    };
+    const row = action === "correct" ? { item_id: target.item_id, action, reason } : rowOf(target);
+    const others = data.get("like") === "on" ? like : [];
     if (action === "correct") {
       row.field = attribute ? `attributes.${data.get("attribute").trim()}` : field;
       row.value = field === "tags" ? data.get("value").split(",").map((one) => one.trim()).filter(Boolean) : data.get("value").trim();
       if (row.value === "" || row.value.length === 0) row.value = null;
-    } else if (target.claim) Object.assign(row, { claim: target.claim, value: target.value });
-    else if (action === "approve") row.stage = target.stage;
+    }
     setBusy(true);
     try {
-      sessionStorage.setItem("coldstart.reason", row.reason);
+      sessionStorage.setItem("coldstart.reason", reason);
       if (data.has("by")) localStorage.setItem("coldstart.by", data.get("by").trim());
-      await decide(row, target.title);
-      onEnd(true);
+      await decide([row, ...others.map(rowOf)], target.title);
+      onEnd(true, others);
     } catch (problem) {
       setFault(problem);
       setBusy(false);
@@ -213,6 +224,11 @@ export function DecisionForm({ target, action, record, onEnd }) {
         <button type="submit" disabled={busy || loads}>{VERBS[action]}</button>
         <button type="button" class="second" onClick={() => onEnd(false)}>Cancel</button>
       </div>
+      {like.length && action !== "correct" ? (
+        <label class="check">
+          <input type="checkbox" name="like" /> also the {count(like.length)} other listed for the same reason
+        </label>
+      ) : null}
       <FaultNote fault={fault} />
     </form>
   );
@@ -223,7 +239,7 @@ function UndoForm({ decision, onEnd }) {
   const submit = async (event) => {
     event.preventDefault();
     try {
-      await undo(decision.decision_id, `${decision.action} ${shown(decision.item_id)}`, new FormData(event.currentTarget).get("reason").trim());
+      await undo([decision.decision_id], `${decision.action} ${shown(decision.item_id)}`, new FormData(event.currentTarget).get("reason").trim());
       onEnd();
     } catch (problem) {
       setFault(problem);

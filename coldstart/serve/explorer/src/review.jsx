@@ -8,6 +8,7 @@ import { go, link } from "./route.js";
 const STATES = { failed: "failed", filtered: "filtered", duplicate: "duplicates", claim: "claims removed" };
 /** Words of a reason read after a number of items. */
 const reasonOf = (entry) => (entry.words ? `${entry.claim ? "claims" : "items"} ${shown(entry.words)}` : words(entry.reason));
+const MOST = 256; // decisions of one request
 const keyOf = (entry) => JSON.stringify([entry.item_id, entry.state, entry.stage, entry.reason, entry.claim, entry.value]);
 
 export function Original({ id }) {
@@ -41,7 +42,7 @@ function Known({ report }) {
   ) : null;
 }
 
-function Detail({ entry, may, action, setAction, sent }) {
+function Detail({ entry, like, may, action, setAction, sent }) {
   const title = titleOf(entry);
   const media = (entry.media || []).slice(0, 3);
   const { data, fault } = useAnswer(entry.item_id, (signal) => get(itemPath(entry.item_id, "/report"), signal));
@@ -56,7 +57,7 @@ function Detail({ entry, may, action, setAction, sent }) {
       {entry.claim ? <p class="removed">Removed: <span class="quiet">{words(entry.claim)}</span> <Text as="del">{entry.value}</Text></p> : null}
       {may ? (
         action ? (
-          <DecisionForm key={action} target={targetOf(entry)} record={report?.item || (fault ? {} : null)} action={action} onEnd={sent} />
+          <DecisionForm key={action} target={targetOf(entry)} record={report?.item || (fault ? {} : null)} action={action} like={like.map(targetOf)} onEnd={sent} />
         ) : (
           <p class="decisions">
             {entry.actions.map((one) => (
@@ -145,12 +146,16 @@ export function ReviewView({ route }) {
     setAction(null);
     list.current?.querySelectorAll("button.pick")[entries.indexOf(next)]?.scrollIntoView({ block: "nearest" });
   };
-  const sent = (done) => {
+  const like = entry
+    ? entries.filter((one) => one !== entry && one.state === entry.state && one.stage === entry.stage && one.reason === entry.reason && one.actions.includes(action)).slice(0, MOST - 1)
+    : [];
+  const sent = (done, others = []) => {
     setAction(null);
     requestAnimationFrame(() => list.current?.querySelector("[aria-current]")?.focus()); // the form that had it is gone
     if (!done) return;
-    const next = entries[place + 1] || entries[place - 1];
-    setDecided(new Set([...decided, keyOf(entry)]));
+    const gone = new Set([keyOf(entry), ...others.map(keyOf)]);
+    const next = entries.slice(place).find((one) => !gone.has(keyOf(one))) || entries.find((one) => !gone.has(keyOf(one)));
+    setDecided(new Set([...decided, ...gone]));
     setChosen(next ? keyOf(next) : null);
   };
   const load = () =>
@@ -212,7 +217,7 @@ export function ReviewView({ route }) {
                   }}
                 />
               </section>
-              <Detail key={keyOf(entry)} entry={entry} may={may} action={action} setAction={setAction} sent={sent} />
+              <Detail key={keyOf(entry)} entry={entry} like={like} may={may} action={action} setAction={setAction} sent={sent} />
             </div>
           ) : (
             <p>Nothing waits for a review here.</p>
