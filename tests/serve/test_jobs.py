@@ -100,6 +100,19 @@ def test_finished_jobs_are_pruned(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_models_that_were_loaded_at_the_start_are_kept_while_no_jobs_come(tmp_path: Path) -> None:
+    queue = JobQueue(tmp_path / "queue", str(tmp_path), idle_s=0.0, open_worker=Ledger)
+    queue.start(warm=True)
+    for name in ("a", "b"):
+        queue.submit_items([item(name)])
+        assert queue.wait_until_idle(60)
+        time.sleep(0.3)  # longer than it waits for jobs
+    queue.close()
+    assert [one["kind"] for one in done(tmp_path)] == ["warm", "items", "items"]
+    assert len({one["pid"] for one in done(tmp_path)}) == 1
+
+
+@pytest.mark.slow
 def test_jobs_are_done_together_in_their_order(tmp_path: Path, queue: JobQueue) -> None:
     ids = [queue.submit_items([item(f"a{n}")], {"f": str(n).encode()}).id for n in range(3)]
     ids.append(queue.submit_items([item("a0", "again")]).id)
