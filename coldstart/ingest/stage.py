@@ -291,6 +291,7 @@ class IngestStage(MapStageDefaults):
             return Work(item_id, digest([key, record, reject.reason, reject.detail, *hidden]), reject)
         source_key = digest([key, record, media, signatures, *([gone] if gone else [])])
         fields = {**item.row(), "language": item.language, "record": record, "media": media, "bad_media": bad}
+        fields |= dict.fromkeys((UNCORRECTED.name, CLAIM_DECISIONS.name))  # filled where people decided
         return Work(item_id, source_key, fields)
 
     def _resolve(self, item_id: str, uri: str, known: dict[str, str]) -> str:

@@ -196,7 +196,7 @@ READ = {
     "behaviour": RECORD - {"title", "description"} | {"attributes"},
     "describe.attributes": {"kind", "category", "creator", "title", "description"},
     "describe.write": RECORD | PICTURES | {"attributes.colour"},  # `fake` takes pictures
-    "describe.check": RECORD | {"attributes.colour"},
+    "describe.check": RECORD | {"attributes.colour", "claim_decisions"},
     "embed image": PICTURES,
     "embed text": {"title", "description", "category", "tags"},
     "understand.evidence": set(),

@@ -128,6 +128,10 @@ def test_what_is_decided_holds_in_runs_of_any_manifest_until_it_is_undone(shop: 
     assert [one.item_id for one in shop.review(state="filtered").entries] == ["p3"]
     shop.undo_decision(done[3].decision.decision_id, **BY)
     assert served(shop)["p5"]["title"] == "new"  # of the manifest that was read last
+    done.append(shop.decide("p1", "approve", claim="colour", value="Blue", **BY))  # it takes the place of the rejection
+    approved = served(shop)["p1"]
+    assert json.loads(approved["attributes"]) == {"colour": "Blue"}  # the next fit learns it
+    assert ("colour", "Blue", "review") in {(one["name"], one["value"], one["ground"]) for one in approved["claims"]}
     with Store(shop.uri).lock():
         decisions.undo(Store(shop.uri), [one.decision.decision_id for one in done], **BY)
     run_changed(shop, made, {})
