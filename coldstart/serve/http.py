@@ -146,6 +146,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     next = None
     if first["loc"] == ("body",) and not request.headers.get("content-type", "").startswith("application/json"):
         next = "send JSON, with the header `Content-Type: application/json`"
+    elif first["loc"] == ("body",):
+        next = "send a JSON object, as `/openapi.json` describes it"
     elif first["type"] == "missing" and isinstance(first.get("input"), dict) and first["loc"][-1] in _LISTS:
         next = f'wrap the rows: {{"{first["loc"][-1]}": [ … ]}}'
     return problem(422, detail, kind="input", where=place, next=next, request_id=request.state.request_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
 from coldstart.serve import state_results
@@ -49,6 +49,17 @@ class DecisionsBody(Body):
     decisions: list[DecisionRow] = Field(min_length=1, max_length=MOST_ROWS["decisions"])
 
 
+def _sort(given: Any) -> str:
+    """Tell one decision from several, so that a fault is stated of the one that was meant."""
+    several = isinstance(given, DecisionsBody) or (isinstance(given, dict) and "decisions" in given)
+    return "decisions" if several else "decision"
+
+
+OneOrMore = Annotated[
+    Annotated[DecisionRow, Tag("decision")] | Annotated[DecisionsBody, Tag("decisions")], Discriminator(_sort)
+]
+
+
 class UndoBody(Body):
     """Undoing of a decision."""
 
@@ -88,9 +99,7 @@ async def decisions(
 
 
 @deciding.post("/decisions", status_code=202, response_model=JobResult)
-async def decide(
-    request: Request, body: DecisionRow | DecisionsBody, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def decide(request: Request, body: OneOrMore, idempotency_key: IdempotencyKey = None) -> Response:
     """Queue decisions; `GET /v1/jobs/{job_id}` tells when they are in effect."""
     listed = body.decisions if isinstance(body, DecisionsBody) else [body]
     rows = [{**row.model_dump(exclude_none=True), "by": _who(request, row.by)} for row in listed]

@@ -314,6 +314,8 @@ def test_tokens_and_scopes(shop: Path) -> None:
         assert READ not in client.get("/metrics", headers=bearer(READ)).text
         mine = client.get("/v1/me", headers=bearer(REVIEW)).json()
         assert mine == {"name": "v", "scopes": ["review"], "writable": True}
+        bare = client.post("/v1/decisions", json={"item_id": "p1", "action": "reject"}, headers=bearer(REVIEW)).json()
+        assert bare["detail"] == "body.decision.reason: Field required"
         decision = {"item_id": "p1", "action": "reject", "reason": "x", "by": "another"}
         assert "'v'" in client.post("/v1/decisions", json=decision, headers=bearer(REVIEW)).json()["detail"]
 
