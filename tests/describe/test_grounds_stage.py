@@ -22,6 +22,7 @@ from coldstart.describe.attribute_values import read_predicted
 from coldstart.describe.check_context import read_check_context
 from coldstart.describe.finetune.settings import Settings as FinetuneSettings
 from coldstart.describe.held_out import held_out_groups
+from coldstart.describe.stages import grounds
 from coldstart.describe.stages.grounds import Settings
 from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
@@ -137,10 +138,17 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop) -> None:
+def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     first = shop.run()
     again = shop.run()
     assert again.ran.done == 0 and again.notes == first.notes
+
+    def damaged(folder: Path) -> AttributeModel:
+        raise ColdstartError("damaged", kind="damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grounds, "load_attribute_model", damaged)
+        assert shop.run().ran.done > 0  # a fit that cannot be read is made anew
     shop.offer("new", "red", "blue", 3)
     del shop.entries["red-red-0"]
     shop.entries["red-red-1"]["attributes"] = {"left": "blue"}
