@@ -226,7 +226,7 @@ export function DecisionForm({ target, action, record, like = [], onEnd }) {
       </div>
       {like.length && action !== "correct" ? (
         <label class="check">
-          <input type="checkbox" name="like" /> also the {count(like.length)} other listed for the same reason
+          <input type="checkbox" name="like" /> also the {like.length === 1 ? "other one" : `${count(like.length)} others`} listed for the same reason
         </label>
       ) : null}
       <FaultNote fault={fault} />
