@@ -184,7 +184,7 @@ def add_decide(
             by = identity.name
         _check(confirmed)
         given = {"stage": stage, "claim": claim, "field": field, "value": value}
-        row = {"item_id": item_id, "action": action, "reason": reason, "by": by}
+        row: dict[str, Any] = {"item_id": item_id, "action": action, "reason": reason, "by": by}
         row |= {name: one for name, one in given.items() if one is not None}
         return await call("decide", lambda: _job_state(tools, queue.submit_decisions([row])))
 

@@ -238,7 +238,7 @@ class Tools:
                 for copy, original in sorted(reader.copy_links().items())
                 if item_id is None or original == item_id
             }
-            known = {}
+            known: dict[str, Any] = {}
             ids = list(links)
             for start in range(0, len(ids), 500):
                 named = ", ".join("'" + one.replace("'", "''") + "'" for one in ids[start : start + 500])

@@ -78,6 +78,7 @@ def test_conditions_are_of_known_values(question: str, intent: str, where: str |
     [
         ("Which is cheaper, Pink Lady or Gas Runner?", "compare", ["p1", "p2"]),
         ("Compare p2 and “Pink Lady”", "compare", ["p2", "p1"]),
+        ("Does Pink Lady cost less than p2?", "compare", ["p2", "p1"]),
         ("What does Pink Lady cost?", "fact", ["p1"]),
         ("Which products does clip-3 show?", "shown", ["clip-3"]),
         ("Who should see clip-3?", "audience", ["clip-3"]),
@@ -108,6 +109,7 @@ def test_counts_by_a_field_are_groups(question: str) -> None:
         ("watches without a price", f"{WATCHES} AND price IS NULL", ""),
         ("neither red nor blue watches", f"attributes.colour NOT IN ('Red', 'Blue') AND {WATCHES}", ""),
         ("not red but blue watches", f"attributes.colour NOT IN ('Red') AND {BLUE} AND {WATCHES}", ""),
+        ("watches from anyone but Gas", f"{WATCHES} AND creator NOT IN ('Gas')", ""),
         ("Shoes without laces", None, "laces"),
         ("What isn't plaid?", None, "plaid"),
         ("watches by Gas", f"{WATCHES} AND creator IN ('Gas')", ""),

@@ -176,8 +176,12 @@ class _Writer:
                 self.answer.notes.append("they do not differ in price, category, maker, colour or kind")
         self.answer.items = [first, second]
         for field, words, largest in (
-            ("price", ("cheaper", "cheapest", "less expensive", "costs less", "less", "save money"), False),
-            ("price", ("dearer", "more expensive", "pricier", "costs more"), True),
+            (
+                "price",
+                ("cheaper", "cheapest", "less expensive", "cost less", "costs less", "less", "save money"),
+                False,
+            ),
+            ("price", ("dearer", "more expensive", "pricier", "cost more", "costs more"), True),
             ("created_at", ("newer", "newest", "more recent", "later"), True),
             ("created_at", ("older", "oldest", "earlier"), False),
         ):

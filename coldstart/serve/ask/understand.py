@@ -56,6 +56,7 @@ _FOLLOW = re.compile(
 )
 _NOT = (
     r"(?:not|never|without|except(?: for)?|excluding|other than|apart from|but no|neither|nor"
+    r"|(?:any|every)(?:one|body|thing) but|all but"
     r"|(?:is|are|was|were|do|does|did)n['’]t|(?:with|have|has|of) no)"
 )
 _FILLING = (

@@ -57,7 +57,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bside by side\b",
             r"\bsets? .* apart\b",
             r"\b(?:save money|should (?:i|we) (?:take|buy|get|choose|pick))\b.* or\b",
-            r"\b(?:cheaper|dearer|pricier|newer|older|(?:more|less) expensive|costs (?:more|less)"
+            r"\b(?:cheaper|dearer|pricier|newer|older|(?:more|less) expensive|costs? (?:more|less)"
             r"|more recent)\b(?! than [\d$€£])",
         ),
     ),
@@ -287,7 +287,7 @@ STOP = frozenset(
         " matching match recently add adds turn turns show often really tally wallet purse easiest  typically "
         "typical pay pays paid set back save money take takes pick choose choosing chosen fan fans enjoy "
         "enjoys enjoyed loved  love loves twice costly upload uploads next more also else item lacking "
-        "missing copy copies duplicate duplicates duplicated"
+        "missing addition additions copy copies duplicate duplicates duplicated"
     ).split()
 )
 """Words of a question that no item's text needs to hold."""
