@@ -380,7 +380,7 @@ def test_a_decision_made_in_the_page_is_served_survives_a_run_and_is_undone(tab:
     tab.keyboard.press("Enter")
     expect(tab.locator(".underway")).to_contain_text("in effect", timeout=120_000)
     for words in ("recalled by its maker", "Hanna"):
-        expect(tab.get_by_role("cell", name=words)).to_have_count(1, timeout=120_000)
+        tab.get_by_role("cell", name=words, exact=True).first.wait_for()
 
     def ids() -> set[str]:
         tab.goto("/#/match")
@@ -410,7 +410,7 @@ def test_a_decision_made_in_the_page_is_served_survives_a_run_and_is_undone(tab:
     tab.keyboard.press("Enter")
     expect(tab.get_by_text("Nothing waits for a review here")).to_be_visible(timeout=120_000)
     expect(tab.locator(".underway .mark").first).to_have_text("in effect", timeout=120_000)
-    expect(tab.get_by_role("cell", name="never to be sold")).to_have_count(2, timeout=120_000)
+    expect(tab.get_by_role("cell", name="never to be sold", exact=True)).to_have_count(2, timeout=120_000)
     tab.keyboard.press("u")
     expect(tab.locator(".pick")).to_have_count(2, timeout=120_000)
     show(tab, "#/workspace/jobs")
