@@ -52,6 +52,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
     "Behaviour": (
         "interactions_ingest",
+        "impressions",
         "exploration_simulated",
         "recommend_mixed",
         "recommend_speed",

@@ -381,6 +381,13 @@ def interaction_reasons() -> str:
     return _reason_table("rows", reasons.INTERACTIONS)
 
 
+def impression_reasons() -> str:
+    """Write the reasons of rejected impressions and outcomes, besides those of interactions."""
+    from coldstart.core import reasons
+
+    return _reason_table("rows", reasons.IMPRESSIONS)
+
+
 def claim_reasons() -> str:
     """Write the reasons of claims that were removed."""
     from coldstart.core import reasons
@@ -413,6 +420,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "python": python_names,
     "json-shapes": json_shapes,
     "interaction-reasons": interaction_reasons,
+    "impression-reasons": impression_reasons,
     "claim-reasons": claim_reasons,
     "speech-reasons": speech_reasons,
 }

@@ -31,6 +31,7 @@ class RecommendMethods(OpenedStore):
         interests: int = 1,
         half_life_days: float | None = None,
         reasons: bool = True,
+        log: str | Path | None = None,
         **rules: Any,
     ) -> Recommended:
         """List items for one user of the workspace, or for a history of liked items.
@@ -44,6 +45,7 @@ class RecommendMethods(OpenedStore):
             interests: query by up to so many interests, clusters of the history; half_life_days: an item liked so long
                 ago counts half.
             reasons: explain each item by a liked one.
+            log: also write the list to this new file, as one that is shown now, for `ingest_impressions`; needs a user.
             rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
                 `merge` as `coldstart.recommend.lists.Rules` has them.
 
@@ -57,6 +59,12 @@ class RecommendMethods(OpenedStore):
 
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
+        if log is not None:
+            from coldstart.recommend.batch import check_log_path, write_log
+
+            if user is None:
+                raise ColdstartError(f"--log {log} needs a user: what is shown to nobody is no impression")
+            check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         recommender = self._listing()
         known = (
@@ -64,7 +72,10 @@ class RecommendMethods(OpenedStore):
             if history is not None
             else recommender.history_of(str(user))
         )
-        return recommender.recommend(user, known, *wanted, reasons)
+        found = recommender.recommend(user, known, *wanted, reasons)
+        if log is not None:
+            write_log(Path(log), str(user), [(one.item_id, one.rank, one.propensity) for one in found.items])
+        return found
 
     def recommend_many(
         self,
@@ -77,6 +88,7 @@ class RecommendMethods(OpenedStore):
         seen: str = "drop",
         interests: int = 1,
         half_life_days: float | None = None,
+        log: str | Path | None = None,
         progress: Progress | None = None,
         **rules: Any,
     ) -> Written:
@@ -85,20 +97,24 @@ class RecommendMethods(OpenedStore):
         Args:
             users: their ids, or a CSV, JSONL, Parquet or text file of them.
             out: a name that ends in .csv, .tsv, .jsonl, .json or .parquet.
+            log: a further, new file of the lists, as ones that are shown now, for `ingest_impressions`.
             The others are those of `recommend`.
 
         Raises:
             ColdstartError: as for `recommend`, or a file that cannot be read or written.
         """
-        from coldstart.recommend.batch import read_user_ids, write_lists
+        from coldstart.recommend.batch import check_log_path, read_user_ids, write_lists
         from coldstart.recommend.lists import Rules
         from coldstart.recommend.service import Filters, QuerySettings
         from coldstart.recommend.table_files import check_out_path
 
         check_out_path(Path(out))
+        if log is not None:
+            check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         user_ids = read_user_ids(users) if isinstance(users, Path) else list(users)
-        return write_lists(self._listing(), user_ids, Path(out), *wanted, progress or SilentProgress())
+        own = None if log is None else Path(log)
+        return write_lists(self._listing(), user_ids, Path(out), *wanted, progress or SilentProgress(), own)
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
         """List the users of the highest score for an item that have not met it yet, each with a reason.

@@ -38,7 +38,8 @@ class TakeAwayMethods(OpenedStore):
         Args:
             manifest: a file as for `run`: the items that it names.
             where: an SQL condition as for `search`; with `kind`, both must hold.
-            interactions: also drop the interactions with them, which otherwise stay as histories of users.
+            interactions: also drop the interactions with them and their impressions, which otherwise stay as histories
+                of users.
             dry_run: count, and remove nothing.
 
         Raises:
@@ -65,7 +66,7 @@ class TakeAwayMethods(OpenedStore):
             return removed
 
     def remove_users(self, users: Iterable[str] | Path, *, dry_run: bool = False) -> Removal:
-        """Remove all interactions of users, in every version of every table, and refuse them from now on.
+        """Remove all interactions and impressions of users, in all versions of every table; refuse them from now on.
 
         Args:
             users: their ids, or a CSV, JSONL, Parquet or text file of them.
@@ -134,7 +135,8 @@ class TakeAwayMethods(OpenedStore):
         """Write what is published to files that other programs read.
 
         Args:
-            what: `items`, `vectors`, `descriptions`, `ledger` or `all`, which writes a file or folder of each.
+            what: `items`, `vectors`, `descriptions`, `impressions`, `ledger`, or `all`, which writes a file or folder
+                of each but impressions.
             out: a file for `parquet` and `jsonl`, a folder for `huggingface`, `faiss` and `all`.
             where: an SQL condition as for `search`; kind: only items of this kind.
             space: of `vectors`; by default the only one, or with `all` and `huggingface` every one.

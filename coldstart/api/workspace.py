@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from coldstart.api.evaluate import EvaluateMethods
 from coldstart.api.import_catalogue import ImportMethods
+from coldstart.api.impressions import ImpressionMethods
 from coldstart.api.recommend import RecommendMethods
 from coldstart.api.review import ReviewMethods
 from coldstart.api.take_away import TakeAwayMethods
 
 
-class Workspace(ReviewMethods, ImportMethods, EvaluateMethods, RecommendMethods, TakeAwayMethods):
+class Workspace(ReviewMethods, ImportMethods, ImpressionMethods, EvaluateMethods, RecommendMethods, TakeAwayMethods):
     """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""

@@ -169,6 +169,27 @@ def recommendations(
         output.note(f"note: {lists.without_history:,} of the users have no liked items")
 
 
+@app.command("impressions")
+def impressions(
+    out: Out,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    format: Format = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Export the showings with their outcomes.
+
+    The rows name users, and so are in no other export. `coldstart ingest --impressions` reads the file again.
+
+    \b
+    Examples:
+      coldstart export impressions --out shown.parquet
+      coldstart export impressions --out shown.jsonl --overwrite
+      coldstart export impressions --out shown --format huggingface
+    """
+    _write("impressions", workspace, out, format, json, overwrite=overwrite)
+
+
 @app.command("ledger")
 def ledger(
     out: Out,

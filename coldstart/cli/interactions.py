@@ -32,7 +32,7 @@ Columns = Annotated[
     typer.Option(
         "--columns",
         metavar="FIELD=COLUMN,…",
-        help="Columns of user_id, item_id, timestamp, event and weight; usual names are recognised.",
+        help="Columns of the log's fields, such as user_id, item_id, timestamp; usual names are recognised.",
     ),
 ]
 EventWeights = Annotated[
@@ -108,14 +108,8 @@ def ingest_file(
 def print_report(report: InteractionReport) -> None:
     """Print the counts of added, repeated and rejected rows."""
     for note in report.notes:
-        output.note(_printable(f"{report.file}: {note}"))
-    used = ", ".join(f"{field}={column}" for field, column in report.columns.items())
-    guessed = f"; recognised by name: {', '.join(report.guessed)}" if report.guessed else ""
-    unit = report.time_unit or ""
-    for code, letters in (("%d", "DD"), ("%m", "MM"), ("%Y", "YYYY"), ("%y", "YY"), ("%H:%M", "hh:mm"), ("%S", "ss")):
-        unit = unit.replace(code, letters)
-    times = f"; times in {unit}" if unit else "; no times: all rows count as of 1970-01-01"
-    output.note(_printable(f"columns {used}{guessed}{times}"))
+        output.note(printable(f"{report.file}: {note}"))
+    print_columns(report.columns, report.guessed, report.time_unit, "; no times: all rows count as of 1970-01-01")
     rate = f", {report.rows / report.seconds:,.0f} rows/s" if report.seconds else ""
     output.note(
         f"{report.rows:,} rows in {output.duration(report.seconds)}{rate}: {report.added:,} added, "
@@ -127,7 +121,7 @@ def print_report(report: InteractionReport) -> None:
     column, likes = report.columns.get("weight", ""), report.likes
     if likes.scale is None and likes.likes and any(word in column.casefold() for word in _RATED):
         output.note(
-            _printable(
+            printable(
                 f"{likes}: {column} fills no scale to 5, 10 or 100 mostly above its middle; if a low one is no like, "
                 "give align.behaviour.min_weight"
             )
@@ -137,22 +131,37 @@ def print_report(report: InteractionReport) -> None:
             f"{report.unknown_items:,} of {report.items:,} items are not in the catalogue; their "
             f"{report.unknown_rows:,} rows are stored"
         )
-    if report.rejected:
-        examples = {
-            reason: "; ".join(f"row {row}: {value}" if value else f"row {row}" for row, value in found)
-            for reason, found in report.examples.items()
-        }
-        output.table(
-            ("rejected", "rows", "first rows", "next step"),
-            [
-                [plain(reason), count, examples.get(reason), remedy(reason) or None]
-                for reason, count in report.rejected.items()
-            ],
-            spare=("next step",),
-        )
+    print_rejected(report.rejected, report.examples)
 
 
-def _printable(text: str) -> str:
+def print_columns(
+    columns: Mapping[str, str], guessed: Mapping[str, str], time_unit: str | None, untimed: str = ""
+) -> None:
+    """Print the columns of a log, those that were recognised, and the unit of its times."""
+    used = ", ".join(f"{field}={column}" for field, column in columns.items())
+    names = f"; recognised by name: {', '.join(guessed)}" if guessed else ""
+    unit = time_unit or ""
+    for code, letters in (("%d", "DD"), ("%m", "MM"), ("%Y", "YYYY"), ("%y", "YY"), ("%H:%M", "hh:mm"), ("%S", "ss")):
+        unit = unit.replace(code, letters)
+    output.note(printable(f"columns {used}{names}{f'; times in {unit}' if unit else untimed}"))
+
+
+def print_rejected(rejected: Mapping[str, int], examples: Mapping[str, list[tuple[int, str]]]) -> None:
+    """Print a table of the rejected rows of a log: reasons, counts, the first rows, and the next step."""
+    if not rejected:
+        return
+    first = {
+        reason: "; ".join(f"row {row}: {value}" if value else f"row {row}" for row, value in found)
+        for reason, found in examples.items()
+    }
+    output.table(
+        ("rejected", "rows", "first rows", "next step"),
+        [[plain(reason), count, first.get(reason), remedy(reason) or None] for reason, count in rejected.items()],
+        spare=("next step",),
+    )
+
+
+def printable(text: str) -> str:
     """Replace control characters in names of a file, which would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 

@@ -43,6 +43,14 @@ def recommend(
             help="With --users: write their lists as .csv, .tsv, .jsonl, .json or .parquet.",
         ),
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            metavar="FILE",
+            help="Also write the lists as shown now, with their propensities, for `ingest --impressions`; a new file.",
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items in a list.")] = 20,
     kind: Kind = None,
     where: Where = None,
@@ -107,7 +115,7 @@ def recommend(
     Examples:
       coldstart recommend --user u17 --cold-share 0.2 --per-creator 2
       coldstart recommend --history liked.json --kind video --diversity 0.3
-      coldstart recommend --users users.csv --out lists.parquet --explore 0.1
+      coldstart recommend --users u.csv --out l.csv --explore 0.1 --log s.csv
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -137,7 +145,7 @@ def recommend(
     liked = None if history is None else _read(history)
     opened = coldstart.open(workspace)
     if users is not None and out is not None:
-        written = opened.recommend_many(users, out, progress=ConsoleProgress(), **options)
+        written = opened.recommend_many(users, out, log=log, progress=ConsoleProgress(), **options)
         if json:
             output.as_json(written.to_dict())
             return
@@ -149,7 +157,7 @@ def recommend(
         if written.without_history:
             output.note(f"note: {written.without_history:,} users have no liked items")
         return
-    found = opened.recommend(user, history=liked, reasons=reasons, **options)
+    found = opened.recommend(user, history=liked, reasons=reasons, log=log, **options)
     if json:
         output.as_json(found.to_dict())
     else:

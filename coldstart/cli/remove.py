@@ -33,11 +33,11 @@ def remove(
     where: Where = None,
     kind: Kind = None,
     interactions: Annotated[
-        bool, typer.Option("--interactions", help="Remove the interactions with the items, too.")
+        bool, typer.Option("--interactions", help="Remove the interactions with the items and their impressions, too.")
     ] = False,
     user: Annotated[
         list[str] | None,
-        typer.Option("--user", metavar="ID", help="Erase the interactions of this user; repeatable."),
+        typer.Option("--user", metavar="ID", help="Erase the interactions and impressions of this user; repeatable."),
     ] = None,
     users: Annotated[
         Path | None,
@@ -53,7 +53,8 @@ def remove(
     """Remove items from a workspace, or erase a user.
 
     Items go from every table, index and earlier publication; a run whose manifest still names one turns it away. Of a
-    user, all interactions go from every file of the workspace, and later logs are read without that user.
+    user, all interactions and impressions go from every file of the workspace, and later logs are read without that
+    user.
 
     \b
     Examples:
@@ -164,6 +165,9 @@ def _print_item_notes(report: Removal, workspace: str) -> None:
     if report.interactions_kept:
         kept = counted(report.interactions_kept, "interaction")
         output.line(f"{kept} with them stay as histories of users: --interactions removes them")
+    if report.impressions_kept:
+        kept = counted(report.impressions_kept, "impression")
+        output.line(f"{kept} of them stay as what users were shown: --interactions removes them")
     if report.publication and not report.dry_run:
         dropped = f"; no rollback to {counted(report.publications_dropped, 'publication')} that held them"
         output.line(f"served: {report.publication}{dropped if report.publications_dropped else ''}")

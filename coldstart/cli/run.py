@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coldstart.cli import complete, output
+from coldstart.cli import impressions as impression_lines
+from coldstart.cli.impressions import ImpressionFile, OutcomeFile, Signals
 from coldstart.cli.interactions import (
     Columns,
     EventWeights,
@@ -119,8 +122,11 @@ def ingest(
     ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     interactions: InteractionFile = None,
+    impressions: ImpressionFile = None,
+    outcomes: OutcomeFile = None,
     columns: Columns = None,
     event_weights: EventWeights = None,
+    signals: Signals = None,
     time_unit: TimeUnit = "auto",
     pipeline: PipelineName = None,
     media_root: MediaRoots = None,
@@ -129,24 +135,41 @@ def ingest(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Read a manifest, interactions or both into the workspace.
+    """Read a manifest, or a log, into the workspace.
 
-    Checks all rows, adds new ones, updates changed ones.
+    Checks all rows, adds new ones, updates changed ones. A log is of interactions, which may come with a manifest, of
+    impressions, or of their outcomes.
 
     \b
     Examples:
       coldstart ingest items.jsonl --workspace shop.workspace
       coldstart ingest photos --media-root /data/videos
       coldstart ingest --interactions clicks.csv --event-weights click=1,like=3
+      coldstart ingest --impressions shown.parquet --signals follow=is_follow
     """
     from coldstart.errors import ColdstartError
 
-    if manifest is None and interactions is None:
-        raise ColdstartError("nothing to ingest: give a MANIFEST, --interactions FILE, or both")
-    if interactions is None and (columns or event_weights or time_unit != "auto"):
-        raise ColdstartError("--columns, --event-weights and --time-unit need --interactions FILE: give that too")
-    if interactions is not None and dry_run:
-        raise ColdstartError("--dry-run estimates the manifest only: leave --interactions out")
+    logs = {"--interactions": interactions, "--impressions": impressions, "--outcomes": outcomes}
+    given = [option for option, path in logs.items() if path is not None]
+    if manifest is None and not given:
+        raise ColdstartError(
+            "nothing to ingest: give a MANIFEST, or a log: --interactions, --impressions or --outcomes FILE"
+        )
+    if len(given) > 1:
+        raise ColdstartError(f"{' and '.join(given)}: read one log a command, since --columns are of one")
+    if not given and (columns or time_unit != "auto"):
+        raise ColdstartError("--columns and --time-unit are of a log: give --interactions FILE, or another, too")
+    if event_weights and interactions is None:
+        raise ColdstartError("--event-weights needs --interactions FILE: give that too")
+    if signals and impressions is None and outcomes is None:
+        raise ColdstartError("--signals needs --impressions FILE or --outcomes FILE: give one too")
+    if given and dry_run:
+        raise ColdstartError(f"--dry-run estimates the manifest only: leave {given[0]} out")
+    if impressions is not None or outcomes is not None:
+        if manifest is not None:
+            raise ColdstartError(f"{given[0]}: read the MANIFEST by a command of its own")
+        _ingest_impressions(workspace, impressions, outcomes, columns, signals, time_unit, json)
+        return
 
     def take() -> InteractionReport:
         assert interactions is not None
@@ -170,6 +193,27 @@ def ingest(
         {"limit": limit},
         beside=None if interactions is None else take,
     )
+
+
+def _ingest_impressions(
+    workspace: str,
+    shown: Path | None,
+    outcomes: Path | None,
+    columns: str | None,
+    signals: str | None,
+    time_unit: str,
+    json: bool,
+) -> None:
+    """Read a log of impressions, or of outcomes, and print what came of its rows."""
+    path = shown or outcomes
+    assert path is not None, "one was given"
+    taken = impression_lines.ingest_file(workspace, path, shown is None, columns, signals, time_unit)
+    if not json:
+        impression_lines.print_report(taken)
+    if fault := impression_lines.over_budget_fault(taken):
+        raise fault
+    if json:
+        output.as_json({"impressions": taken.to_dict()})
 
 
 def understand(

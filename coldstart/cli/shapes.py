@@ -217,6 +217,12 @@ COMMANDS: Mapping[str, Fields] = {
     "ingest --interactions": {
         "interactions": ("object", "rows read, added, repeated and rejected; those of the log that are likes")
     },
+    **{
+        f"ingest --{name}": {
+            "impressions": ("object", "rows read, added, renewed, repeated, early and rejected; showings in the table")
+        }
+        for name in ("impressions", "outcomes")
+    },
     "index --history": {
         "publications": ("[PUBLICATION]", "newest first"),
         "published?": ("string", "after --rollback: the tag that is served again"),
@@ -226,8 +232,20 @@ COMMANDS: Mapping[str, Fields] = {
         "size_bytes": ("integer?", "size on disk"),
         "stages": ("[STAGE]", "balance of each stage"),
         "interactions": ("object?", "rows, users and items of the log"),
+        "impressions": ("object?", "showings, days, outcomes and known propensities of the log"),
         "languages": ("{integer}", "code of a language -> items; und: it does not show"),
         "decisions": ("{integer}", "reject, approve and correct in force, undone, and lapsed: its item changed since"),
+    },
+    "status --impressions": {
+        "workspace": ("string", "its URI"),
+        "rows": ("integer", "impressions"),
+        "known": ("integer", "those that state a propensity"),
+        "items": ("integer", "items of the log"),
+        "covered_items": ("integer", "those that an impression with a propensity shows"),
+        "requests": ("integer", "named requests"),
+        "doubled": ("integer", "places of a request with several items"),
+        "above_one": ("integer", "those of them whose propensities sum to more than 1"),
+        "slots": ("[object]", "propensities, coverage and effective rows of each position"),
     },
     "status --failed": {
         "workspace": ("string", "its URI"),
@@ -367,6 +385,7 @@ COMMANDS: Mapping[str, Fields] = {
         "rows": ("{integer}", "table -> rows dropped"),
         "copies": ("[string]", "linked copies that the next run matches anew"),
         "interactions_kept": ("integer", "interactions with removed items, which stay"),
+        "impressions_kept": ("integer", "showings of removed items, which stay"),
         "publication": ("string?", "what is served now"),
         "fits": ("[object]", "fits that learnt from them"),
         "dry_run": ("boolean", "nothing was removed"),
@@ -383,7 +402,8 @@ COMMANDS: Mapping[str, Fields] = {
     },
     "remove --undo": {"back": ("[string]", "ids that may come back")},
     **{
-        f"export {name}": _EXPORTED for name in ("items", "vectors", "descriptions", "recommendations", "ledger", "all")
+        f"export {name}": _EXPORTED
+        for name in ("items", "vectors", "descriptions", "recommendations", "impressions", "ledger", "all")
     },
     "export adapter": {
         "folder": ("string", "folder of the merged model"),

@@ -15,6 +15,7 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import complete, output
+from coldstart.cli import impressions as impression_lines
 from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
@@ -53,6 +54,9 @@ def status(
         bool,
         typer.Option("--trust", help="List the folders, hosts and models of its stored settings, and let them count."),
     ] = False,
+    impressions: Annotated[
+        bool, typer.Option("--impressions", help="Check the propensities of the impressions, by position.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Count the items in each state, for every stage.
@@ -74,10 +78,26 @@ def status(
     _check_written(opened)
     if trust:
         _trust(opened, json)
+    elif impressions:
+        _check_impressions(opened, json)
     elif failed:
         _list_failures(opened, stage, json)
     else:
         _report(opened, json)
+
+
+def _check_impressions(opened: Workspace, json: bool) -> None:
+    """Check the propensities of the impressions."""
+    checks = opened.propensity_checks()
+    if not checks.rows:
+        raise ColdstartError(
+            f"workspace {opened.uri} has no impressions: `coldstart ingest --impressions FILE` reads some",
+            kind="not_ready",
+        )
+    if json:
+        output.as_json({"workspace": opened.uri, **checks.to_dict()})
+    else:
+        impression_lines.print_checks(checks)
 
 
 def _trust(opened: Workspace, json: bool) -> None:
@@ -167,10 +187,10 @@ def _print_left_out(opened: Workspace, rows: Sequence[Mapping[str, Any]]) -> Non
 
 def _report(opened: Workspace, json: bool) -> None:
     """Print the states of all stages, the interactions, what does not resolve, and the next step."""
-    interactions = opened.interaction_summary()
+    interactions, impressions = opened.interaction_summary(), opened.impression_summary()
     from coldstart.store import PIPELINES  # once the workspace is there
 
-    never_ran = interactions is not None and PIPELINES not in opened.tables()
+    never_ran = not (interactions is None and impressions is None) and PIPELINES not in opened.tables()
     reports = [] if never_ran else opened.status()
     from coldstart.core.language import UNKNOWN, languages_text
 
@@ -183,6 +203,7 @@ def _report(opened: Workspace, json: bool) -> None:
                 "size_bytes": opened.size_bytes(),
                 "stages": [report.to_dict() for report in reports],
                 "interactions": None if interactions is None else summary_json(interactions),
+                "impressions": None if impressions is None else impression_lines.summary_json(impressions),
                 "removals": opened.removal_notes(),
                 "languages": dict(languages.most_common()),
                 "decisions": decided,
@@ -194,6 +215,9 @@ def _report(opened: Workspace, json: bool) -> None:
         output.print_balance(reports)
     if interactions is not None:
         output.note(summary_line(interactions))
+    if impressions is not None:
+        for line in impression_lines.summary_lines(impressions):
+            output.note(line)
     shares, shown = languages_text(languages), languages.total() - languages[UNKNOWN]
     if "," in shares:
         output.note(f"languages: {shares} of the {shown:,} items whose language shows")

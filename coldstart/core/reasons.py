@@ -203,6 +203,22 @@ INTERACTIONS: Mapping[str, Reason] = {
 }
 """Code -> meaning, of rejected rows of interactions."""
 
+IMPRESSIONS: Mapping[str, Reason] = {
+    "no_request": Reason("without a request", "fill request_id, or name its column: --columns request_id=COLUMN"),
+    "no_showing": Reason(
+        "of a request and item that no impression has", "ingest the impressions before their outcomes"
+    ),
+    "other_user": Reason("of a request that another user made", "give each request an id of its own"),
+    "bad_position": Reason("with a position that is no whole number from 0 on", "mend it, or leave it empty"),
+    "bad_propensity": Reason(
+        "with a propensity that is not above 0 and at most 1", "mend it, or leave it empty where it is not known"
+    ),
+    "bad_outcome": Reason("with an outcome that is no number", "write 1 or 0, or seconds; leave it empty if not known"),
+    "bad_outcome_time": Reason("with an unreadable time of the outcome", "mend it, or leave it empty"),
+    "bad_event": Reason("with an event that no outcome can be named by", "name events by letters and digits"),
+}
+"""Code -> meaning, of rejected rows of impressions and outcomes, besides those that `INTERACTIONS` has."""
+
 SPEECH: Mapping[str, Reason] = {
     "no_voice": Reason("no voice is heard there"),
     "no_speech": Reason("the model itself doubts that it is speech"),
@@ -212,7 +228,7 @@ SPEECH: Mapping[str, Reason] = {
 }
 """Code -> meaning, of transcribed words that were left out as invented."""
 
-_ALL = (ITEMS, CLAIMS, INTERACTIONS, SPEECH)
+_ALL = (ITEMS, CLAIMS, INTERACTIONS, IMPRESSIONS, SPEECH)
 
 
 def plain(code: str) -> str:

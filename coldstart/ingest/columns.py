@@ -50,6 +50,12 @@ _OBVIOUS = {
     "timestamp": {"timestamp", "time", "ts", "datetime", "eventtime", "unixtime", "unixreviewtime"},
     "event": {"event", "eventtype", "action", "behavior", "behaviour"},
     "weight": {"weight", "rating", "stars", "overall"},
+    "position": {"position", "pos", "rank", "slot"},
+    "surface": {"surface", "placement", "page", "feed", "tab"},
+    "propensity": {"propensity", "propensityscore", "pscore", "actionprob"},
+    "request_id": {"requestid", "request", "reqid"},
+    "outcome_at": {"outcomeat", "outcometime", "clicktime", "clickedat"},
+    "value": {"value", "eventvalue"},
 }
 """Names that decide a field if one column alone has one; where two have, the user has to choose."""
 _GENERIC = frozenset(("id", "uid", "uuid", "guid", "key", "code", "ref", "reference", "handle", "symbol"))
@@ -65,28 +71,35 @@ _ZONED = r"[T ]\d\d[\d:.]*([zZ]|[+-]\d\d(:?\d\d)?)$"
 Mask = NDArray[np.bool_]
 
 
-def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
+def match_columns(
+    header: Sequence[str],
+    given: Mapping[str, str],
+    place: str,
+    fields: Sequence[str] = FIELDS,
+    needed: Sequence[str] = NEEDED,
+) -> tuple[dict[str, str], dict[str, str]]:
     """Match the file's columns to our fields: field -> column, and those of them that were guessed from names.
 
     Args:
         header: names of the file's columns.
         given: our field -> its column; an empty name says that the file has none.
         place: the file's name, for messages.
+        fields: our fields; needed: those of them without which nothing is read.
 
     Raises:
         ColdstartError: a field or column of `given` does not exist, one that is needed was neither given nor
             recognised, or two columns may be it.
     """
     for field, column in given.items():
-        if field not in FIELDS:
-            hint = nearest_or(field, FIELDS, f"there is {', '.join(FIELDS)}")
+        if field not in fields:
+            hint = nearest_or(field, fields, f"there is {', '.join(fields)}")
             raise ColdstartError(f"--columns {field}={column}: no field {field!r}; {hint}")
         if column and column not in header:
             hint = nearest_or(column, header, f"there is {', '.join(header)}")
             raise ColdstartError(f"--columns {field}={column}: {place} has no such column; {hint}")
     found = {field: column for field, column in given.items() if column}
     guessed: dict[str, str] = {}
-    for field in FIELDS:
+    for field in fields:
         if field in given:
             continue
         same = [column for column in header if column == field]
@@ -103,18 +116,18 @@ def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -
             found[field] = close[0]
             if not same:
                 guessed[field] = close[0]
-    for field in NEEDED:
+    for field in needed:
         if not found.get(field):
             raise ColdstartError(
                 f"{place}: no column is known as {field}; it has {', '.join(header)}; "
                 f"name one with --columns {field}=COLUMN"
             )
-    return {field: found[field] for field in FIELDS if field in found}, guessed
+    return {field: found[field] for field in fields if field in found}, guessed
 
 
 def _by_synonym(field: str, header: Sequence[str]) -> list[str]:
     """Find the column whose name is the most usual of a field's, in the languages of the field."""
-    known = ranks(field)
+    known = ranks(field) if field in FIELDS else {}
     names = {column: normalise(column) for column in header}
     fitting = [column for column in header if names[column] in known and names[column] not in _OF_TEXTS.get(field, ())]
     return sorted(fitting, key=lambda column: (names[column] in _GENERIC, known[names[column]]))[:1]
@@ -225,6 +238,27 @@ def parse_numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
     # what Arrow reads as NaN is the word for a missing number
     missing = np.isnan(found) if texts is None else texts.is_null().to_numpy(zero_copy_only=False)
     return found, missing
+
+
+_TRUE, _FALSE = ("true", "t", "yes", "y"), ("false", "f", "no", "n")
+
+
+def parse_signals(values: pa.Array) -> tuple[NDArray[np.float32], Mask]:
+    """Parse outcomes such as clicks or seconds: float32 [N], NaN where there is none; mark those that are no number,
+    bool [N]. Truth values, and words for them, are 1 and 0."""
+    if pa.types.is_boolean(values.type):
+        return np.array(values.cast(pa.float32()).fill_null(np.nan).to_numpy(zero_copy_only=False)), np.zeros(
+            len(values), bool
+        )
+    found, missing = parse_numbers(values)
+    odd = np.isnan(found) & ~missing
+    if odd.any():
+        words = pc.utf8_lower(parse_texts(values)[0])
+        for value, known in ((1.0, _TRUE), (0.0, _FALSE)):
+            found[odd & flags(pc.is_in(words, value_set=pa.array(known)))] = value
+    with np.errstate(over="ignore"):
+        narrow = found.astype(np.float32)
+    return narrow, ~(np.isfinite(narrow) | missing)
 
 
 def detect_time_unit(values: pa.Array) -> str:

@@ -27,7 +27,8 @@ from coldstart.ingest.files import HEAD_BYTES, MAX_LINE_BYTES, READ_BYTES, Table
 from coldstart.ingest.header import header_fault, name_columns
 from coldstart.ingest.table import RawBlock, Row, Table
 
-_BLOCK_BYTES = 1 << 25
+_BLOCK_BYTES, _PARSED_BYTES = 1 << 25, 1 << 23
+"""Bytes of a block of rows, and of the parts that Arrow parses: it reads up to 32 of them ahead."""
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 _QUOTES = {
@@ -190,7 +191,29 @@ def undecodable(text: str) -> bool:
 
 
 def _blocks(file: TableFile, layout: _Layout, columns: list[str]) -> Iterator[RawBlock]:
-    """Read columns as bytes; rows are counted from 1 below the header, without blank lines."""
+    """Read columns as bytes, in blocks of about `_BLOCK_BYTES`; see `_parsed`."""
+    waiting: list[RawBlock] = []
+    size = 0
+    for block in _parsed(file, layout, columns):
+        waiting.append(block)
+        size += sum(column.nbytes for column in block.columns.values())
+        if size >= _BLOCK_BYTES:
+            yield _joined(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(blocks: list[RawBlock]) -> RawBlock:
+    if len(blocks) == 1:
+        return blocks[0]
+    columns = {name: pa.concat_arrays([block.columns[name] for block in blocks]) for name in blocks[0].columns}
+    broken = [one for block in blocks for one in block.broken]
+    return RawBlock(columns, np.concatenate([block.rows for block in blocks]), broken)
+
+
+def _parsed(file: TableFile, layout: _Layout, columns: list[str]) -> Iterator[RawBlock]:
+    """Read columns as bytes, as Arrow parses them; rows are counted from 1 below the header, without blank lines."""
     width, places = len(layout.names), [layout.names.index(column) for column in columns]
     odd: deque[tuple[int, str | list[str]]] = deque()
 
@@ -204,7 +227,7 @@ def _blocks(file: TableFile, layout: _Layout, columns: list[str]) -> Iterator[Ra
         return "skip"
 
     reading = pa_csv.ReadOptions(
-        block_size=_BLOCK_BYTES,
+        block_size=min(_BLOCK_BYTES, _PARSED_BYTES),
         use_threads=False,  # in threads rows have no numbers
         column_names=layout.names,
     )

@@ -17,7 +17,7 @@ from coldstart.core.likes import Likes, find_likes
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.ingest.interaction_file import Block, InteractionFile
 from coldstart.store import Store
-from coldstart.store.interactions import InteractionTable
+from coldstart.store.interactions import REJECTED, InteractionTable, RejectedRows
 from coldstart.store.tombstones import Tombstones, read_tombstones
 
 REMOVED_USER = "removed_user"
@@ -94,7 +94,7 @@ def import_interactions(
         path, now_us=int(time.time() * 1e6), columns=columns, event_weights=event_weights, time_unit=time_unit
     )
     named = path.expanduser().resolve()
-    table = InteractionTable(store)
+    table, turned_away = InteractionTable(store), RejectedRows(store, REJECTED)
     rejected, met = Counter[str](), Counter[str]()
     examples: dict[str, list[tuple[int, str]]] = {}
     rows = 0
@@ -103,27 +103,27 @@ def import_interactions(
         nonlocal rows
         removed = read_tombstones(store)
         for given in blocks:
-            block = _without_removed_users(given, removed)
+            block = Block(*without_removed_users(given.rows, given.rejected, removed))
             of_removed = given.rows.num_rows + given.rejected.num_rows - block.rows.num_rows - block.rejected.num_rows
             if of_removed:  # counted and stored nowhere: a row of the table of rejected ones would name the user
                 rows += of_removed
                 rejected[REMOVED_USER] += of_removed
                 meter.advance(of_removed, {REMOVED_USER: of_removed}, 0.0)
             if keep_rejected:
-                table.reject(named, block.rejected)
+                turned_away.add(named, block.rejected)
             refused = block.rejected.num_rows
             rows += block.rows.num_rows + refused
-            for reason, place, detail in _first(block.rejected):
+            for reason, place, detail in first_rows(block.rejected):
                 if len(examples.setdefault(reason, [])) < EXAMPLES:
                     examples[reason].append((place, detail))
-            rejected.update(_counted(block.rejected["reason"]))
-            met.update(_counted(block.rows.column("item_id")))
+            rejected.update(counted(block.rejected["reason"]))
+            met.update(counted(block.rows.column("item_id")))
             yield block.rows
-            meter.advance(block.rows.num_rows + refused, _counted(block.rejected["reason"]), 0.0)
+            meter.advance(block.rows.num_rows + refused, counted(block.rejected["reason"]), 0.0)
 
     with store.lock(), (progress or SilentProgress()).meter("interactions", None) as meter:
         if keep_rejected:
-            table.forget_rejected(named)
+            turned_away.forget(named)
         done = table.append(good(iter(file)))
     known = table.in_catalogue(pa.array(list(met), pa.string())).to_pylist()
     unknown = [count for count, there in zip(met.values(), known, strict=True) if not there]
@@ -149,23 +149,24 @@ def import_interactions(
     )
 
 
-def _without_removed_users(block: Block, removed: Tombstones) -> Block:
+def without_removed_users(
+    rows: pa.RecordBatch, rejected: pa.Table, removed: Tombstones
+) -> tuple[pa.RecordBatch, pa.Table]:
     """Leave out the rows of users that were removed from the workspace, and rejected ones whose value names one."""
     if not removed.users:
-        return block
-    rows = block.rows.filter(pa.array(~removed.are_removed_users(block.rows.column("user_id"))))
-    names = [re.split(r"[\s,;|\"']+", detail or "") for detail in block.rejected["detail"].to_pylist()]
+        return rows, rejected
+    rows = rows.filter(pa.array(~removed.are_removed_users(rows.column("user_id"))))
+    names = [re.split(r"[\s,;|\"']+", detail or "") for detail in rejected["detail"].to_pylist()]
     named = [any(removed.hashed(name) in removed.users for name in own) for own in names]
-    kept = pa.array([not one for one in named], pa.bool_())
-    return Block(rows, block.rejected.filter(kept))
+    return rows, rejected.filter(pa.array([not one for one in named], pa.bool_()))
 
 
-def _counted(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+def counted(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     counts = pc.value_counts(values)
     return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
-def _first(rejected: pa.Table) -> Iterator[tuple[str, int, str]]:
+def first_rows(rejected: pa.Table) -> Iterator[tuple[str, int, str]]:
     """Pick reason, row and detail of the first rows of each reason."""
     for reason in pc.unique(rejected["reason"]).to_pylist():
         own = rejected.filter(pc.equal(rejected["reason"], reason)).slice(0, EXAMPLES)

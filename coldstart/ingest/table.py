@@ -68,9 +68,11 @@ class Table:
 
 
 def blocks_of_rows(rows: Iterator[Row], columns: Collection[str]) -> Iterator[RawBlock]:
-    """Gather rows in blocks of text; values that have no plain text, such as lists, are null."""
+    """Gather rows in blocks of text, or of truth values where a block has no others in a column; values that have no
+    plain text, such as lists, are null."""
     for start in rows:
         values: dict[str, list[str | None]] = {name: [] for name in columns}
+        truths: dict[str, list[bool | None]] = {name: [] for name in columns}
         numbers: list[int] = []
         broken: list[tuple[int, str]] = []
         for number, found in chain([start], islice(rows, BLOCK_LINES - 1)):
@@ -79,13 +81,19 @@ def blocks_of_rows(rows: Iterator[Row], columns: Collection[str]) -> Iterator[Ra
                 continue
             numbers.append(number)
             for name in columns:
-                values[name].append(_text(found.get(name)))
+                value = found.get(name)
+                values[name].append(_text(value))
+                truths[name].append(value if isinstance(value, bool) else None)
         try:
             arrays = {name: pa.array(column, pa.string()) for name, column in values.items()}
         except UnicodeEncodeError:
             good = _without_surrogates(values, numbers, broken)
-            arrays = {name: pa.array([column[place] for place in good]) for name, column in values.items()}
+            arrays = {name: pa.array([column[place] for place in good], pa.string()) for name, column in values.items()}
+            truths = {name: [column[place] for place in good] for name, column in truths.items()}
             numbers = [numbers[place] for place in good]
+        for name, given in truths.items():
+            if any(value is not None for value in given) and not any(values[name]):
+                arrays[name] = pa.array(given, pa.bool_())
         yield RawBlock(arrays, np.array(numbers, np.int64), broken)
 
 
@@ -107,6 +115,6 @@ def _text(value: Any) -> str | None:
         return value
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN stands for none
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else str(value)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +28,7 @@ from coldstart.ingest.files import KNOWN
 from coldstart.ingest.tables import open_table
 from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
-from coldstart.recommend.table_files import table_writer
+from coldstart.recommend.table_files import check_out_path, table_writer
 from coldstart.recommend.users import BATCH_USERS
 
 if TYPE_CHECKING:
@@ -43,6 +46,19 @@ SCHEMA = pa.schema(
         ("propensity", pa.float64()),
     ]
 )
+
+
+SHOWN = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", pa.timestamp("us", "UTC")),
+        ("position", pa.int32()),
+        ("propensity", pa.float64()),
+    ]
+)
+"""Columns of a log of lists, as `coldstart ingest --impressions` reads them; each list is a request."""
 
 
 class Meters(Protocol):
@@ -81,8 +97,12 @@ def write_lists(
     filters: Filters,
     query: QuerySettings,
     meters: Meters,
+    log: Path | None = None,
 ) -> Written:
     """Write lists of users, in their order, with the columns of `SCHEMA`; the end of the file's name is its format.
+
+    Args:
+        log: a further file of them, with the columns of `SHOWN`.
 
     Raises:
         ColdstartError: the name has another end, the file cannot be written, or as for `Recommender.recommend`.
@@ -97,7 +117,10 @@ def write_lists(
     likes = model.likes(rows, query.half_life_s, recommender.min_weight)
     seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" else None
     written = cold = without_history = 0
-    with table_writer(out, SCHEMA) as writer, meters.meter("users", len(users)) as meter:
+    with ExitStack() as opened:
+        writer = opened.enter_context(table_writer(out, SCHEMA))
+        meter = opened.enter_context(meters.meter("users", len(users)))
+        logged = None if log is None else opened.enter_context(table_writer(log, SHOWN, "--log"))
         for start in range(0, len(users), BATCH_USERS):
             block = slice(start, min(start + BATCH_USERS, len(users)))
             queries = model.query_vectors(likes[block], query.interests)
@@ -112,6 +135,8 @@ def write_lists(
                 found = found.replaced(others, recommender.builder_for_average(builder).lists(unknown, left_out, some))
             table = _table(names, found, builder.candidates, known | has_average)
             writer.write_table(table)
+            if logged is not None:
+                logged.write_table(_shown(table))
             written += table.num_rows
             cold += pc.sum(table["cold"]).as_py() or 0
             without_history += int((~known).sum())
@@ -134,6 +159,39 @@ def _table(names: Sequence[str], found: Lists, candidates: Candidates, kept: Any
         pa.array(found.propensity[users, slots], pa.float64()),
     ]
     return pa.table(columns, SCHEMA)
+
+
+def check_log_path(log: Path) -> None:
+    """Check the name of a log of lists: what was shown is known only once, so that no log takes the place of another.
+
+    Raises:
+        ColdstartError: it is there, or its end states no format.
+    """
+    check_out_path(log, "--log")
+    if log.exists():
+        raise ColdstartError(f"--log {log} exists: name another file, such as one with the date")
+
+
+def write_log(log: Path, user_id: str, items: Sequence[tuple[str, int, float]]) -> None:
+    """Write the list of one user (item, rank and propensity) with the columns of `SHOWN`.
+
+    Raises:
+        ColdstartError: the file cannot be written.
+    """
+    named = [{"user_id": user_id, "item_id": item, "rank": rank, "propensity": at} for item, rank, at in items]
+    columns = pa.schema([SCHEMA.field(name) for name in ("user_id", "item_id", "rank", "propensity")])
+    with table_writer(log, SHOWN, "--log") as writer:
+        writer.write_table(_shown(pa.Table.from_pylist(named, schema=columns)))
+
+
+def _shown(lists: pa.Table) -> pa.Table:
+    """Build rows of `SHOWN` from those of lists, as of now; the rows of a user are one request."""
+    users = lists["user_id"].combine_chunks().dictionary_encode()
+    requests = pa.array([uuid4().hex for _ in range(len(users.dictionary))], pa.string()).take(users.indices)
+    now = pa.scalar(datetime.now(UTC), SHOWN.field("timestamp").type)
+    times = pa.repeat(now, lists.num_rows)
+    columns = [requests, lists["user_id"], lists["item_id"], times, lists["rank"], lists["propensity"]]
+    return pa.table(columns, schema=SHOWN)
 
 
 def read_user_ids(path: Path) -> list[str]:

@@ -26,31 +26,33 @@ class Writer(Protocol):
     def write_table(self, table: pa.Table) -> Any: ...
 
 
-def check_out_path(out: Path) -> None:
+def check_out_path(out: Path, option: str = "--out") -> None:
     """Check the end of the name of a file of rows.
 
     Raises:
         ColdstartError: it states no format that can be written.
     """
     if out.suffix.lower() not in SUFFIXES:
-        raise ColdstartError(f"--out {out}: give a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+        raise ColdstartError(f"{option} {out}: give a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 @contextmanager
-def table_writer(out: Path, schema: pa.Schema) -> Iterator[Writer]:
+def table_writer(out: Path, schema: pa.Schema, option: str = "--out") -> Iterator[Writer]:
     """Open a writer of blocks of rows of one schema.
 
     Raises:
         ColdstartError: as for `check_out_path`, or the file cannot be written.
     """
-    check_out_path(out)
+    check_out_path(out, option)
     partial = out.with_name(f".{out.name}.partial")
     try:
         with ExitStack() as opened:
             yield _writer(partial, out.suffix.lower(), schema, opened)
         partial.replace(out)
     except OSError as error:
-        raise ColdstartError(f"cannot write {out}: {error.strerror or error}; name another file with --out") from error
+        raise ColdstartError(
+            f"cannot write {out}: {error.strerror or error}; name another file with {option}"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

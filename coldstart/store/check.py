@@ -28,6 +28,7 @@ from coldstart.store.catalog import CATALOG, TAG
 from coldstart.store.decisions import DECISIONS
 from coldstart.store.fragments import ADDRESS
 from coldstart.store.ground_truth import SAMPLES_TABLE
+from coldstart.store.impressions import EARLY, IMPRESSIONS
 from coldstart.store.interactions import INTERACTIONS
 from coldstart.store.item_keys import CARRIED
 from coldstart.store.layout import LAYOUT
@@ -37,6 +38,8 @@ from coldstart.store.tombstones import REMOVED
 _IDENTITY = {
     LEDGER: ("stage", "item_id"),
     INTERACTIONS: ("row_key",),
+    IMPRESSIONS: ("row_key",),
+    EARLY: ("row_key",),
     ARTIFACTS: ("digest",),
     FILES: ("digest", "path"),
     PUBLICATIONS: ("number",),
@@ -60,6 +63,8 @@ _COSTS = {
     CATALOG: "the next run writes them anew",
     SAMPLES_TABLE: "the next run draws them anew",
     INTERACTIONS: "ingest the interaction files again: what is there is not added twice",
+    IMPRESSIONS: "ingest the files of impressions and outcomes again: what is there is not added twice",
+    EARLY: "ingest the files of impressions and outcomes again, if you want to look at them",
     PIPELINES: "name the pipeline in the next run, unless earlier settings serve",
     RUNS: "the history lacks them",
     ARTIFACTS: "the next run fits anew, and makes anew what rests on the fit",
@@ -246,13 +251,13 @@ class _Rows:
             self._bad.setdefault(what, []).extend(addresses[bad].tolist())
 
     def faults(self) -> list[tuple[str, list[int]]]:
-        """List what is wrong, with the addresses of the rows; of equal interactions the first is right."""
+        """List what is wrong, with the addresses of the rows; of equal rows of a log the first is right."""
         if self._seen:
             names = pa.chunked_array(self._seen).combine_chunks().dictionary_encode()
             codes = names.indices.to_numpy()
             counts = np.bincount(codes)
             twice = counts[codes] > 1
-            if self._table == INTERACTIONS:
+            if self._table in (INTERACTIONS, IMPRESSIONS, EARLY):
                 first = np.zeros(len(codes), bool)
                 first[np.unique(codes, return_index=True)[1]] = True
                 twice &= ~first

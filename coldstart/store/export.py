@@ -31,9 +31,10 @@ from coldstart.errors import ColdstartError, redact_urls
 from coldstart.store import LEDGER, Store
 from coldstart.store.ann import column_of
 from coldstart.store.dataset_card import dataset_card, with_features
+from coldstart.store.impressions import IMPRESSIONS
 from coldstart.store.published import Published
 
-KINDS = ("items", "vectors", "descriptions", "ledger", "all")
+KINDS = ("items", "vectors", "descriptions", "impressions", "ledger", "all")
 FORMATS = ("parquet", "jsonl", "huggingface", "faiss")
 RECORD = "export.yaml"
 """File of an exported folder that says what it holds; a folder without it is never replaced."""
@@ -66,7 +67,7 @@ class Exported:
     """One exported file or folder, with its rows and bytes.
 
     Attributes:
-        what: `items`, `vectors of SPACE`, `descriptions` or `ledger`.
+        what: `items`, `vectors of SPACE`, `descriptions`, `impressions` or `ledger`.
         left_out: linked copies without a vector of their own.
     """
 
@@ -144,8 +145,11 @@ def _check(request: ExportRequest) -> None:
         raise ColdstartError(
             f"export {request.what} --format faiss: an index holds vectors: `coldstart export vectors --format faiss`"
         )
-    if request.what == "ledger" and (request.where or request.kind):
-        raise ColdstartError("export ledger: --where and --kind choose among served items, and the ledger is of others")
+    if request.what in ("impressions", "ledger") and (request.where or request.kind):
+        own = "the ledger is" if request.what == "ledger" else "impressions are"
+        raise ColdstartError(
+            f"export {request.what}: --where and --kind choose among served items, and {own} of others"
+        )
     if request.space is not None and request.what not in ("vectors", "all"):
         raise ColdstartError(f"export {request.what} --space {request.space}: only vectors are of a space")
 
@@ -156,6 +160,8 @@ def _check(request: ExportRequest) -> None:
 def _parts(store: Store, published: Callable[[], Published], request: ExportRequest) -> list[_Part]:
     if request.what == "ledger":
         return [_ledger(store)]
+    if request.what == "impressions":
+        return [_impressions(store)]
     catalog = published()
     if request.what == "items":
         return [_items(catalog, request)]
@@ -254,6 +260,27 @@ def _ledger(store: Store) -> _Part:
             yield pa.Table.from_pylist(rows, schema=schema)
 
     return _Part("ledger", schema, blocks, store.count(LEDGER))
+
+
+def _impressions(store: Store) -> _Part:
+    """Build the part of showings: a file that `coldstart ingest --impressions` reads again. It names users, and so is
+    part of no other export.
+
+    Raises:
+        ColdstartError: there are none.
+    """
+    if not store.has(IMPRESSIONS):
+        raise ColdstartError(
+            f"workspace {store.uri} has no impressions: `coldstart ingest --impressions FILE` reads some"
+        )
+    held = store.read(IMPRESSIONS, where="false").schema
+    schema = pa.schema([own for own in held if own.name != "row_key"])
+
+    def blocks() -> Iterator[pa.Table]:
+        for batch in store.batches(IMPRESSIONS, schema.names):
+            yield pa.Table.from_batches([batch]).cast(schema)
+
+    return _Part("impressions", schema, blocks, store.count(IMPRESSIONS))
 
 
 # -- files

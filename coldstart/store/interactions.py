@@ -26,7 +26,7 @@ from coldstart.store.sql import equals
 INTERACTIONS = "interactions"
 REJECTED = "interactions_rejected"
 
-_REJECTED_SCHEMA = pa.schema(
+REJECTED_SCHEMA = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())]
 )
 _KEY = pa.field("row_key", pa.int64(), nullable=False)
@@ -110,7 +110,7 @@ class InteractionTable:
             weights.append(batch.column("weight").to_numpy())
             users.append(batch.column("user_id").dictionary_encode())
             items.append(batch.column("item_id").dictionary_encode())
-        (user_ids, user_places), (item_ids, item_places) = _coded(users), _coded(items)
+        (user_ids, user_places), (item_ids, item_places) = coded(users), coded(items)
         columns = (user_places, item_places, np.concatenate(times), np.concatenate(weights))
         return Interactions(user_ids, item_ids, *columns)
 
@@ -125,7 +125,7 @@ class InteractionTable:
         for batch in self._batches(["row_key", "timestamp", "weight"]):
             kept = _within(batch, start, end)[1]
             bits = batch.column("weight").to_numpy().view(np.uint32).astype(np.uint64)
-            found.append(_mixed(batch.column("row_key").to_numpy().view(np.uint64) + bits)[kept])
+            found.append(mixed(batch.column("row_key").to_numpy().view(np.uint64) + bits)[kept])
         return sha256(np.sort(np.concatenate(found)).astype("<u8").tobytes()).hexdigest()
 
     def summary(self) -> InteractionSummary:
@@ -139,7 +139,7 @@ class InteractionTable:
             items.append(batch.column("item_id").dictionary_encode())
             span = pc.min_max(batch.column("timestamp").cast(pa.int64()))
             spans += [span["min"].as_py(), span["max"].as_py()]
-        met = _names(items)
+        met = distinct_names(items)
         first, last = (
             (pa.scalar(edge, pa.timestamp("us", "UTC")).as_py() for edge in (min(spans), max(spans)))
             if spans
@@ -147,25 +147,11 @@ class InteractionTable:
         )
         known = int(pc.sum(self.in_catalogue(met)).as_py() or 0)
         rejected = self._store.count(REJECTED)
-        return InteractionSummary(rows, len(_names(users)), len(met), known, rejected, first, last)
+        return InteractionSummary(rows, len(distinct_names(users)), len(met), known, rejected, first, last)
 
     def in_catalogue(self, item_ids: pa.Array) -> pa.Array:
         """Tell whether each item is one of the workspace's, bool [N]."""
-        if not self._store.has(ITEMS):
-            return pa.array(np.zeros(len(item_ids), bool))
-        return pc.is_in(item_ids, value_set=self._store.read(ITEMS, ["item_id"])["item_id"].combine_chunks())
-
-    # -- rows that were turned away
-
-    def forget_rejected(self, file: Path) -> None:
-        """Remove the rejected rows of a file before it is read again."""
-        self._store.drop(REJECTED, equals("file", str(file)))
-
-    def reject(self, file: Path, rows: pa.Table) -> None:
-        """Store rejected rows: `row`, `reason`, `detail`."""
-        if rows.num_rows:
-            names = pa.array([str(file)] * rows.num_rows, pa.string())
-            self._store.append(REJECTED, rows.add_column(0, "file", names).cast(_REJECTED_SCHEMA))
+        return in_catalogue(self._store, item_ids)
 
     # -- reading
 
@@ -181,6 +167,34 @@ class InteractionTable:
             for column, values in zip(names, found, strict=True):
                 values.append(batch.column(column).to_numpy())
         return [np.concatenate(values) for values in found]
+
+
+class RejectedRows:
+    """Rows of log files that were turned away, in a table of their own.
+
+    Args:
+        table: its name.
+    """
+
+    def __init__(self, store: Store, table: str) -> None:
+        self._store, self._table = store, table
+
+    def forget(self, file: Path) -> None:
+        """Remove the rejected rows of a file before it is read again."""
+        self._store.drop(self._table, equals("file", str(file)))
+
+    def add(self, file: Path, rows: pa.Table) -> None:
+        """Store rejected rows: `row`, `reason`, `detail`."""
+        if rows.num_rows:
+            names = pa.array([str(file)] * rows.num_rows, pa.string())
+            self._store.append(self._table, rows.add_column(0, "file", names).cast(REJECTED_SCHEMA))
+
+
+def in_catalogue(store: Store, item_ids: pa.Array) -> pa.Array:
+    """Tell whether each item is one of the workspace's, bool [N]."""
+    if not store.has(ITEMS):
+        return pa.array(np.zeros(len(item_ids), bool))
+    return pc.is_in(item_ids, value_set=store.read(ITEMS, ["item_id"])["item_id"].combine_chunks())
 
 
 class _Known:
@@ -211,15 +225,21 @@ def row_keys(batch: pa.RecordBatch) -> Keys:
     """Hash user, item, time and event of each row to 64 bits, int64 [N]; the same on every machine."""
     key = np.zeros(batch.num_rows, np.uint64)
     for name in ("user_id", "item_id", "event"):
-        coded = batch.column(name).dictionary_encode()
-        names = coded.dictionary.cast(pa.binary()).to_pylist()
-        hashes = [blake2b(name, digest_size=8).digest() for name in names]
-        key = _mixed(key + np.frombuffer(b"".join(hashes), "<u8")[coded.indices.to_numpy()])
-    found: Keys = _mixed(key + batch.column("timestamp").cast(pa.int64()).to_numpy().view(np.uint64)).view(np.int64)
+        key = mixed(key + hashed(batch.column(name)))
+    found: Keys = mixed(key + batch.column("timestamp").cast(pa.int64()).to_numpy().view(np.uint64)).view(np.int64)
     return found
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def hashed(names: pa.Array) -> NDArray[np.uint64]:
+    """Hash each name to 64 bits, uint64 [N]; 0 for null. Each distinct name is hashed once."""
+    coded = names.dictionary_encode()
+    digests = [blake2b(name, digest_size=8).digest() for name in coded.dictionary.cast(pa.binary()).to_pylist()]
+    known = np.frombuffer(b"".join([*digests, bytes(8)]), "<u8")
+    found: NDArray[np.uint64] = known[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return found
+
+
+def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Permute 64 bits so that every bit depends on all: splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -238,19 +258,19 @@ def _within(batch: pa.RecordBatch, start: int | None, end: int | None) -> tuple[
     return seconds, kept
 
 
-def _coded(chunks: Sequence[pa.Array]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Sort names, and find each row's place among them."""
+def coded(chunks: Sequence[pa.Array]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Sort the names of encoded columns, and find each row's place among them, -1 for null."""
     if not chunks:
         return (), np.empty(0, np.int32)
     unified = pa.chunked_array(chunks).unify_dictionaries()
     names = unified.chunk(0).dictionary
     order = pc.array_sort_indices(names).to_numpy()
-    places = np.empty(len(order), np.int32)
+    places = np.full(len(order) + 1, -1, np.int32)
     places[order] = np.arange(len(order), dtype=np.int32)
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified.chunks])
+    codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in unified.chunks])
     return tuple(names.take(pa.array(order)).to_pylist()), places[codes]
 
 
-def _names(chunks: Sequence[pa.Array]) -> pa.Array:
+def distinct_names(chunks: Sequence[pa.Array]) -> pa.Array:
     """Collect all names, in no order."""
     return pa.chunked_array(chunks).unify_dictionaries().chunk(0).dictionary if chunks else pa.array([], pa.string())

@@ -30,6 +30,8 @@ from coldstart.store.catalog import CATALOG, Catalog
 from coldstart.store.fits import CARD, HEADS, ITEMS_FILE
 from coldstart.store.fragments import ADDRESS
 from coldstart.store.ground_truth import SAMPLES_TABLE
+from coldstart.store.impressions import EARLY, IMPRESSIONS
+from coldstart.store.impressions import REJECTED as REJECTED_IMPRESSIONS
 from coldstart.store.interactions import INTERACTIONS, REJECTED
 from coldstart.store.item_keys import CARRIED
 from coldstart.store.sql import equals, one_of
@@ -77,7 +79,7 @@ class Removal:
             were removed before.
         rows: table -> rows that were dropped.
         copies: items that were linked to a removed original, and are matched anew by the next run.
-        interactions_kept: rows of the interaction log that name a removed item, and stay.
+        interactions_kept, impressions_kept: rows of these logs that name a removed item, and stay.
         as_creator: items whose creator is a removed user; they stay.
         publication: tag of the publication that serves the rest; None where nothing was published, or served them.
         publications_dropped: earlier publications that held them and cannot be rolled back to any more.
@@ -93,6 +95,7 @@ class Removal:
     rows: Mapping[str, int] = field(default_factory=dict)
     copies: tuple[str, ...] = ()
     interactions_kept: int = 0
+    impressions_kept: int = 0
     as_creator: int = 0
     publication: str | None = None
     publications_dropped: int = 0
@@ -123,7 +126,7 @@ def remove_items(
     A kill at any point leaves a removal that the same call finishes.
 
     Args:
-        interactions: drop the rows of the interaction log that name them, too.
+        interactions: drop the rows of the logs of interactions and impressions that name them, too.
         index: settings of the indexes of the catalog.
 
     Raises:
@@ -142,7 +145,7 @@ def remove_items(
     found = sorted(present | interrupted)
     left = _without(wanted, found)
     copies = _copies_of(store, found)
-    kept = 0 if interactions else _count(store, [INTERACTIONS], "item_id", found)[0].get(INTERACTIONS, 0)
+    logs = {} if interactions else _count(store, [INTERACTIONS, IMPRESSIONS], "item_id", found)[0]
     learnt = _fits_of_items(store, found)
     report = Removal(
         what=ITEM,
@@ -151,7 +154,8 @@ def remove_items(
         already=tuple(item for item in left if item in known.items),
         rows=rows,
         copies=tuple(copies),
-        interactions_kept=kept,
+        interactions_kept=logs.get(INTERACTIONS, 0),
+        impressions_kept=logs.get(IMPRESSIONS, 0),
         fits=_named(store, learnt, ITEM),
         resumed=len(interrupted),
         dry_run=dry_run,
@@ -180,7 +184,7 @@ def remove_items(
 
 def _item_tables(store: Store, interactions: bool) -> list[str]:
     """List the tables with a row an item, or several; the catalog has its own removal."""
-    others = (CATALOG, SAMPLES_TABLE, *(() if interactions else (INTERACTIONS,)))
+    others = (CATALOG, SAMPLES_TABLE, *(() if interactions else (INTERACTIONS, IMPRESSIONS, EARLY)))
     return [name for name in store.tables() if name not in others and "item_id" in store.columns(name)]
 
 
@@ -218,7 +222,8 @@ def _open_copies(store: Store, copies: Sequence[str]) -> None:
 
 
 def remove_users(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> Removal:
-    """Remove all interactions of users, and the rejected rows that name them, from every version of every table.
+    """Remove all interactions and impressions of users, and rejected rows that name them, from every version of every
+    table.
 
     A keyed hash of each id stays, by which their rows are refused when a log that has them is read again. A kill at any
     point leaves a removal that the same call finishes.
@@ -230,17 +235,18 @@ def remove_users(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> 
     wanted = list(dict.fromkeys(ids))
     known = read_tombstones(store)
     names = [name for name in store.tables() if "user_id" in store.columns(name)]
-    rows, present = _count(store, names, "user_id", wanted)
-    rejected = list(_rejected_rows(store, wanted))
-    if rejected:
-        rows = {**rows, REJECTED: len(rejected)}
+    rows, logged = _count(store, [INTERACTIONS], "user_id", wanted)
+    others, present = _count(store, [name for name in names if name != INTERACTIONS], "user_id", wanted)
+    rows, present = rows | others, present | logged
+    rejected = {name: list(_rejected_rows(store, name, wanted)) for name in (REJECTED, REJECTED_IMPRESSIONS)}
+    rows |= {name: len(own) for name, own in rejected.items() if own}
     hashes = {user: known.hashed(user) for user in wanted}
     interrupted = {user for user, digest in hashes.items() if digest in known.open_users}
-    named = {user for _, users in rejected for user in users}
+    named = {user for own in rejected.values() for _, users in own for user in users}
     found = sorted(present | interrupted | named)
     left = _without(wanted, found)
-    fits = [artifact for artifact in store.artifacts.all() if "interactions" in artifact.report] if present else []
-    learnt = {artifact.digest: frozenset(hashes[user] for user in present) for artifact in fits}
+    fits = [artifact for artifact in store.artifacts.all() if "interactions" in artifact.report] if logged else []
+    learnt = {artifact.digest: frozenset(hashes[user] for user in logged) for artifact in fits}
     report = Removal(
         what=USER,
         removed=len(found),
@@ -262,27 +268,27 @@ def remove_users(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> 
     gone = pa.array(found, pa.string())
     for name in names:
         _drop_rows(store, name, "user_id", gone)
-    if rejected:
-        table = tables.open_table(store.db, REJECTED)
-        mending.drop_rows(table, [address for address, _ in rejected])
-    for name in {*names, REJECTED}:
+    for name, own in rejected.items():
+        if own:
+            mending.drop_rows(tables.open_table(store.db, name), [address for address, _ in own])
+    for name in {*names, *rejected}:
         purge(store, name)
     write_tombstones(store, USER, digests, fits_of, known.salt, done=True)
     return replace(report, bytes_before=before, bytes_after=store.size_bytes())
 
 
-def _rejected_rows(store: Store, users: Collection[str]) -> Iterator[tuple[int, set[str]]]:
-    """Find the rejected rows whose file or value names a user: address, and the users. A value may be
+def _rejected_rows(store: Store, name: str, users: Collection[str]) -> Iterator[tuple[int, set[str]]]:
+    """Find the rejected rows of a table whose file or value names a user: address, and the users. A value may be
     shortened to `MAX_DETAIL`, in the middle of an id."""
-    if not users or not store.has(REJECTED):
+    if not users or not store.has(name):
         return
     listed = sorted(filter(None, users), key=len, reverse=True)
     patterns = [
         re.compile(rf"(?<![\w@+-])(?:{'|'.join(map(re.escape, listed[start : start + _IDS_A_PATTERN]))})(?![\w@+-])")
         for start in range(0, len(listed), _IDS_A_PATTERN)
     ]
-    table = tables.open_table(store.db, REJECTED)
-    with tables.reading(store.db, REJECTED):
+    table = tables.open_table(store.db, name)
+    with tables.reading(store.db, name):
         batches = table.to_lance().scanner(columns=["file", "detail"], with_row_address=True).to_batches()
         for batch in batches:
             texts = zip(batch.column("file").to_pylist(), batch.column("detail").to_pylist(), strict=True)

@@ -76,6 +76,16 @@ def test_interactions_with_an_item_go_where_that_is_wanted(workspace: Path) -> N
     assert Store(workspace).read("interactions")["user_id"].to_pylist() == ["u2", "u3"]
 
 
+def test_impressions_of_an_item_stay_unless_its_interactions_go(workspace: Path, tmp_path: Path) -> None:
+    shown = tmp_path / "shown.csv"
+    shown.write_text("user_id,item_id,timestamp\nu1,a1,2026-01-01\nu1,a2,2026-01-01\n")
+    assert coldstart("ingest", "--impressions", shown, "--workspace", workspace).returncode == 0
+    done = coldstart("remove", "a1", "--dry-run", "--workspace", workspace)
+    assert "1 impression of them stay as what users were shown: --interactions removes them" in done.stdout
+    done = coldstart("remove", "a1", "--interactions", "--yes", "--json", "--workspace", workspace)
+    assert json.loads(done.stdout)["rows"] == {"impressions": 1, "interactions": 1, "items": 1}
+
+
 def test_users_are_erased_and_what_they_made_is_counted(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text("u2\nu9\n")
     done = coldstart("remove", "--user", "u1", "--users", tmp_path / "users.txt", "--yes", "--workspace", workspace)

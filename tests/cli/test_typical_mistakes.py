@@ -291,7 +291,11 @@ MISTAKES = [
             "shop.workspace --interactions FILE`"
         ),
     ),
-    ("ingest", 1, "error: nothing to ingest: give a MANIFEST, --interactions FILE, or both"),
+    (
+        "ingest",
+        1,
+        "error: nothing to ingest: give a MANIFEST, or a log: --interactions, --impressions or --outcomes FILE",
+    ),
     (
         "ingest --interactions clicks.csv",
         1,

@@ -87,14 +87,26 @@ def _claims() -> set[str]:
 
 def _interactions() -> set[str]:
     found: set[str] = set()
-    for path in (PACKAGE / "ingest").glob("interaction*.py"):
-        tree = ast.parse(path.read_text("utf-8"))
+    for name in ("interaction_file.py", "log_file.py"):
+        tree = ast.parse((PACKAGE / "ingest" / name).read_text("utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "faults":
                 found |= set(_strings(node.slice))
             elif isinstance(node, ast.For) and ast.unparse(node.target) == "(name, reason)":
                 found |= {pair.elts[1].value for pair in node.iter.elts}  # type: ignore[attr-defined]
     return found | {REMOVED_USER}
+
+
+def _impressions() -> set[str]:
+    """Reasons of impressions, besides those of interactions."""
+    found: set[str] = set()
+    for name in ("ingest/impression_file.py", "store/impressions.py"):
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text("utf-8"))):
+            if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "faults":
+                found |= set(_strings(node.slice))
+            elif isinstance(node, ast.For) and ast.unparse(node.target) == "(reason, wrong)":
+                found |= {pair.elts[0].value for pair in node.iter.elts}  # type: ignore[attr-defined]
+    return {code for code in found if CODE.fullmatch(code)} - reasons.INTERACTIONS.keys() - {"timestamp"}
 
 
 def _speech() -> set[str]:
@@ -109,6 +121,7 @@ def _speech() -> set[str]:
         (_items, reasons.ITEMS),
         (_claims, reasons.CLAIMS),
         (_interactions, reasons.INTERACTIONS),
+        (_impressions, reasons.IMPRESSIONS),
         (_speech, reasons.SPEECH),
     ],
 )

@@ -186,9 +186,11 @@ def test_other_weights_renew_the_rows(shop: Path) -> None:
 def test_what_is_typed_wrong_is_named(shop: Path) -> None:
     uri = str(shop / "w")
     clicks = str(shop / "clicks.csv")
-    assert fault("ingest", "-w", uri) == "nothing to ingest: give a MANIFEST, --interactions FILE, or both"
+    assert fault("ingest", "-w", uri) == (
+        "nothing to ingest: give a MANIFEST, or a log: --interactions, --impressions or --outcomes FILE"
+    )
     assert fault("ingest", "x.jsonl", "-w", uri, "--time-unit", "s") == (
-        "--columns, --event-weights and --time-unit need --interactions FILE: give that too"
+        "--columns and --time-unit are of a log: give --interactions FILE, or another, too"
     )
     assert fault("ingest", "-w", uri, "--interactions", clicks, "--dry-run") == (
         "--dry-run estimates the manifest only: leave --interactions out"

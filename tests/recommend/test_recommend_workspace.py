@@ -243,7 +243,7 @@ def test_ignored_liked_items_are_noted(shop: coldstart.Workspace) -> None:
 def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path: Path) -> None:
     options = {"explore": 0.3, "seed": 4, "top_k": 10, "cold_share": 0.1}
     out = tmp_path / "lists.parquet"
-    written = shop.recommend_many(KNOWN.user_ids[:30], out, **options)
+    written = shop.recommend_many(KNOWN.user_ids[:30], out, log=tmp_path / "shown.csv", **options)
     rows = pq.read_table(out).to_pylist()
     for user in KNOWN.user_ids[:3]:
         alone = shop.recommend(user, **options).items
@@ -255,6 +255,26 @@ def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path:
     assert 0.1 < np.mean([row["explored"] for row in rows]) < 0.45
     assert (written.users, written.rows, written.without_history) == (30, 300, 0)
     assert not list(tmp_path.glob(".*"))
+    shop.recommend(KNOWN.user_ids[30], log=tmp_path / "one.parquet", **options)
+    log = coldstart.open(tmp_path / "log", create=True)
+    many, one = (log.ingest_impressions(tmp_path / name) for name in ("shown.csv", "one.parquet"))
+    assert (many.added, one.added, many.rejected, many.signals) == (300, 10, {}, {})
+    shown = log.impressions()
+    assert len(set(shown.requests.tolist())) == 31, "a list is a request"
+    stated = {
+        (shown.user_ids[user], shown.item_ids[item], int(position)): float(propensity)
+        for user, item, position, propensity in zip(
+            shown.users, shown.items, shown.positions, shown.propensities, strict=True
+        )
+    }
+    assert {key: stated[key] for key in stated if key[0] in KNOWN.user_ids[:30]} == {
+        (row["user_id"], row["item_id"], row["rank"]): row["propensity"] for row in rows
+    }
+    for name, fault in (("one.parquet", "exists: name another file"), ("x.txt", "give a name that ends in")):
+        with pytest.raises(ColdstartError, match=rf"^--log {re.escape(str(tmp_path / name))}:? {fault}"):
+            shop.recommend(KNOWN.user_ids[0], log=tmp_path / name)
+    with pytest.raises(ColdstartError, match="needs a user"):
+        shop.recommend(history=["a"], log=tmp_path / "two.csv")
 
 
 # -- content alone

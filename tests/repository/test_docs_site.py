@@ -120,7 +120,7 @@ def test_every_reason_has_an_entry() -> None:
     shown = generated(DOCS / "troubleshooting.md")
     for code, reason in reasons.ITEMS.items():
         assert f"### `{code}`\n\n*Items {reason.words}.*" in shown
-    for table in (reasons.CLAIMS, reasons.INTERACTIONS, reasons.SPEECH):
+    for table in (reasons.CLAIMS, reasons.INTERACTIONS, reasons.IMPRESSIONS, reasons.SPEECH):
         assert [code for code in table if f"| <code>{code}</code> |" not in shown] == []
 
 

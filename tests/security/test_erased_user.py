@@ -32,6 +32,13 @@ def test_a_person_who_was_fitted_on_and_recommended_to_is_in_no_file(
     liked = "".join(f"{PERSON},{item},17000000{place:02}\n" for place, item in enumerate(known.content.item_ids[:30]))
     log.write_text(f"user_id,item_id,timestamp\n{liked}{PERSON},a\tb\0,1700000099\nanother,x,soon\n")
     workspace.ingest_interactions(log, max_failed=1.0)
+    shown = tmp_path / "shown.csv"
+    shown.write_text(
+        "user_id,item_id,timestamp,click,outcome_at\n"
+        f"{PERSON},{known.content.item_ids[0]},1700000000,1,1700000001\n{PERSON},x,1700000000,1,1600000000\n"
+        f"another,x,1700000000,1,\n{PERSON},a\tb\0,1700000000,1,\n"
+    )
+    workspace.ingest_impressions(shown, max_failed=1.0)
     workspace.run()
     assert workspace.recommend(PERSON, top_k=5).items
     workspace.recommend_many([PERSON], tmp_path / "lists.parquet", top_k=3)
@@ -42,11 +49,15 @@ def test_a_person_who_was_fitted_on_and_recommended_to_is_in_no_file(
     rows = InteractionTable(workspace._store).count()
     report = workspace.remove_users([PERSON])
     assert (report.removed, report.rows["interactions"]) == (1, 30)
+    logs = ("impressions", "impressions_early", "impressions_rejected")
+    assert [report.rows[name] for name in logs] == [2, 1, 1]
     assert [fit.name for fit in report.fits] == ["align.behaviour"]
     assert places_of(PERSON, tmp_path / "home") == []
     assert InteractionTable(workspace._store).count() == rows - 30
 
     assert workspace.ingest_interactions(log, max_failed=1.0).rejected["removed_user"] >= 30
+    assert workspace.ingest_impressions(shown, max_failed=1.0).rejected == {"removed_user": 3}
+    assert len(workspace.impressions()) == 1
     assert any("finetune behaviour" in note for note in workspace.removal_notes())
     with pytest.raises(ColdstartError):
         workspace.remove_users(["person-8f31"])

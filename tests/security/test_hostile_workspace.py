@@ -367,6 +367,8 @@ def test_a_passport_that_is_none_is_one_line(text: str) -> None:
         ("publications", {"x": [1]}, "it has no column 'number'"),
         ("interactions", {"x": [1]}, "it has no column 'row_key'"),
         ("interactions", {"row_key": ["k"]}, "its column 'row_key' is of type string"),
+        ("impressions", {"row_key": [1]}, "it has no column 'position'"),
+        ("impressions_early", {"row_key": [1], "user_id": [1]}, "its column 'user_id' is of type int64"),
         ("catalog", {"x": [1]}, "it has no column 'item_id'"),
     ],
 )

@@ -15,11 +15,11 @@ import pytest
 from stored_words import places_of
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest.interaction_file import REJECTED as REJECTED_SCHEMA
 from coldstart.ingest.interaction_file import SCHEMA
 from coldstart.ingest.load_interactions import import_interactions
+from coldstart.ingest.log_file import REJECTED as REJECTED_SCHEMA
 from coldstart.store import Store, removal, tombstones
-from coldstart.store.interactions import INTERACTIONS, REJECTED, InteractionTable
+from coldstart.store.interactions import INTERACTIONS, REJECTED, InteractionTable, RejectedRows
 from coldstart.store.tombstones import read_tombstones
 
 PERSON = "person-8f31c0a97b"
@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Store:
         {"row": 4, "reason": "bad_id", "detail": f"{OTHER}x, sku\t2"},
         {"row": 5, "reason": "bad_time", "detail": "soon"},
     ]
-    InteractionTable(store).reject(Path("/logs/clicks.csv"), pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA))
+    RejectedRows(store, REJECTED).add(Path("/logs/clicks.csv"), pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA))
     return store
 
 
@@ -90,7 +90,7 @@ def test_rejected_rows_that_name_the_user_go_and_others_stay(store: Store) -> No
 def test_a_value_that_was_cut_within_the_id_goes_too(store: Store, tmp_path: Path) -> None:
     cut = f"{'x' * 190}, {PERSON}"[:200]
     table = pa.Table.from_pylist([{"row": 9, "reason": "bad_id", "detail": cut}], schema=REJECTED_SCHEMA)
-    InteractionTable(store).reject(Path("/logs/clicks.csv"), table)
+    RejectedRows(store, REJECTED).add(Path("/logs/clicks.csv"), table)
     assert removal.remove_users(store, [PERSON]).rows[REJECTED] == 2
 
 

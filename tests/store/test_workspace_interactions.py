@@ -20,6 +20,7 @@ from coldstart.store.interactions import (
     AppendCounts,
     InteractionSummary,
     InteractionTable,
+    RejectedRows,
     row_keys,
 )
 
@@ -176,8 +177,8 @@ def test_rejected_rows_are_of_the_last_reading_of_a_file(table: InteractionTable
     rejected = pa.table({"row": [3], "reason": ["no_user"], "detail": [""]})
     for _ in range(2):
         for name in ("a'.csv", "b.csv"):
-            table.forget_rejected(Path(name))
-            table.reject(Path(name), rejected)
+            RejectedRows(store, REJECTED).forget(Path(name))
+            RejectedRows(store, REJECTED).add(Path(name), rejected)
     assert store.read(REJECTED).sort_by("file").to_pylist() == [
         {"file": "a'.csv", "row": 3, "reason": "no_user", "detail": ""},
         {"file": "b.csv", "row": 3, "reason": "no_user", "detail": ""},
