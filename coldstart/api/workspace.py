@@ -7,8 +7,17 @@ from coldstart.api.import_catalogue import ImportMethods
 from coldstart.api.impressions import ImpressionMethods
 from coldstart.api.recommend import RecommendMethods
 from coldstart.api.review import ReviewMethods
+from coldstart.api.semantic_ids import SidMethods
 from coldstart.api.take_away import TakeAwayMethods
 
 
-class Workspace(ReviewMethods, ImportMethods, ImpressionMethods, EvaluateMethods, RecommendMethods, TakeAwayMethods):
+class Workspace(
+    ReviewMethods,
+    ImportMethods,
+    ImpressionMethods,
+    EvaluateMethods,
+    RecommendMethods,
+    SidMethods,
+    TakeAwayMethods,
+):
     """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""

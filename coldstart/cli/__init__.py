@@ -33,6 +33,7 @@ from coldstart.cli import (
     search,
     serve,
     show,
+    sids,
     status,
 )
 from coldstart.core import arrow
@@ -69,6 +70,7 @@ for family in (
     label,
     describe,
     recommend,
+    sids,
     show,
     remove,
     export,
@@ -86,7 +88,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_READING = ("search", "match", "status", "show", "check", "recommend", "audience")
+_READING = ("search", "match", "status", "show", "check", "recommend", "audience", "sids")
 """Commands that have no use for pandas."""
 
 

@@ -1,4 +1,4 @@
-"""Commands that fit models to the catalogue: `finetune align`, `finetune behaviour`, `finetune describe`."""
+"""Commands that fit models to the catalogue: `finetune align`, `behaviour`, `describe` and `sids`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def finetune() -> None:
-    """Fit models to the catalogue: alignment, behaviour, descriptions."""
+    """Fit models to the catalogue: alignment, behaviour, descriptions, semantic IDs."""
 
 
 @app.command("align")
@@ -147,6 +147,71 @@ def describe(
 
     done = coldstart.open(workspace).finetune_describe(
         source=pipeline, generator=generator, method=method, overrides=overrides or (), progress=ConsoleProgress()
+    )
+    if json:
+        output.as_json(done.to_dict())
+    else:
+        output.print_run(done)
+
+
+@app.command("sids")
+def sids(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="SPACE",
+            autocompletion=complete.spaces,
+            help="Space to code; by default behaviour where that is fitted, else that of texts.",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="rqkmeans: residual k-means; opq: product quantization; fsq: scalar quantization; rqvae: autoencoder.",
+        ),
+    ] = None,
+    levels: Annotated[
+        str | None, typer.Option("--levels", metavar="N,N,N", help="Number of codes of each level, such as 256,256,256.")
+    ] = None,
+    collisions: Annotated[
+        str | None,
+        typer.Option(
+            "--collisions",
+            metavar="NAME",
+            help="Items of the same nearest codes: reassign a last code, count them by a suffix, or keep them together.",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Fit semantic IDs: a few codes an item that like items share.
+
+    Fits codebooks and gives every item its ID; `coldstart run` gives new items theirs, and no old one moves. Fits again
+    only if items came, changed or went since the last fit. Adds the stages `align.sids` and `sids` to a pipeline
+    without them.
+
+    \b
+    Examples:
+      coldstart finetune sids --workspace shop.workspace
+      coldstart finetune sids --space behaviour --levels 64,64,64
+      coldstart finetune sids --method opq --collisions suffix --json
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+
+    done = coldstart.open(workspace).finetune_sids(
+        source=pipeline,
+        space=space,
+        method=method,
+        levels=output.counts(levels, "--levels"),
+        collisions=collisions,
+        overrides=overrides or (),
+        progress=ConsoleProgress(),
     )
     if json:
         output.as_json(done.to_dict())

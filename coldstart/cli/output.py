@@ -101,6 +101,20 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
+def counts(text: str | None, option: str) -> list[int] | None:
+    """Split `256,256` into its numbers; None where the option was not given.
+
+    Raises:
+        ColdstartError: a part is no number.
+    """
+    parts = names(text)
+    if parts is None:
+        return None
+    if not parts or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise ColdstartError(f"{option} {text}: give numbers with commas between, such as 256,256,256")
+    return [int(part) for part in parts]
+
+
 def item_ids(texts: Iterable[str] | None) -> list[str] | None:
     """Read ids of items from `a,b` and `@FILE`, an id a line; None where the option was not given.
 

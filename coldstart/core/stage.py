@@ -260,7 +260,9 @@ _MODULES = {
     "label": "coldstart.embed.label_stage",
     "align.text_image": "coldstart.align.stage",
     "align.behaviour": "coldstart.recommend.fit_stage",
+    "align.sids": "coldstart.semantic_ids.fit_stage",
     "behaviour": "coldstart.recommend.vectors_stage",
+    "sids": "coldstart.semantic_ids.ids_stage",
     "describe.grounds": "coldstart.describe.stages.grounds",
     "describe.attributes": "coldstart.describe.stages.attributes",
     "describe.write": "coldstart.describe.stages.write",
@@ -275,9 +277,9 @@ SPACES = ("embed", "behaviour")
 GATES = ("understand.duplicates", "understand.quality", "understand.safety")
 """Kinds of stages that keep items from the stages after them; see `Gate`."""
 
-_ON_DEMAND = frozenset({"align.behaviour", "describe.attributes"})
-"""Parts of a group that a pipeline has only where it names them: one needs interactions, and with the other on, a
-workspace from before it was would write all descriptions again."""
+_ON_DEMAND = frozenset({"align.behaviour", "align.sids", "describe.attributes"})
+"""Parts of a group that a pipeline has only where it names them: one needs interactions, one stands after the spaces
+that it codes, and with the last on, a workspace from before it was would write all descriptions again."""
 
 
 def kinds() -> list[str]:

@@ -1,0 +1,135 @@
+"""Methods for semantic IDs: fit codebooks, read IDs, measure their health, write the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart.api.work import WorkMethods
+from coldstart.core.progress import Progress
+from coldstart.engine.report import RunReport
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from coldstart.semantic_ids.health import Health
+    from coldstart.semantic_ids.read import SemanticIds
+    from coldstart.semantic_ids.workspace import Branch
+
+
+class SidMethods(WorkMethods):
+    """Methods of a workspace about the semantic IDs of its items."""
+
+    def finetune_sids(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        space: str | None = None,
+        method: str | None = None,
+        levels: Sequence[int] | None = None,
+        collisions: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `align.sids` on the present items, where any came, changed or went since the last fit, and give all IDs.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such stages gets them before its index.
+            space: the space to code; by default the stage's own, for a new one `behaviour` where that is fitted, else
+                the first space of texts.
+            method: `rqkmeans`, `opq`, `fsq` or `rqvae`; levels: codes of each level.
+            collisions: `reassign`, `suffix` or `keep`.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few items.
+        """
+        from coldstart.semantic_ids.settings import FIT, IDS, with_sids
+
+        raw, changes = with_sids(
+            self.pipeline(source), space=space, method=method, levels=levels, collisions=collisions
+        )
+        return self.run(raw, overrides=[*changes, *overrides], only=[FIT, IDS], refit=True, progress=progress)
+
+    def sids(
+        self, item: str | None = None, *, prefix: str | Sequence[int] | None = None, version: str | None = None
+    ) -> pa.Table:
+        """Read semantic IDs as Arrow, in their order: item_id, sid, codes, title, category.
+
+        Args:
+            item: only this item; prefix: only items whose ID begins so, such as `12-7` or `(12, 7)`.
+            version: first digits of an earlier version, as `sid_versions` lists them; by default the newest.
+
+        Raises:
+            ColdstartError: there are no IDs yet, or no such item, prefix or version.
+        """
+        from coldstart.semantic_ids.workspace import ids_table
+
+        return ids_table(self._store, self._reading_pipeline(), item=item, prefix=prefix, version=version)
+
+    def sid_arrays(self, version: str | None = None) -> SemanticIds:
+        """Load semantic IDs as arrays: item ids, codes int32 [N, L], and their trie.
+
+        Raises:
+            ColdstartError: there are no IDs yet, or no such version.
+        """
+        from coldstart.semantic_ids.read import load_ids
+
+        return load_ids(self._store, self._reading_pipeline(), version)
+
+    def sid_branches(self, prefix: str | Sequence[int] = (), version: str | None = None) -> list[Branch]:
+        """List the prefixes one level below a prefix, the one of most items first.
+
+        Raises:
+            ColdstartError: there are no IDs yet, or no such version.
+        """
+        from coldstart.semantic_ids.read import parse_prefix
+        from coldstart.semantic_ids.workspace import branches
+
+        chosen = parse_prefix(prefix) if prefix else ()
+        return branches(self.sid_arrays(version), chosen)
+
+    def export_sids(self, out: str | Path, version: str | None = None) -> int:
+        """Write all semantic IDs as .csv, .tsv, .jsonl, .json or .parquet; returns the number of rows.
+
+        Columns: item_id, sid, and code_1, code_2, … as integers.
+
+        Raises:
+            ColdstartError: there are no IDs yet, no such version, or the file cannot be written.
+        """
+        from coldstart.recommend.table_files import check_out_path, table_writer
+        from coldstart.semantic_ids.workspace import export_table
+
+        check_out_path(Path(out))
+        rows = export_table(self.sid_arrays(version))
+        with table_writer(Path(out), rows.schema) as writer:
+            writer.write_table(rows)
+        return int(rows.num_rows)
+
+    def sid_versions(self) -> list[dict[str, Any]]:
+        """List the stored versions of semantic IDs, newest first."""
+        from coldstart.semantic_ids.workspace import list_versions
+
+        return list_versions(self._store, self._reading_pipeline())
+
+    def sid_health(self, version: str | None = None) -> Health:
+        """Measure semantic IDs: uniqueness, use of codes, reach of new items, churn, agreement with behaviour.
+
+        Fits codebooks three times on at most 20,000 of the items.
+
+        Raises:
+            ColdstartError: there are no IDs yet, or no such version.
+        """
+        from coldstart.semantic_ids.workspace import read_health
+
+        return read_health(self._store, self._reading_pipeline(), version)
+
+    def sid_page(self, out: str | Path, health: Health | None = None, version: str | None = None) -> None:
+        """Write a page with the tree of codes, example pictures and, where given, the health card.
+
+        Raises:
+            ColdstartError: there are no IDs yet, or the file cannot be written.
+        """
+        from coldstart.semantic_ids.page import write_page
+
+        write_page(self._store, self.sid_arrays(version), Path(out), health=health, limits=self.media_limits())
