@@ -58,6 +58,7 @@ AREAS: dict[str, tuple[str, ...]] = {
         "recommend_speed",
         "recommend_films",
         "recommend_default",
+        "semantic_ids",
     ),
 }
 MODULES = tuple(name for names in AREAS.values() for name in names)

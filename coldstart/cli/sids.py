@@ -13,7 +13,7 @@ from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
 
 if TYPE_CHECKING:
     from coldstart.api.workspace import Workspace
-    from coldstart.semantic_ids.health import Agreement, Health
+    from coldstart.semantic_ids.health import Health
 
 _SHOWN = 20
 
@@ -92,7 +92,7 @@ def _list_items(opened: Workspace, item: str | None, prefix: str | None, version
         return
     shown = [*rows, *beside][:_SHOWN] if item is not None else rows
     if item is not None:
-        output.note(f"{item}: {rows[0]['sid']}; {len(beside):,} others share all codes but the last")
+        output.note(f"{item}: {rows[0]['sid']}; {len(beside):,} other items share all codes but the last")
     _print_rows(shown)
 
 
@@ -186,30 +186,11 @@ def _print_health(card: Health) -> None:
             f"the last codebooks as the table says, by one that begins anew {card.churn.fresh:.0%} at level 1"
         )
     if card.agreement:
-        output.table(
-            ["prefix", "groups", "pairs", "lift", "shuffled", "purity", "NMI"],
-            [_agreement(one, card.agreement) for one in card.agreement if not one.shuffled],
-            whole=("pairs",),
-        )
-        output.note(
-            "pairs: of items that follow each other in a history, the share in one group; lift: over any two; shuffled: "
-            "the lift of groups dealt out anew; purity: share of the commonest category"
-            if card.users
-            else "purity: share of the commonest category of a group; there are no interactions to compare with"
-        )
+        from coldstart.semantic_ids.page import agreement_cells, agreement_note
+
+        columns, cells = agreement_cells(card.agreement)
+        output.table(columns, cells, whole=columns[1:])
+        output.note(agreement_note(card))
     for text in card.warnings:
         output.note(f"warning: {text}")
 
-
-def _agreement(one: Agreement, every: Sequence[Agreement]) -> list[Any]:
-    other = next(two for two in every if two.shuffled and two.name == one.name)
-    pairs = one.pairs
-    return [
-        one.name,
-        one.groups,
-        None if pairs is None else f"{pairs.value:.3f} ({pairs.low:.3f}–{pairs.high:.3f})",
-        None if one.lift is None else f"{one.lift:.1f}",
-        None if other.lift is None else f"{other.lift:.1f}",
-        None if one.purity is None else f"{one.purity:.2f}",
-        None if one.nmi is None else f"{one.nmi:.2f} (shuffled {other.nmi:.2f})",
-    ]

@@ -43,12 +43,12 @@ def place_items(codebooks: Codebooks, projected: Vectors, nearest: Codes, rule: 
     tree = _Tree(codebooks.sizes, taken)
     spilled: list[int] = []
     for bucket, rows in _buckets(nearest[:, :-1]):
-        free = tree.free(bucket)
+        is_free = tree.is_free(bucket)
         wanted = nearest[rows, -1]
-        if len(set(wanted.tolist())) == len(rows) and np.isin(wanted, free).all():
+        if len(set(wanted.tolist())) == len(rows) and is_free[wanted].all():
             chosen = wanted  # nobody can do better than with the nearest
         else:
-            chosen = _matched(codebooks, projected[rows], nearest[rows], free)
+            chosen = _matched(codebooks, projected[rows], nearest[rows], np.flatnonzero(is_free))
         for row, code in zip(rows.tolist(), chosen.tolist(), strict=True):
             if code < 0:
                 spilled.append(row)
@@ -126,8 +126,8 @@ class _Tree:
             below = self._since.setdefault(own[:level], {})
             below[own[level]] = below.get(own[level], 0) + 1
 
-    def free(self, prefix: tuple[int, ...]) -> NDArray[np.intp]:
-        """Find the codes after a prefix below which an ID is free, rising."""
+    def is_free(self, prefix: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Tell for each code after a prefix whether an ID below it is free, bool [K]."""
         level, low, high = len(prefix), 0, len(self._held)
         for place, code in enumerate(prefix):
             column = self._held[low:high, place]
@@ -135,7 +135,7 @@ class _Tree:
         counts = np.bincount(self._held[low:high, level], minlength=self._sizes[level])
         for code, count in self._since.get(prefix, {}).items():
             counts[code] += count
-        return np.flatnonzero(counts < self._room[level])
+        return np.asarray(counts < self._room[level])
 
 
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
@@ -144,7 +144,7 @@ _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 def _descend(codebooks: Codebooks, projected: Vectors, tree: _Tree) -> tuple[int, ...] | None:
     own: tuple[int, ...] = ()
     for level in range(len(codebooks.sizes)):
-        free = tree.free(own)
+        free = np.flatnonzero(tree.is_free(own))
         if not len(free):
             return None  # at the root alone: below a code that is free another one is
         costs = codebooks.costs(projected, np.array([own], np.int32).reshape(1, -1), level)[0, free]

@@ -176,9 +176,7 @@ class SidFitStage:
             learns = found if found.sum() >= FEWEST_ITEMS else learns
         return SidTraining(kept, [ready[item] for item in kept], vectors[usable], learns, int((~usable).sum()))
 
-    def fit(
-        self, vectors: Vectors, start: Codebooks | None = None, meter: Any = None
-    ) -> Codebooks:
+    def fit(self, vectors: Vectors, start: Codebooks | None = None, meter: Any = None) -> Codebooks:
         """Fit codebooks by the settings of the stage on vectors, float32 [N, D]."""
         return fit_codebooks(
             vectors,
@@ -214,6 +212,7 @@ class SidFitStage:
             "learnt_from": int(training.learns.sum()),
             "without_vector": training.without_vector,
             "equal": equal,
+            "content": self._pipeline.stage(self.space).kind != "behaviour",
             "unique_share": unique_share(codes),
             "perplexity": perplexities(codes, found.sizes),
             "variance_left": variance_left(projected, left),
@@ -285,6 +284,11 @@ def _details(fit: Artifact) -> list[str]:
         f"{value:.0f} of {size}" for value, size in zip(report["perplexity"], report["sizes"], strict=False)
     )
     found = [f"perplexity of the levels: {used}"]
+    if report["content"]:
+        found.append(
+            f"{report['space']} codes what items are like; after `coldstart finetune behaviour`, `coldstart finetune "
+            "sids --space behaviour` codes who likes them"
+        )
     if report["equal"]:
         found.append("all vectors are equal: codes tell nothing, and a last code counts the items")
     if report["without_vector"]:

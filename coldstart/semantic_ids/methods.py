@@ -1,6 +1,6 @@
 """Fit codebooks of semantic IDs by residual k-means, optimized product quantization, finite scalar quantization or an RQ-VAE.
 
-All take unit vectors or any other and give `Codebooks`; none reads a table. Fits are of at most `FIT_ROWS` rows.
+All take vectors of any length and give `Codebooks`; none reads a table.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from coldstart.semantic_ids.kmeans import Clusters, Vectors, fit_clusters, neare
 Method = Literal["rqkmeans", "opq", "fsq", "rqvae"]
 METHODS: tuple[Method, ...] = ("rqkmeans", "opq", "fsq", "rqvae")
 LEVELS = (256, 256, 256)
-FIT_ROWS = 1 << 16
-"""Most rows that a fit learns from, 256 a code; of more a random part is taken."""
+FIT_ROWS, ROWS_A_CODE = 1 << 15, 128
+"""Most rows that a fit learns from: so many, or so many for each code of the largest level; of more a random part."""
 FEWEST_A_CODE = 8
 """Items for each code of a level, at least: the codebooks of small catalogues are smaller."""
 _FSQ_LEVELS = ((8, 5, 5, 5), (7, 5, 5, 5, 5), (8, 8, 8, 6, 5), (8, 8, 8, 5, 5, 5), (8,) * 6, (8,) * 7, (8,) * 8)
@@ -48,12 +48,13 @@ def fit_codebooks(
         step: called after each level.
     """
     rng = np.random.default_rng(seed)
-    rows = np.arange(len(vectors))
-    if len(vectors) > FIT_ROWS:
-        rows = np.sort(rng.choice(len(vectors), FIT_ROWS, replace=False))
+    items, rows = len(vectors), np.arange(len(vectors))
+    most = max(FIT_ROWS, ROWS_A_CODE * max(levels or LEVELS))
+    if len(vectors) > most:
+        rows = np.sort(rng.choice(len(vectors), most, replace=False))
     vectors = np.ascontiguousarray(vectors[rows], np.float32)
     if method == "fsq":
-        return check_codebooks(_fsq(vectors, levels or fsq_levels(len(rows)), step))
+        return check_codebooks(_fsq(vectors, levels or fsq_levels(items), step))
     most = max(1, len(vectors) // FEWEST_A_CODE)
     sizes = [min(size, most) for size in levels or LEVELS]
     known = start if start is not None and (start.method, start.dim) == (method, vectors.shape[1]) else None
