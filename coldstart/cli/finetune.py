@@ -176,14 +176,15 @@ def sids(
         ),
     ] = None,
     levels: Annotated[
-        str | None, typer.Option("--levels", metavar="N,N,N", help="Number of codes of each level, such as 256,256,256.")
+        str | None,
+        typer.Option("--levels", metavar="N,N,N", help="Number of codes of each level, such as 256,256,256."),
     ] = None,
     collisions: Annotated[
         str | None,
         typer.Option(
             "--collisions",
             metavar="NAME",
-            help="Items of the same nearest codes: reassign a last code, count them by a suffix, or keep them together.",
+            help="Items of the same nearest codes: reassign a last code, count them by a suffix, or keep them.",
         ),
     ] = None,
     overrides: Overrides = None,

@@ -182,8 +182,8 @@ def _print_health(card: Health) -> None:
         )
     if card.churn:
         output.note(
-            f"when these come, {card.churn.moved:,} of {card.churn.items:,} old items move; by a new fit that begins with "
-            f"the last codebooks as the table says, by one that begins anew {card.churn.fresh:.0%} at level 1"
+            f"when these come, {card.churn.moved:,} of {card.churn.items:,} old items move; by a new fit that begins "
+            f"with the last codebooks as the table says, by one that begins anew {card.churn.fresh:.0%} at level 1"
         )
     if card.agreement:
         from coldstart.semantic_ids.page import agreement_cells, agreement_note
@@ -193,4 +193,3 @@ def _print_health(card: Health) -> None:
         output.note(agreement_note(card))
     for text in card.warnings:
         output.note(f"warning: {text}")
-

@@ -115,6 +115,9 @@ ITEMS: Mapping[str, Reason] = {
     "bad_vector": Reason(
         "whose vector is not finite", "set engine.dtype: float32, or take another encoder, then `coldstart retry`"
     ),
+    "no_free_id": Reason(
+        "for which no semantic ID is free", "fit more: `coldstart finetune sids` with more levels or larger ones"
+    ),
     "unknown_class": Reason("near no class", "name more classes, or lower min_precision of the stage that labels"),
     "has_category": Reason("that have a category already", "label them too with `coldstart label --all`"),
     "no_content": Reason("without content to learn from", "give them text or a picture"),

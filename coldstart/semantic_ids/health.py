@@ -1,8 +1,8 @@
 """Measure semantic IDs: uniqueness, use of the codes, new items within reach, churn, agreement with behaviour.
 
-Each measure of meaning stands beside the same for prefixes of categories and for codes that are shuffled among the items:
-IDs that are no better than these carry nothing. Held-out new items are the tenth of the items whose hash says so; the
-codebooks are fitted once more without them.
+Each measure of meaning stands beside the same for prefixes of categories and for codes that are shuffled among the
+items: IDs that are no better than these carry nothing. Held-out new items are the tenth of the items whose hash says
+so; the codebooks are fitted once more without them.
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ def buckets(codes: Codes) -> tuple[float, float, int]:
     return len(counts) / len(codes), float(counts[counts > 1].sum()) / len(codes), int(counts.max())
 
 
-def level_health(
-    codes: Codes, nearest: Codes, sizes: Sequence[int], left: Sequence[float] | None
-) -> list[LevelHealth]:
+def level_health(codes: Codes, nearest: Codes, sizes: Sequence[int], left: Sequence[float] | None) -> list[LevelHealth]:
     """Measure the use of each level; `left`: its share of variance, where vectors are known."""
     used = perplexities(nearest, tuple(sizes))
     found = []
@@ -343,8 +341,8 @@ def warnings_of(rule: str, unique: float, levels: Sequence[LevelHealth], emitted
     found = []
     if rule == "reassign" and unique < UNIQUE:
         found.append(
-            f"{unique:.1%} of IDs are unique after reassignment, below {UNIQUE:.0%}: `coldstart finetune sids` with more "
-            "levels"
+            f"{unique:.1%} of IDs are unique after reassignment, below {UNIQUE:.0%}: `coldstart finetune sids` with "
+            "more levels"
         )
     for place, level in enumerate(levels, 1):
         if level.perplexity < PERPLEXITY * level.codes:
@@ -393,5 +391,3 @@ def health_of_codes(
         known["version"], known["space"], known["method"], known["rule"], len(item_ids), unique, colliding, largest,
         *before, levels, refitted, reach, churn, users, agreement, None, warned,
     )  # fmt: skip
-
-

@@ -1,7 +1,7 @@
 """Give every item its semantic ID by the codebooks of `align.sids`: new items in the same run, and no old one moves.
 
-It is a catalog stage, since the ID of a new item depends on those that are taken. Each fit has a table of its own, so that
-the IDs of an earlier version stay as they were; one that is no longer stored loses its table's rows. An item whose
+It is a catalog stage, since the ID of a new item depends on those that are taken. Each fit has a table of its own, so
+that the IDs of an earlier version stay as they were; one that is no longer stored loses its table's rows. An item whose
 vector changed keeps its ID as long as its nearest codes are the same.
 """
 

@@ -1,4 +1,4 @@
-"""Fit codebooks of semantic IDs by residual k-means, optimized product quantization, finite scalar quantization or an RQ-VAE.
+"""Fit codebooks of semantic IDs: residual k-means, optimized product or finite scalar quantization, an RQ-VAE.
 
 All take vectors of any length and give `Codebooks`; none reads a table.
 """

@@ -1,7 +1,7 @@
 """HTML page of semantic IDs: a tree of codes that opens, with example pictures, and the health card.
 
-One file without scripts that fetches nothing. Pictures are decoded in this process, at most `MOST_PICTURES`; items without
-one are named.
+One file without scripts that fetches nothing. Pictures are decoded in this process, at most `MOST_PICTURES`; items
+without one are named.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ def _card(health: Health) -> dict[str, Any]:
         "nearest_sharing": f"{health.nearest_colliding_share:.1%}",
         "largest": f"{health.nearest_largest_bucket:,}",
         "churn": None if churn is None else f"{churn.moved:,} of {churn.items:,} old items move",
-        "emitted": "not measured: no model decodes these IDs yet" if health.emitted is None else f"{health.emitted:.0%}",
+        "emitted": "not measured: no model decodes these IDs yet"
+        if health.emitted is None
+        else f"{health.emitted:.0%}",
         "levels": levels,
         "new": f"{health.reach[0].measure.n:,}" if health.reach else "0",
         "agreement": rows,
@@ -189,6 +191,6 @@ def agreement_note(health: Health) -> str:
     if not health.users:
         return f"{purity}. There are no interactions to compare with. {shuffled}."
     return (
-        f"pairs: of items that follow each other in the history of one of {health.users:,} users, the share in one group; "
-        f"lift: over that of any two; {purity}; NMI: with clusters of items of like users. {shuffled}."
+        f"pairs: of items that follow each other in the history of one of {health.users:,} users, the share in one "
+        f"group; lift: over that of any two; {purity}; NMI: with clusters of items of like users. {shuffled}."
     )

@@ -197,7 +197,9 @@ def load_ids(store: Store, pipeline: Pipeline, version: str | None = None) -> Se
     codes = codes_array(rows["codes"], depth + (fit.rule == "suffix"))
     nearest = codes_array(rows["nearest"], depth)
     sizes = np.array(fit.codebooks.sizes)
-    if len(codes) and (min(codes.min(), nearest.min()) < 0 or (codes[:, :depth] >= sizes).any() or (nearest >= sizes).any()):
+    if len(codes) and (
+        min(codes.min(), nearest.min()) < 0 or (codes[:, :depth] >= sizes).any() or (nearest >= sizes).any()
+    ):
         raise ColdstartError(f"table {table!r} has codes that its codebooks do not have: `coldstart finetune sids`")
     space = str(chosen[0].report.get("space", ""))
     ids = tuple(rows["item_id"].to_pylist())

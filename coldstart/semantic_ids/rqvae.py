@@ -1,12 +1,13 @@
 """Fit an RQ-VAE in torch: an encoder, residual codebooks by moving averages, and a decoder that is thrown away after.
 
-Lee et al. (2022), with the settings of TIGER (Rajput et al. 2023) but for the moving averages (van den Oord et al. 2017,
-appendix A): hidden layers 512 and 256, codes of 64 numbers, commitment 0.25, unused codes put on vectors of the batch.
+Lee et al. (2022), with moving averages (van den Oord et al. 2017, appendix A): hidden layers 512 and 256, codes of 64
+numbers, commitment 0.25, unused codes put on vectors of the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def fit_rqvae(vectors: Vectors, sizes: Sequence[int], seed: int, step: Callable[
 
     def layers(widths: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         found = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             weight = torch.randn(before, after, generator=draws) * (2 / before) ** 0.5
             found.append((weight.requires_grad_(), torch.zeros(after).requires_grad_()))
         return found

@@ -24,8 +24,8 @@ class Settings(Section):
     """Settings of codebooks of semantic IDs."""
 
     space: str | None = None
-    """Space before this stage whose vectors are coded; by default `behaviour` where that is fitted, else the first space
-    of texts, else the first space. `coldstart finetune sids` writes down which one it took."""
+    """Space before this stage whose vectors are coded; by default `behaviour` where that is fitted, else the first
+    space of texts, else the first space. `coldstart finetune sids` writes down which one it took."""
     method: Literal["rqkmeans", "opq", "fsq", "rqvae"] = "rqkmeans"
     """`rqkmeans`: residual k-means; `opq`: optimized product quantization; `fsq`: finite scalar quantization of
     principal components; `rqvae`: residual codebooks of a trained autoencoder."""

@@ -59,11 +59,13 @@ BEFORE = {
 """Stages that a kind cannot stand without."""
 WHOLE = {
     "align.behaviour",
+    "align.sids",
     "align.text_image",
     "describe.grounds",
     "finetune.describe",
     "index",
     "label",
+    "sids",
     "understand.duplicates",
 }
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
