@@ -54,13 +54,16 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SidFitStage:
 
 @dataclass(frozen=True)
 class SidTraining:
-    """Items with a usable vector: ids sorted, their keys, vectors float32 [N, D], and which a fit learns from."""
+    """Items with a usable vector: ids sorted, vectors float32 [N, D], and which a fit learns from.
+
+    Attributes:
+        keys: item -> key, also of items whose vector is zero or not finite.
+    """
 
     item_ids: list[str]
-    keys: list[str]
+    keys: dict[str, str]
     vectors: Vectors
     learns: NDArray[np.bool_]
-    without_vector: int = 0
 
 
 class SidFitStage:
@@ -174,7 +177,7 @@ class SidFitStage:
             warm = dict(zip(rows["item_id"].to_pylist(), rows["warm"].to_pylist(), strict=True))
             found = np.array([bool(warm.get(item)) for item in kept], bool)
             learns = found if found.sum() >= FEWEST_ITEMS else learns
-        return SidTraining(kept, [ready[item] for item in kept], vectors[usable], learns, int((~usable).sum()))
+        return SidTraining(kept, ready, vectors[usable], learns)
 
     def fit(self, vectors: Vectors, start: Codebooks | None = None, meter: Any = None) -> Codebooks:
         """Fit codebooks by the settings of the stage on vectors, float32 [N, D]."""
@@ -210,7 +213,7 @@ class SidFitStage:
             "sizes": list(found.sizes),
             "items": len(training.item_ids),
             "learnt_from": int(training.learns.sum()),
-            "without_vector": training.without_vector,
+            "without_vector": len(training.keys) - len(training.item_ids),
             "equal": equal,
             "content": self._pipeline.stage(self.space).kind != "behaviour",
             "unique_share": unique_share(codes),
@@ -218,12 +221,12 @@ class SidFitStage:
             "variance_left": variance_left(projected, left),
             "warm_started": before is not None and before.sizes == found.sizes,
         }
-        parts = {"train": np.flatnonzero(training.learns), "valid": np.flatnonzero(~training.learns)}
-        files = {
-            **found.to_files(about),
-            ITEMS_FILE: items_file(training.item_ids, training.keys, np.arange(len(training.item_ids)), parts),
-        }
-        fit = self._fits.save(store, training.keys, files, report)
+        ids = sorted(training.keys)
+        keys = [training.keys[item] for item in ids]
+        learnt = np.isin(ids, [item for item, is_one in zip(training.item_ids, training.learns, strict=True) if is_one])
+        parts = {"train": np.flatnonzero(learnt), "valid": np.flatnonzero(~learnt)}
+        files = {**found.to_files(about), ITEMS_FILE: items_file(ids, keys, np.arange(len(ids)), parts)}
+        fit = self._fits.save(store, keys, files, report)
         return len(training.item_ids), [_summary(fit), *_details(fit)]
 
     def _codebooks_before(self, store: Store) -> Codebooks | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,34 @@ def settings(manifest: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Workspace:
-    """Eighty products with texts and IDs of 8 x 8 x 8 codes."""
-    manifest = write_manifest(tmp_path / "items.jsonl", rows(COUNT, folder=tmp_path))
-    opened = coldstart.open(tmp_path / "ws", create=True)
-    opened.run(settings(manifest))
-    opened.finetune_sids(levels=(8, 8, 8))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of two workspaces of eighty products with texts: `plain`, and `fitted` with IDs of 8 x 8 x 8 codes."""
+    folder = tmp_path_factory.mktemp("made")
+    opened = coldstart.open(folder / "plain", create=True)
+    opened.run(settings(write_manifest(folder / "items.jsonl", rows(COUNT))))
+    shutil.copytree(folder / "plain", folder / "fitted")
+    copied = coldstart.open(folder / "fitted")
+    copied.trust()
+    copied.finetune_sids(levels=(8, 8, 8))
+    return folder
+
+
+def copy_of(made: Path, name: str, tmp_path: Path) -> Workspace:
+    shutil.copytree(made / name, tmp_path / "ws")
+    opened = coldstart.open(tmp_path / "ws")
+    opened.trust()
     return opened
+
+
+@pytest.fixture
+def shop(made: Path, tmp_path: Path) -> Workspace:
+    return copy_of(made, "fitted", tmp_path)
+
+
+@pytest.fixture
+def plain(made: Path, tmp_path: Path) -> Workspace:
+    return copy_of(made, "plain", tmp_path)
 
 
 def by_item(opened: Workspace, version: str | None = None) -> dict[str, str]:
@@ -64,7 +85,7 @@ def balance(opened: Workspace, stage: str = "sids") -> Any:
 def test_new_items_get_ids_and_no_old_one_moves(shop: Workspace, tmp_path: Path) -> None:
     old = by_item(shop)
     assert len(old) == len(set(old.values())) == COUNT
-    report = shop.run(manifest=write_manifest(tmp_path / "items.jsonl", rows(COUNT + 20, folder=tmp_path)))
+    report = shop.run(manifest=write_manifest(tmp_path / "items.jsonl", rows(COUNT + 20)))
     assert next(one for one in report.stages if one.stage == "sids").ran.done == 20
     grown = by_item(shop)
     assert {item: grown[item] for item in old} == old
@@ -83,13 +104,15 @@ def test_a_changed_item_keeps_its_id_unless_its_codes_change_and_a_removed_one_l
     shop: Workspace, tmp_path: Path
 ) -> None:
     old = by_item(shop)
-    changed = rows(COUNT, folder=tmp_path)
+    changed = rows(COUNT)
     changed[5]["title"] = "something else entirely"
     shop.run(manifest=write_manifest(tmp_path / "items.jsonl", changed))
     new = by_item(shop)
     assert {item for item in old if new[item] != old[item]} <= {"p005"}
-    shop.remove(["p007"])
-    assert "p007" not in by_item(shop)
+    removed = shop.remove(["p007"])
+    assert f"coldstart finetune sids --workspace {shop.uri}" in [one.command for one in removed.fits]
+    shop.run()
+    assert by_item(shop) == {item: sid for item, sid in new.items() if item != "p007"}
 
 
 @pytest.mark.slow
@@ -123,11 +146,9 @@ def test_too_few_items_are_refused_with_their_number(tmp_path: Path) -> None:
     assert balance(opened).pending == 9, "a run waits, and says so"
 
 
-def test_too_few_codes_are_refused(tmp_path: Path) -> None:
-    opened = coldstart.open(tmp_path / "ws", create=True)
-    opened.run(settings(write_manifest(tmp_path / "items.jsonl", rows(70))))
-    with pytest.raises(ColdstartError, match="levels 8 have 8 IDs and there are 70 items: raise levels"):
-        opened.finetune_sids(levels=(8,))
+def test_too_few_codes_are_refused(plain: Workspace) -> None:
+    with pytest.raises(ColdstartError, match="levels 8 have 8 IDs and there are 80 items: raise levels"):
+        plain.finetune_sids(levels=(8,))
 
 
 def spoil(opened: Workspace, vectors: dict[str, Any]) -> None:
@@ -140,9 +161,8 @@ def spoil(opened: Workspace, vectors: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_vectors_that_are_zero_or_not_finite_fail_with_a_reason(tmp_path: Path) -> None:
-    opened = coldstart.open(tmp_path / "ws", create=True)
-    opened.run(settings(write_manifest(tmp_path / "items.jsonl", rows(COUNT))))
+def test_vectors_that_are_zero_or_not_finite_fail_with_a_reason(plain: Workspace) -> None:
+    opened = plain
     spoil(opened, {"p001": [0.0] * 24, "p002": [float("inf")] * 24})
     opened.finetune_sids()
     found = balance(opened)
@@ -153,12 +173,13 @@ def test_vectors_that_are_zero_or_not_finite_fail_with_a_reason(tmp_path: Path) 
     assert not {"p001", "p002"} & by_item(opened).keys()
     with pytest.raises(ColdstartError, match="item 'p001' has no semantic ID in version"):
         opened.sids("p001")
+    fit = balance(opened, "codebooks")
+    assert (fit.fresh, fit.pending) == (COUNT, 0), "the fit has seen them, and is not made again for them"
 
 
 @pytest.mark.slow
-def test_equal_vectors_are_counted_and_it_says_so(tmp_path: Path) -> None:
-    opened = coldstart.open(tmp_path / "ws", create=True)
-    opened.run(settings(write_manifest(tmp_path / "items.jsonl", rows(COUNT))))
+def test_equal_vectors_are_counted_and_it_says_so(plain: Workspace) -> None:
+    opened = plain
     spoil(opened, {f"p{n:03}": [0.5] * 24 for n in range(COUNT)})
     report = opened.finetune_sids()
     assert any("all vectors are equal" in note for stage in report.stages for note in stage.notes)
