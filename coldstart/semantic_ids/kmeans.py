@@ -35,11 +35,12 @@ class Clusters:
 
 def squared_distances(vectors: Vectors, centres: Vectors) -> Vectors:
     """Compute the squared distance of each vector to each centre: [N, D], [K, D] -> float32 [N, K], at least 0."""
-    found = vectors @ centres.T
+    found: Vectors = vectors @ centres.T
     found *= -2
     found += np.einsum("kd,kd->k", centres, centres)
     found += np.einsum("nd,nd->n", vectors, vectors)[:, None]
-    return np.maximum(found, 0, out=found)
+    np.maximum(found, 0, out=found)
+    return found
 
 
 def nearest(vectors: Vectors, clusters: Clusters) -> tuple[Codes, Vectors]:
@@ -146,7 +147,7 @@ def _prices(distances: Vectors, crowding: float) -> Vectors:
     for _ in range(_SINKHORN):
         rows = 1 / np.maximum(kernel @ open_share, np.float32(1e-30))
         open_share = np.minimum(1, most / np.maximum(kernel.T @ rows, np.float32(1e-30)))
-    prices = -eps * np.log(np.maximum(open_share, np.float32(1e-30)))
+    prices = np.asarray(-eps * np.log(np.maximum(open_share, np.float32(1e-30))), np.float32)
     best, fewest = prices, _crowd(distances, prices)
     for _ in range(_POLISH):  # what is soft in the transport is hard in the codes
         loads = np.bincount((distances + prices).argmin(1), minlength=clusters)
@@ -154,7 +155,7 @@ def _prices(distances: Vectors, crowding: float) -> Vectors:
             return np.asarray(prices, np.float32)
         if loads.max() < fewest:
             best, fewest = prices, int(loads.max())
-        prices = prices + eps * np.log(np.maximum(loads / most, 1)).astype(np.float32)
+        prices = np.asarray(prices + eps * np.log(np.maximum(loads / most, 1)), np.float32)
     return np.asarray(best, np.float32)
 
 
