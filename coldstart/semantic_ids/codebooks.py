@@ -36,9 +36,9 @@ class Layer:
     then: Activation = "none"
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        found = vectors @ self.weight + self.bias
+        found: Vectors = vectors @ self.weight + self.bias
         if self.then == "relu":
-            return np.maximum(found, 0, out=found)
+            np.maximum(found, 0, out=found)
         if self.then == "normal":
             from scipy.special import ndtr
 
