@@ -151,7 +151,7 @@ def _fsq(vectors: Vectors, levels: Sequence[int], step: Callable[[], None]) -> C
     weight[:, : len(order)] = directions[:, order] * scale
     fitted = []
     for size in levels:
-        centres = ((np.arange(size, dtype=np.float32) + np.float32(0.5)) / size)[:, None]
+        centres = np.asarray((np.arange(size) + 0.5) / size, np.float32)[:, None]
         fitted.append(Clusters(centres, np.zeros(size, np.float32)))
         step()
     layer = Layer(weight, -(middle @ weight), "normal")

@@ -90,8 +90,8 @@ def fit_rqvae(vectors: Vectors, sizes: Sequence[int], seed: int, step: Callable[
                 centres[level] = sums[level] / counts[level].clamp(min=1e-5)[:, None]
                 rest_now = rest_now - centres[level][torch.cdist(rest_now, centres[level]).argmin(1)]
     fitted = []
-    for level in centres:
-        fitted.append(Clusters(level.numpy().copy(), np.zeros(len(level), np.float32)))
+    for own in centres:
+        fitted.append(Clusters(own.numpy().copy(), np.zeros(len(own), np.float32)))
         step()
     stack = [[part.detach().numpy().copy() for part in pair] for pair in encoder]
     stack[0][1] = (stack[0][1] - (middle / spread) @ stack[0][0]).astype(np.float32)

@@ -187,8 +187,8 @@ def test_equal_vectors_are_counted_and_it_says_so(plain: Workspace) -> None:
 
 
 @pytest.mark.slow
-def test_codebooks_of_another_passport_are_refused(shop: Workspace, tmp_path: Path) -> None:
-    other = settings(tmp_path / "items.jsonl")
+def test_codebooks_of_another_passport_are_refused(shop: Workspace, made: Path) -> None:
+    other = settings(made / "items.jsonl")
     other["stages"] = {
         **shop.pipeline().raw["stages"],
         "text": {"stage": "embed", "encoder": "fake:16", "input": "text"},
