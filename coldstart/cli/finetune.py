@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def finetune() -> None:
-    """Fit models to the catalogue: alignment, behaviour, semantic IDs."""
+    """Fit models: alignment, behaviour, descriptions, semantic IDs."""
 
 
 @app.command("align")

@@ -117,8 +117,8 @@ def _show_all(opened: Workspace, health: bool, out: Path | None, version: str | 
         if card is not None:
             output.as_json({**card.to_dict(), "versions": versions, "page": page})
         else:
-            first = [_branch(one) for one in opened.sid_branches((), version)]
-            output.as_json({"versions": versions, "first": first, "page": page})
+            codes = [_branch(one) for one in opened.sid_branches((), version)]
+            output.as_json({"versions": versions, "first": codes, "page": page})
         return
     if card is not None:
         _print_health(card)
