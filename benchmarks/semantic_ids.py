@@ -29,6 +29,7 @@ from benchmarks.report import CACHE, Row
 from coldstart.core.interactions import Interactions
 from coldstart.metrics.intervals import share
 from coldstart.semantic_ids.collisions import RULES, place_items
+from coldstart.semantic_ids.fit_stage import is_usable
 from coldstart.semantic_ids.health import (
     buckets,
     category_groups,
@@ -164,7 +165,9 @@ def scientific(short: bool) -> dict[str, Any]:
     groupings = {**category_groups(categories)}
     found["baselines"] = _agreement(groupings, pairs, categories, new)
     for space in ("text",) if short else ("text", "behaviour"):
-        vectors = _vectors(opened, space, ids)
+        every = _vectors(opened, space, ids)
+        usable = is_usable(every)
+        vectors, old = every[usable], ~new[usable]
         for method in METHODS:
             if short and method == "rqvae":
                 continue
@@ -173,22 +176,24 @@ def scientific(short: bool) -> dict[str, Any]:
                     continue
                 given = None if method == "fsq" else levels
                 began = time.process_time()
-                books = fit_codebooks(vectors[~new], method, given)
+                books = fit_codebooks(vectors[old], method, given)
                 took = time.process_time() - began
                 projected = books.project(vectors)
                 nearest, left = books.encode(projected)
                 own: dict[str, Any] = {"fit_s": took, "sizes": books.sizes, "nearest": buckets(nearest)}
                 whole = np.square(projected - projected.mean(0)).sum()
                 own["variance_left"] = float(left[:, -1].sum() / whole)
-                own["reach"] = _reach(nearest, new)
+                own["reach"] = _reach(nearest, ~old)
+                own["without_vector"] = int((~usable).sum())
                 for rule in RULES:
                     width = nearest.shape[1] + (rule == "suffix")
                     placed = place_items(books, projected, nearest, rule, np.empty((0, width), np.int32))
                     own[rule] = {"collisions": buckets(placed), "none": int((placed[:, 0] < 0).sum())}
                     if rule == "reassign":
-                        own["agreement"] = _agreement(prefix_groups(placed), pairs, categories, new)
+                        groups = {name: _alone(one, usable) for name, one in prefix_groups(placed).items()}
+                        own["agreement"] = _agreement(groups, pairs, categories, new)
                 if method == "rqkmeans" and name == "3 x 256":
-                    names = [item.removeprefix("i") for item in ids]
+                    names = [item.removeprefix("i") for item, is_one in zip(ids, usable, strict=True) if is_one]
                     _, churn = measure_new_items(
                         names, vectors, "reassign", lambda given, start: fit_codebooks(given, start=start)
                     )
@@ -207,6 +212,13 @@ def scientific(short: bool) -> dict[str, Any]:
             "reach": _reach(codes, new),
             "agreement": _agreement(prefix_groups(codes), pairs, categories, new),
         }
+    return found
+
+
+def _alone(groups: Any, usable: Any) -> Any:
+    """Groups of all items, where an item without a vector is a group of its own."""
+    found = np.arange(len(usable)) + int(groups.max()) + 1
+    found[usable] = groups
     return found
 
 
