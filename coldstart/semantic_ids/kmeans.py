@@ -125,8 +125,8 @@ def _means(vectors: Vectors, codes: Codes, distances: Vectors | None, centres: V
 
     ones = np.ones(len(codes), np.float32)
     members = csr_matrix((ones, codes, np.arange(len(codes) + 1)), shape=(len(codes), len(centres)))
-    counts = np.bincount(codes, minlength=len(centres)).astype(np.float32)
-    found: Vectors = np.asarray(members.T @ vectors, np.float32) / np.maximum(counts, 1)[:, None]
+    counts = np.bincount(codes, minlength=len(centres))
+    found = np.asarray((members.T @ vectors) / np.maximum(counts, 1)[:, None], np.float32)
     empty = np.flatnonzero(counts == 0)
     if not len(empty):
         return found
