@@ -43,7 +43,8 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-NO_VECTOR, NO_FREE_ID = "no_vector", "no_free_id"
+NO_VECTOR = "no_vector"
+NO_FREE_ID = "no_free_id"
 
 
 class Settings(Section):

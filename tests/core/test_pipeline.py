@@ -17,7 +17,7 @@ from coldstart.core.pipeline import PipelineError, find, load
 from coldstart.core.yaml_text import parse_yaml
 from coldstart.errors import ColdstartError
 
-KNOWN = "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)"
+KNOWN = "(known: align, behaviour, describe, embed, finetune, index, ingest, label, sids, understand)"
 PACKAGED = settings.data_files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
 
