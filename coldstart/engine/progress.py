@@ -103,4 +103,6 @@ class _LineMeter(_CountingMeter):
                 seconds = (self._total - self._done) * (now - self._began) / self._done
                 left = f", {seconds:,.0f} s left"
             total = f"/{self._total}" if self._total else ""
-            self._console.print(f"{self._stage}: {self._done}{total}{left}, {self._text()}", highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{self._stage}: {self._done}{total}{left}, {self._text()}", highlight=False, soft_wrap=True
+            )

@@ -151,9 +151,7 @@ def read_harm_labels(path: Path) -> dict[str, bool]:
         raise ColdstartError(f"labels {path}: no JSON object in every line: {error}") from None
     lines = rows if rows is not None else list(csv.DictReader(text.splitlines()))
     if len(lines) > _MOST_LABELS:
-        raise ColdstartError(
-            f"labels {path}: {len(lines):,} lines, and {_MOST_LABELS:,} are read: give fewer"
-        )
+        raise ColdstartError(f"labels {path}: {len(lines):,} lines, and {_MOST_LABELS:,} are read: give fewer")
     found: dict[str, bool] = {}
     for number, row in enumerate(lines, 1 if rows is not None else 2):
         item, label = (row.get("item_id"), row.get("label")) if isinstance(row, dict) else (None, None)
