@@ -243,9 +243,10 @@ class EvaluateMethods(SearchMethods):
 
         found: list[dict[str, Any]] = []
         for row in self._store.in_sequence(RUNS)[::-1]:
+            if len(found) == limit:
+                break
             if row["stage"] == EVALUATION and len(row["report"] or "") <= MOST_EVALUATION:
-                report = read_object(row["report"])
-                if report and len(found) < limit:
+                if report := read_object(row["report"]):
                     found.append(report)
         return found
 

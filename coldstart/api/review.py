@@ -9,6 +9,7 @@ from coldstart.api.add_items import AddMethods
 from coldstart.core.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
+    from coldstart.core.pipeline import Pipeline
     from coldstart.review.decide import DecisionPage, DecisionReport
     from coldstart.review.queue import ReviewPage
     from coldstart.store.decisions import Decision
@@ -39,10 +40,9 @@ class ReviewMethods(AddMethods):
         """
         from coldstart.review.queue import review_page
 
-        pipeline = self._reading_pipeline()
         return review_page(
             self._store,
-            pipeline,
+            self._reading_pipeline(),
             state=state,
             stage=stage,
             reason=reason,
@@ -80,6 +80,7 @@ class ReviewMethods(AddMethods):
         Raises:
             ColdstartError: no such item, stage, claim or field; nothing to approve; or another process writes to the
                 workspace.
+            coldstart.review.decide.NotInEffect: the decision is recorded, and a stage of the item cannot be done now.
         """
         row = {"item_id": item_id, "action": action, "reason": reason, "by": by, "stage": stage, "claim": claim}
         return self.decide_many([{**row, "field": field, "value": value}], progress=progress)[0]
@@ -138,7 +139,7 @@ class ReviewMethods(AddMethods):
             return self._bring_into_effect(pipeline, found, progress)[0]
 
     def _bring_into_effect(
-        self, pipeline: Any, found: Sequence[Decision], progress: Progress | None
+        self, pipeline: Pipeline, found: Sequence[Decision], progress: Progress | None
     ) -> list[DecisionReport]:
         from coldstart.engine.arrivals import warm_engine
         from coldstart.review.decide import DecisionReport, bring_into_effect

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json as json_module
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,7 +97,7 @@ def list_queue(
         output.note(note)
     output.line("waiting: " + ", ".join(f"{count:,} {name}" for name, count in page.counts.items()))
     if page.after is not None:
-        output.note(f"more: --after '{page.after}'")
+        output.note(f"more: --after {shlex.quote(page.after)}")  # ids of strangers stand in it
 
 
 @app.command("approve")
@@ -240,7 +241,7 @@ def log(
     table = dict(zip(columns, zip(*rows, strict=True), strict=True))
     output.table_of(table, "decision", ("decision", "item", "state"), ("at",), below="reason")
     if page.after is not None:
-        output.note(f"more: --after {page.after}")
+        output.note(f"more: --after {shlex.quote(page.after)}")
 
 
 def _detail(one: ReviewEntry) -> str:

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coldstart.core.description import split_sentences
+from coldstart.core.error_fields import error_fields
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.sanitize import without_controls
 from coldstart.core.settings import suggestion
-from coldstart.core.stage import GATES, Gate
+from coldstart.core.stage import GATES
 from coldstart.engine.arrivals import ArrivalsReport, Outcome, WarmEngine, run_arrivals
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.ingest.stage import StoredItems
@@ -28,6 +29,10 @@ FIELDS = (*TEXT_FIELDS, "tags")
 """Fields of the record that a person may correct, besides `attributes.NAME`."""
 _PARTS = ("item_id", "action", "reason", "by", "stage", "claim", "field", "value")
 _TAKES = {"reject": ("claim", "value"), "approve": ("stage", "claim", "value"), "correct": ("field", "value")}
+
+
+class NotInEffect(ColdstartError):  # noqa: N818  (a state that the next run mends)
+    """Decisions are recorded, and the stages of their items could not be done."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +179,8 @@ class _Checker:
             raise ColdstartError(
                 f"review: {stage!r} {what}: those that do are {', '.join(gates) or 'none'}", kind="not_found"
             )
-        built = self._state.stage(stage)
-        assert isinstance(built, Gate)
-        if item_id not in built.blocked(self._store):
+        # an approval that stands may be given again, as by a job that was broken off
+        if item_id not in self._state.blocked_by(stage) and not self._state.approved(stage, [item_id]):
             raise ColdstartError(
                 f"review: {stage} lets item {item_id!r} pass already: `coldstart review list --item {item_id}` shows "
                 "what keeps it out",
@@ -281,7 +285,17 @@ class _Checker:
 def bring_into_effect(
     store: Store, pipeline: Pipeline, items: Sequence[str], warm: WarmEngine, progress: Progress
 ) -> ArrivalsReport:
-    """Do the stages of some items again as was decided, and publish; the caller holds the lock."""
+    """Do the stages of some items again as was decided, and publish; the caller holds the lock.
+
+    Raises:
+        NotInEffect: a stage cannot be done.
+    """
     spec = pipeline.of_kind("ingest")[0]
     source = StoredItems(spec.name, pipeline.source)
-    return run_arrivals(store, pipeline, source, items, warm, progress)
+    try:
+        return run_arrivals(store, pipeline, source, items, warm, progress)
+    except ColdstartError as error:
+        raise NotInEffect(
+            f"the decision is recorded, and the next run brings it into effect: {error}",
+            kind=error_fields(error)["kind"],
+        ) from error

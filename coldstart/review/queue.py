@@ -30,8 +30,6 @@ MOST_PAGE = 500
 """Entries of one page."""
 UNREAD = "text"
 """Claim of a whole answer that could not be read: there is nothing to serve of it."""
-_LISTED = ("keyword", "query")
-_TEXTS = ("summary", *_LISTED)
 _FOLLOWS = frozenset(
     {"upstream_failed", "original_not_served", "no_fingerprint", "no_vector", "removed", REJECTED_BY_REVIEW}
 )

@@ -149,10 +149,11 @@ class WorkspaceWorker:
         try:
             reports = self._workspace.decide_many(rows, progress=progress)
         except ColdstartError as error:
-            if error.kind == "busy":
+            if _concerns_all(error):
                 raise
-            if len(rows) > 1:  # one of them has a fault: alone, each says whether it does
-                return [done for row in rows for done in self._decided([row], progress)]
+            if len(rows) > 1:  # one of them has a fault: halves find it in few tries, and keep the order
+                half = len(rows) // 2
+                return self._decided(rows[:half], progress) + self._decided(rows[half:], progress)
             return [_refused(rows[0], error)]
         return [_decision(report, "decided") for report in reports]
 
@@ -164,12 +165,19 @@ class WorkspaceWorker:
                     row["decision_id"], reason=row["reason"], by=row["by"], progress=progress
                 )
             except ColdstartError as error:
-                if error.kind == "busy":
+                if _concerns_all(error):
                     raise
                 found.append(_refused(row, error))
             else:
                 found.append(_decision(report, "undone"))
         return found
+
+
+def _concerns_all(error: ColdstartError) -> bool:
+    """Tell whether an error is no refusal of one decision: another process writes, or what is recorded waits."""
+    from coldstart.review.decide import NotInEffect
+
+    return error.kind == "busy" or isinstance(error, NotInEffect) or machine_fault(error) is not None
 
 
 def _decision(report: DecisionReport, state: str) -> dict[str, Any]:
