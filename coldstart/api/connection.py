@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 
@@ -70,15 +70,8 @@ class Connection:
 
     def _send(self, path: str, file: Path, fields: Mapping[str, Any], role: str) -> dict[str, Any]:
         given = {name: value for name, value in fields.items() if value is not None}
-        try:
-            with file.open("rb") as content:
-                return self._request("POST", path, data=given, files={"file": (file.name, content)})
-        except FileNotFoundError:
-            raise ColdstartError(f"{role} {file}: there is no such file: give the path of one", kind="input") from None
-        except OSError as error:
-            raise ColdstartError(
-                f"{role} {file}: {error.strerror}: give a file that can be read", kind="input"
-            ) from None
+        with open_file(file, role) as content:
+            return self._request("POST", path, data=given, files={"file": (file.name, content)})
 
     def _request(self, method: str, path: str, *, repeatable: bool | None = None, **given: Any) -> dict[str, Any]:
         """Send a request, again where it may be and the server is busy.
@@ -102,6 +95,23 @@ class Connection:
                     return _read(answer, self.url)
             time.sleep(0.2 * 2**number)
         raise AssertionError("the last try returns or raises")
+
+
+def open_file(file: Path, role: str) -> BinaryIO:
+    """Open a file that is sent.
+
+    Args:
+        role: of the file in the request, which a message names.
+
+    Raises:
+        ColdstartError: it cannot be read.
+    """
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise ColdstartError(f"{role} {file}: there is no such file: give the path of one", kind="input") from None
+    except OSError as error:
+        raise ColdstartError(f"{role} {file}: {error.strerror}: give a file that can be read", kind="input") from None
 
 
 def _read(answer: httpx.Response, url: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from coldstart.api.connection import TIMEOUT_S, Connection
+from coldstart.api.connection import TIMEOUT_S, Connection, open_file
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
@@ -275,7 +275,9 @@ class RemoteWorkspace(Connection):
         if not files:
             return self._wait(self._post("/v1/items", {"items": listed}, headers), wait_s)
         with ExitStack() as stack:
-            parts = [("files", (name, stack.enter_context(Path(path).open("rb")))) for name, path in files.items()]
+            parts = [
+                ("files", (name, stack.enter_context(open_file(Path(path), "file")))) for name, path in files.items()
+            ]
             form = {"items": json.dumps(listed)}
             job = self._request("POST", "/v1/items/media", data=form, files=parts, headers=headers)
         return self._wait(job, wait_s)
@@ -308,10 +310,7 @@ class RemoteWorkspace(Connection):
 
         given = {"state": state, "stage": stage, "reason": reason, "item_id": item_id, "limit": limit, "cursor": after}
         found = self._get("/v1/review", given)
-        entries = []
-        for one in found["entries"]:
-            one.pop("media")
-            entries.append(ReviewEntry(**{**one, "actions": tuple(one["actions"])}))
+        entries = [ReviewEntry(**{**_own(ReviewEntry, one), "actions": tuple(one["actions"])}) for one in found["entries"]]
         return ReviewPage(entries, found["counts"], found["next_cursor"], found["notes"])
 
     def decide(
@@ -361,7 +360,9 @@ class RemoteWorkspace(Connection):
         found = self._get("/v1/decisions", {"item_id": item_id, "limit": limit, "cursor": after})
         times = ("at", "undone_at")
         rows = [
-            Decision(**{**one, **{name: one[name] and datetime.fromisoformat(one[name]) for name in times}})
+            Decision(
+                **{**_own(Decision, one), **{name: one[name] and datetime.fromisoformat(one[name]) for name in times}}
+            )
             for one in found["decisions"]
         ]
         return DecisionPage(rows, found["next_cursor"])
@@ -415,6 +416,11 @@ def _decided(job: dict[str, Any]) -> dict[str, Any]:
     if job["state"] == "failed":
         raise ColdstartError(job["detail"], result=job)
     return job
+
+
+def _own(made: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the fields of a dataclass: a newer server may send others."""
+    return {name: value for name, value in given.items() if name in made.__dataclass_fields__}
 
 
 def _reason(given: Mapping[str, Any]) -> Any:

@@ -167,6 +167,9 @@ def test_what_a_kill_left_undone_is_done_by_the_next_run(texts: Workspace, monke
     def kill(*_: object) -> None:
         raise Killed
 
+    def missing(*_: object) -> None:
+        raise ColdstartError("no model: pull it", kind="not_ready")
+
     before = contents(Path(texts.uri))["items"]
     title = texts.decide("n0", "correct", field="title", value="cap", **BY).decision
     assert served(texts)["n0"]["title"] == "cap"
@@ -178,10 +181,14 @@ def test_what_a_kill_left_undone_is_done_by_the_next_run(texts: Workspace, monke
         for call in (
             lambda: texts.undo_decision(title.decision_id, **BY),
             lambda: texts.decide("n1", "correct", field="attributes.size", value=4, **BY),
-            lambda: texts.decide("n2", "reject", **BY),
         ):
             with pytest.raises(Killed):
                 call()
+        patch.undo()
+        patch.setattr("coldstart.review.decide.run_arrivals", missing)
+        with pytest.raises(ColdstartError, match="is recorded, and the next run brings it into effect: no model") as late:
+            texts.decide("n2", "reject", **BY)
+        assert late.value.kind == "not_ready"
     assert set(served(texts)) == {"n0", "n1", "n2", "n3"}
     texts.run()
     found = served(texts)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job_workers import Ledger, done
 
-from coldstart.errors import ColdstartError
-from coldstart.serve.job_process import JobProcess
+from coldstart.errors import ColdstartError, MachineFault
+from coldstart.review.decide import DecisionReport, NotInEffect
+from coldstart.serve.job_process import JobProcess, WorkspaceWorker
 from coldstart.serve.jobs import JobQueue
 from coldstart.serve.spool import Spool, SpoolLimits
+from coldstart.store.decisions import Decision
 
 
 @pytest.fixture
@@ -179,7 +184,7 @@ def test_what_a_stopped_server_had_begun_is_done_by_the_next(tmp_path: Path, que
     job = queue.submit_items([item("a", "slow")])
     queue.start()
     ends = time.monotonic() + 60
-    while not ((running := queue.running) and running.stage == "image") and time.monotonic() < ends:
+    while not ((running := queue.running) and running.done) and time.monotonic() < ends:
         time.sleep(0.01)
     assert running is not None
     assert (running.jobs, running.rows, running.done, running.total) == ((job.id,), 1, 1, 1)
@@ -200,3 +205,43 @@ def test_a_process_that_grew_is_replaced(tmp_path: Path) -> None:
         assert process.run("removal", [(["x"], {})], lambda *_: None, threading.Event()) == [{"rows": 1}]
         assert process.pid is None
     assert len({one["pid"] for one in done(tmp_path)}) == 2
+
+
+class Decided:
+    """Workspace that refuses decisions on `bad`, and fails at the first of another item where it has an error."""
+
+    def __init__(self, error: ColdstartError | None = None) -> None:
+        self.error = error
+        self.asked: list[list[str]] = []
+
+    def keep_warm(self, **_: Any) -> Any:
+        return nullcontext()
+
+    def decide_many(self, rows: Sequence[Mapping[str, Any]], progress: Any) -> list[DecisionReport]:
+        ids = [row["item_id"] for row in rows]
+        self.asked.append(ids)
+        if "bad" in ids:
+            raise ColdstartError("no item 'bad': give another", kind="not_found")
+        if self.error is not None:
+            raise self.error
+        now = datetime.now(UTC)
+        return [DecisionReport(Decision("d", one, "reject", "item", None, None, "r", "b", now), None) for one in ids]
+
+
+def test_one_decision_that_is_refused_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Decided()
+    monkeypatch.setattr("coldstart.open", lambda _: shop)
+    ids = ["bad" if place == 5 else f"p{place}" for place in range(16)]
+    (found,) = WorkspaceWorker("x").decisions([([{"item_id": one, "action": "reject"} for one in ids], {})], None)
+    states = [(one["item_id"], one["state"]) for one in found["items"]]
+    assert states == [(one, "refused" if one == "bad" else "decided") for one in ids]
+    assert len(shop.asked) == 9  # all, then both halves of each that has the fault
+
+
+@pytest.mark.parametrize("error", [NotInEffect("the decision is recorded"), MachineFault("the disk is full")])
+def test_a_decision_that_is_recorded_is_not_called_refused(
+    monkeypatch: pytest.MonkeyPatch, error: ColdstartError
+) -> None:
+    monkeypatch.setattr("coldstart.open", lambda _: Decided(error))
+    with pytest.raises(type(error), match=str(error)):
+        WorkspaceWorker("x").decisions([([{"item_id": "p0", "action": "reject"}], {})], None)

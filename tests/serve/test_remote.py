@@ -55,7 +55,7 @@ def test_answers_are_those_of_the_python_interface(both: tuple[Any, RemoteWorksp
     assert [(one.stage, one.balance) for one in remote.status()] == [(one.stage, one.balance) for one in local.status()]
     names = ("stage", "item_id", "state", "reason", "detail")
     assert [[row[name] for name in names] for row in remote.failures()] == [
-        [row[name] for name in names] for row in local.failures()
+        [row[name].replace(f"{folder}/", "") for name in names] for row in local.failures()
     ]
     assert [one["tag"] for one in remote.publications()] == [one.tag for one in local.publications()]
     assert remote.item("p1").fields["title"] == local.item("p1").fields["title"]
@@ -68,7 +68,7 @@ def test_answers_are_those_of_the_python_interface(both: tuple[Any, RemoteWorksp
             (one.item_id, one.label) for one in shop.label({"a": ["article 3"], "b": ["x"]}, items=["p3"]).labels
         ],
     ):
-        assert ask(remote) == ask(local)
+        assert str(ask(remote)) == str(ask(local)).replace(f"{folder}/", "")  # a server names no folder of its own
 
 
 @pytest.mark.slow
@@ -112,6 +112,12 @@ def test_only_what_may_be_repeated_is_sent_again(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ColdstartError, match="try again") as caught:
         remote.item("a") if method == "GET" else remote.remove("a")
     assert (sent, caught.value.kind) == ([method] * tries, "busy")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    remote = RemoteWorkspace("http://shop", transport=httpx.MockTransport(lambda _: httpx.Response(200, json={})))
+    with pytest.raises(ColdstartError, match=r"^file .*a\.jpg: there is no such file: give the path of one$"):
+        remote.add_items([{"item_id": "a", "image": "a.jpg"}], files={"a.jpg": tmp_path / "a.jpg"})
 
 
 def test_an_address_without_its_scheme_is_told() -> None:
