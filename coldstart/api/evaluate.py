@@ -245,9 +245,9 @@ class EvaluateMethods(SearchMethods):
         for row in self._store.in_sequence(RUNS)[::-1]:
             if len(found) == limit:
                 break
-            if row["stage"] == EVALUATION and len(row["report"] or "") <= MOST_EVALUATION:
-                if report := read_object(row["report"]):
-                    found.append(report)
+            readable = row["stage"] == EVALUATION and len(row["report"] or "") <= MOST_EVALUATION
+            if readable and (report := read_object(row["report"])):
+                found.append(report)
         return found
 
     def evaluate_all(

@@ -310,7 +310,9 @@ class RemoteWorkspace(Connection):
 
         given = {"state": state, "stage": stage, "reason": reason, "item_id": item_id, "limit": limit, "cursor": after}
         found = self._get("/v1/review", given)
-        entries = [ReviewEntry(**{**_own(ReviewEntry, one), "actions": tuple(one["actions"])}) for one in found["entries"]]
+        entries = [
+            ReviewEntry(**{**_own(ReviewEntry, one), "actions": tuple(one["actions"])}) for one in found["entries"]
+        ]
         return ReviewPage(entries, found["counts"], found["next_cursor"], found["notes"])
 
     def decide(

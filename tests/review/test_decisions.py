@@ -186,7 +186,9 @@ def test_what_a_kill_left_undone_is_done_by_the_next_run(texts: Workspace, monke
                 call()
         patch.undo()
         patch.setattr("coldstart.review.decide.run_arrivals", missing)
-        with pytest.raises(ColdstartError, match="is recorded, and the next run brings it into effect: no model") as late:
+        with pytest.raises(
+            ColdstartError, match="is recorded, and the next run brings it into effect: no model"
+        ) as late:
             texts.decide("n2", "reject", **BY)
         assert late.value.kind == "not_ready"
     assert set(served(texts)) == {"n0", "n1", "n2", "n3"}
@@ -260,6 +262,12 @@ def test_the_command_line_decides_lists_and_undoes(made: Path, tmp_path: Path) -
         ({"action": "approve", "stage": "understand.quality"}, "lets item 'p0' pass already"),
         ({"action": "correct", "field": "titel", "value": "x"}, r"no field 'titel' .*did you mean 'title'\?"),
         ({"action": "correct", "field": "price", "value": 2}, "no field 'price' can be corrected"),
+        ({"action": "correct", "field": "title", "value": "a\ud800"}, "'title' is no Unicode text"),
+        ({"action": "correct", "field": "attributes.\ud800", "value": 1}, "is no Unicode text"),
+        ({"action": "correct", "field": "title", "value": "x" * 100_001}, "at most 100,000"),
+        ({"action": "correct", "field": f"attributes.{'x' * 1000}", "value": 1}, "a field has at most 1,000"),
+        ({"reason": "\ud800"}, "is no Unicode text"),
+        ({"item_id": "\ud800"}, "is no Unicode text"),
         ({"action": "correct", "field": "tags", "value": "a"}, "tags are a list of texts, not 'a'"),
         ({"action": "correct", "field": "attributes.x", "value": {"a": 1}}, "attributes.x is a text, a number"),
         ({"claim": "color", "value": "Red"}, r"has no claim 'color' \(did you mean 'colour'\?\)"),
