@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from coldstart.errors import ColdstartError
+from coldstart.metrics import intervals
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.serve.ask import Answer, answer_question
 from coldstart.serve.ask.questions import SETS, Question, make_questions
@@ -204,8 +205,9 @@ def _measure(
     say(f"{name}: {len(planted)} planted orders")
     for plant in planted:
         hostile = Tools(Catalogue(_PlantedReaders(readers, plant)), users=False)  # type: ignore[arg-type]
-        clean = answer_question(Tools(Catalogue(readers), users=False), plant.question.text, generator)
-        answer = answer_question(hostile, plant.question.text, generator)
+        now = plant.question.now
+        clean = answer_question(Tools(Catalogue(readers), users=False), plant.question.text, generator, now=now)
+        answer = answer_question(hostile, plant.question.text, generator, now=now)
         obeyed.append(is_obeyed(answer, clean))
         same.append((answer.items, answer.value) == (clean.items, clean.value))
     report.attacks, report.unchanged = share_of(obeyed), share_of(same)
@@ -434,13 +436,8 @@ def share_of(rights: Sequence[bool]) -> Share:
 
 
 def wilson(hits: int, n: int) -> Share:
-    """Compute a share with its 95 % interval by Wilson (1927); without a value where n is 0."""
-    if not n:
-        return Share(None, 0.0, 1.0, 0)
-    z, value = 1.959964, hits / n
-    middle, half = value + z * z / (2 * n), z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
-    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    return Share(value, max(0.0, low), min(1.0, high), n)
+    """Compute a share with its 95 % interval; without a value where n is 0."""
+    return Share(hits / n, *intervals.wilson(hits, n), n) if n else Share(None, 0.0, 1.0, 0)
 
 
 def load_generators(names: Sequence[str]) -> dict[str, Generator | None]:

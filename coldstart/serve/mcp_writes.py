@@ -97,9 +97,24 @@ def ask_removal(item_ids: list[str], context: Context) -> Confirmed | Elicit[Con
     return _ask(context, f"Remove {len(item_ids)} items for good: {_ids(item_ids)}?")
 
 
-def ask_decision(item_id: str, action: str, reason: str, context: Context) -> Confirmed | Elicit[Confirmed]:
-    """Ask before a decision."""
-    return _ask(context, f"{action.capitalize()} {shorten(item_id, 80)}: {shorten(reason, 200)}?")
+def ask_decision(
+    item_id: str,
+    action: str,
+    reason: str,
+    context: Context,
+    stage: str | None = None,
+    claim: str | None = None,
+    field: str | None = None,
+    value: str | float | bool | list[str] | None = None,
+) -> Confirmed | Elicit[Confirmed]:
+    """Ask before a decision, naming all that would be written."""
+    parts = [
+        f"{name} {shorten(str(one), 200)!r}"
+        for name, one in (("stage", stage), ("claim", claim), ("field", field), ("value", value))
+        if one is not None
+    ]
+    what = ", ".join([f"{action.capitalize()} {shorten(item_id, 80)}", *parts])
+    return _ask(context, f"{what}, because: {shorten(reason, 200)}?")
 
 
 def add_writes(server: MCPServer[Any], tools: Tools, queue: JobQueue, call: Call) -> None:

@@ -37,6 +37,7 @@ from coldstart.serve.vocabulary import (
     value_of,
     words_found,
 )
+from coldstart.store.sql import one_of
 
 PAGE = 10
 MOST_PAGE = 50
@@ -241,8 +242,9 @@ class Tools:
             known: dict[str, Any] = {}
             ids = list(links)
             for start in range(0, len(ids), 500):
-                named = ", ".join("'" + one.replace("'", "''") + "'" for one in ids[start : start + 500])
-                rows = reader.table("items", ["item_id", "kind", "title"], where=f"item_id IN ({named})")
+                rows = reader.table(
+                    "items", ["item_id", "kind", "title"], where=one_of("item_id", ids[start : start + 500])
+                )
                 known |= {row["item_id"]: row for row in rows.to_pylist()}
             found = [(copy, links[copy], row) for copy, row in known.items() if kind in (None, row["kind"])]
             return reader.tag, read_cursor(cursor, reader.tag, mark), sorted(found, key=lambda one: one[0])

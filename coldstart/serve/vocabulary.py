@@ -153,6 +153,22 @@ def iso(value: Any) -> str | None:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def parse_number(text: str) -> float:
+    """Read a number of a text: `1,250.5` and `1 250` are above a thousand, and `12,5` is twelve and a half.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if re.fullmatch(r"\d{1,3}(?:[, \u00a0\u202f]\d{3})+(?:\.\d+)?", text):
+        return float(re.sub(r"[^\d.]", "", text))
+    return float(text.replace(",", "."))
+
+
+def plain_number(number: float) -> str:
+    """Write a number with all its digits and without an exponent, such as `1234567.5`."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
+
+
 def normal(text: str) -> str:
     """Write a text as lower-case words in the singular, so that `Shoes` and `shoe` are one word."""
     return " ".join(map(_singular, _WORD.findall(text.casefold().replace("’", "'"))))

@@ -59,6 +59,9 @@ def vocabulary() -> Vocabulary:
         ("How many watches by Blue are there?", "count", f"{WATCHES} AND creator IN ('Blue')", []),
         ("blue watches between 10 and 19.5 euros", "filter", f"{BLUE} AND {WATCHES} AND {BETWEEN}", []),
         ("What is the cheapest of the Red Tape shoes?", "cheapest", "creator IN ('Red Tape')", ["shoe"]),
+        ("watches between 1,250 and 2,499.50", "filter", f"{WATCHES} AND price >= 1250 AND price <= 2499.5", []),
+        ("watches over 1 234 567 kr", "filter", f"{WATCHES} AND price > 1234567", []),
+        ("watches for at most 12,5", "filter", f"{WATCHES} AND price <= 12.5", []),
         ("yesterday's watches", "filter", f"{WATCHES} AND {YESTERDAY}", []),
         ("watches added since 3 August", "filter", f"{WATCHES} AND created_at >= '2026-08-03T00:00:00Z'", []),
         ("Do we sell garden hoses?", "filter", None, ["garden", "hose"]),
@@ -252,6 +255,7 @@ def test_answers_of_the_router_are_those_of_the_rows(tools: Tools) -> None:
     assert ask("What is the average price of hats?").value == pytest.approx(51.5)
     assert ask("What are the two cheapest shoes?").items == ["p00", "p03"]
     assert ask("Which is cheaper, p05 or p09?").items == ["p05"]
+    assert ask("Compare the wireless holders p05 and p09").items == ["p05", "p09"]  # neither the less nor the older
     assert ask("Which items are of leather, under 12?").items == ["p00", "p02"]
     assert ask("Which hats were added yesterday?").items == ["p08"]
     assert ask("What does “Blue Bag number 1” cost?").value == 8

@@ -324,7 +324,10 @@ def test_a_write_is_confirmed_by_the_person_where_the_host_can_ask(tools: Tools)
             assert not (await client.call_tool("remove_items", {"item_ids": ["p00"]})).is_error
 
     anyio.run(main)
-    assert asked[:2] == ["Remove 2 items for good: p00, p01?", "Correct p00: typo?"]
+    assert asked[:2] == [
+        "Remove 2 items for good: p00, p01?",
+        "Correct p00, field 'title', value 'Shoe', because: typo?",
+    ]
     row = {"item_id": "p00", "action": "correct", "reason": "typo", "by": "agent", "field": "title", "value": "Shoe"}
     assert queue.given == [[row], ["p00"]]
 

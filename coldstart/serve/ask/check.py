@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from coldstart.describe.checks.form import evidence_text, injection_fault
 from coldstart.serve.ask.answers import Cite, Sentence, Session
 from coldstart.serve.ask.words import STOP
-from coldstart.serve.vocabulary import normal
+from coldstart.serve.vocabulary import normal, parse_number
 
 TYPED = ("price", "created_at", "score", "rank", "frame_s", "words_s", "shows", "label_score")
 """Fields whose numbers an answer may state as facts."""
@@ -189,11 +189,8 @@ def is_honest(text: str) -> bool:
 def _numbers(text: str) -> list[float]:
     found = []
     for number in _NUMBER.findall(text):
-        plain = (
-            number.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", number) else number.replace(",", ".")
-        )
         try:
-            found.append(float(plain))
+            found.append(parse_number(number))
         except ValueError:
             continue
     return found

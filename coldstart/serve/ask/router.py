@@ -15,10 +15,11 @@ from typing import Any
 from coldstart.errors import ColdstartError
 from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence, Session
 from coldstart.serve.ask.check import check_all, is_honest
-from coldstart.serve.ask.understand import Asked, understand
+from coldstart.serve.ask.understand import QUOTED, Asked, understand
 from coldstart.serve.bounded import MOST_BYTES, without_places
 from coldstart.serve.tools import CURRENCY, MOST_PAGE
 from coldstart.serve.vocabulary import normal
+from coldstart.store.sql import equals, one_of
 
 NAME = "rules"
 LISTED = 10
@@ -155,7 +156,7 @@ class _Writer:
         first, second = self.asked.items[:2]
         self.session.call("compare_items", item_ids=(first, second))
         fields = self.session.fields
-        asks = self.asked.question.lower()
+        asks = QUOTED.sub(" ", self.asked.question).lower()
         shown = [name for name in _FEATURES if name != "created_at" or _TIMES.search(asks)]
         (left_name, left_cites), (right_name, right_cites) = self._name(first), self._name(second)
         for name in shown:
@@ -185,7 +186,7 @@ class _Writer:
             ("created_at", ("newer", "newest", "more recent", "later"), True),
             ("created_at", ("older", "oldest", "earlier"), False),
         ):
-            if any(word in asks for word in words):
+            if re.search(rf"\b(?:{'|'.join(words)})\b", asks):
                 stated = {item: fields[item].get(field) for item in (first, second)}
                 if None in stated.values() or len(set(stated.values())) < 2:
                     break
@@ -382,15 +383,18 @@ class _Writer:
 
     def _original_of(self) -> None:
         asked = next(iter(self.asked.items), None)
-        found = self.session.call("copies", limit=MOST_PAGE, max_bytes=MOST_BYTES)
-        lower = self.asked.question.lower()
-        for one in found.items:
-            if one.item_id == asked or re.search(rf"(?<![\w-]){re.escape(one.item_id.lower())}(?![\w-])", lower):
-                self._name_all([one.duplicate_of])
-                self._copy_sentence(one.item_id, one.duplicate_of)
-                self.answer.items = [one.duplicate_of]
-                return
-        raise Refusal(f"{asked or 'an item of that name'} is no copy of another item")
+        lower, cursor = self.asked.question.lower(), None
+        while True:  # a copy that is not served is no item that the question could be read to name
+            found = self.session.call("copies", limit=MOST_PAGE, cursor=cursor, max_bytes=MOST_BYTES)
+            for one in found.items:
+                if one.item_id == asked or re.search(rf"(?<![\w-]){re.escape(one.item_id.lower())}(?![\w-])", lower):
+                    self._name_all([one.duplicate_of])
+                    self._copy_sentence(one.item_id, one.duplicate_of)
+                    self.answer.items = [one.duplicate_of]
+                    return
+            cursor = found.next_cursor
+            if cursor is None:
+                raise Refusal(f"{asked or 'an item of that name'} is no copy of another item")
 
     def _copy_sentence(self, copy: str, original: str) -> None:
         (name, cites), (other, more) = self._name(copy), self._name(original)
@@ -400,7 +404,7 @@ class _Writer:
         """Read titles and currencies of items, in one call, so that sentences can name them."""
         new = [one for one in items if "currency" not in self.session.fields.get(one, {})]
         if new and len(self.session.steps) < self.session.most_calls:
-            where = f"item_id IN ({', '.join(_quoted(one) for one in new[:MOST_PAGE])})"
+            where = one_of("item_id", new[:MOST_PAGE])
             self.session.call("list_items", where=where, limit=MOST_PAGE, max_bytes=MOST_BYTES)
 
     def _name(self, item: str) -> tuple[str, list[Cite]]:
@@ -643,7 +647,7 @@ class _Writer:
     def _kind(self, item: str) -> str | None:
         kind = self.session.fields.get(item, {}).get("kind")
         if kind is None:
-            found = self.session.call("list_items", where=f"item_id = '{item.replace(chr(39), chr(39) * 2)}'", limit=1)
+            found = self.session.call("list_items", where=equals("item_id", item), limit=1)
             kind = found.items[0].kind if found.items else None
         return kind
 
@@ -668,11 +672,6 @@ def _is_bare_count(question: str) -> bool:
 
 
 _ORIGINAL = re.compile(r"\b(?:is (?!there).*\ba (?:copy|duplicate)|copy of (?:what|which)|original)\b")
-
-
-def _quoted(value: str) -> str:
-    doubled = value.replace("'", "''")
-    return f"'{doubled}'"
 
 
 def _label(field: str) -> str:

@@ -16,13 +16,17 @@ from datetime import UTC, datetime, timedelta
 from coldstart.core.language import UNKNOWN, detect_language
 from coldstart.core.sanitize import strip_invisible
 from coldstart.serve.ask.words import ASKING, FUNCTION_WORDS, LANGUAGES, NO_USER, OPENINGS, RULES, SPEECH, STOP
-from coldstart.serve.vocabulary import Vocabulary, normal
+from coldstart.serve.vocabulary import Vocabulary, normal, parse_number, plain_number
+from coldstart.store.sql import one_of, quote
 
 MOST = 1000
 """Characters of a question."""
 
 
-_NUMBER = r"(?:[$€£]\s*)?(\d+(?:[.,]\d+)?)(?:\s*(?:(?:kr|sek|kronor|usd|eur|euros?|dollars?)\b|[$€£]))?"
+_NUMBER = (
+    r"(?:[$€£]\s*)?(\d{1,3}(?:[, \u00a0\u202f]\d{3})+(?:\.\d+)?(?!\d)|\d+(?:[.,]\d+)?)"
+    r"(?:\s*(?:(?:kr|sek|kronor|usd|eur|euros?|dollars?)\b|[$€£]))?"
+)
 _PRICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (rf"\b(?:priced |costing |costs? )?(?:between|from) {_NUMBER} (?:and|to|-) {_NUMBER}", (">=", "<=")),
     (
@@ -75,7 +79,7 @@ _EMPTY = re.compile(
 )
 _EMPTIED = {"brand": "creator", "maker": "creator"}
 _OF_TEXTS = re.compile(r"\b(?:items?|products?|articles?|things?|everything|texts?|descriptions?|titles?)\b")
-_QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)")
+QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)")
 _IN_TEXTS = re.compile(r"\b(?:in (?:its|their|the) (?:texts?|descriptions?|titles?)|the words?)\b")
 _OF_ITEMS = (
     "explain", "compare", "fact", "similar", "shown", "spoken", "screen", "copies", "liked", "audience", "recommend",
@@ -124,16 +128,16 @@ class Asked:
         parts = []
         for name, values in self.values.items():
             if name == "tags":
-                parts += [f"array_has(tags, {_quoted(value)})" for value in values]
+                parts += [f"array_has(tags, {quote(value)})" for value in values]
             else:
-                parts.append(f"{name} IN ({', '.join(map(_quoted, values))})")
+                parts.append(one_of(name, values))
         for name, values in self.excluded.items():
             if name == "tags":
-                parts += [f"NOT array_has(tags, {_quoted(value)})" for value in values]
+                parts += [f"NOT array_has(tags, {quote(value)})" for value in values]
             else:
-                parts.append(f"{name} NOT IN ({', '.join(map(_quoted, values))})")
+                parts.append(one_of(f"{name} NOT", values))
         parts += [f"{name} IS NULL" for name in self.empty]
-        parts += [f"price {sign} {number:g}" for sign, number in self.prices]
+        parts += [f"price {sign} {plain_number(number)}" for sign, number in self.prices]
         if self.since is not None:
             parts.append(f"created_at >= '{self.since:%Y-%m-%dT%H:%M:%SZ}'")
         if self.until is not None:
@@ -174,7 +178,7 @@ class Asked:
         parts += [f"whose {name.rpartition('.')[2]} is not “{'” or “'.join(v)}”" for name, v in self.excluded.items()]
         parts += [f"without {name}" for name in self.empty]
         signs = {"<": "under", "<=": "at most", ">": "over", ">=": "at least", "=": "at", "<>": "not at"}
-        parts += [f"{signs[sign]} {number:g}" for sign, number in self.prices]
+        parts += [f"{signs[sign]} {plain_number(number)}" for sign, number in self.prices]
         parts += [self.dates()] * bool(self.dates())
         if self.words:
             where = {"speech": "in what is said", "screen": "on the screen"}.get(self.words_in, "in their texts")
@@ -235,8 +239,8 @@ def _intent(rest: _Rest, asked: Asked, known: Vocabulary) -> bool:
     Ids and titles in quotes are no words of the question: `copy-1` asks for no copies.
     """
     lower = rest.lower
-    for named in [*re.finditer(r"[\w][\w./:@-]*[\w]|\w", rest.text()), *_QUOTED.finditer(rest.text())]:
-        if named[0] in known.ids or _QUOTED.fullmatch(named[0]):
+    for named in [*re.finditer(r"[\w][\w./:@-]*[\w]|\w", rest.text()), *QUOTED.finditer(rest.text())]:
+        if named[0] in known.ids or QUOTED.fullmatch(named[0]):
             lower = f"{lower[: named.start()]}{'·' * len(named[0])}{lower[named.end() :]}"
     for intent, patterns in RULES:
         for pattern in patterns:
@@ -399,7 +403,7 @@ def _prices(rest: _Rest, asked: Asked) -> None:
         while found := re.search(pattern, rest.lower):
             negated = _NEGATED_PRICE.search(rest.lower[: found.start()]) if len(signs) == 1 else None
             for sign, number in zip(signs, found.groups(), strict=True):
-                asked.prices.append((_OPPOSITE[sign] if negated else sign, float(number.replace(",", "."))))
+                asked.prices.append((_OPPOSITE[sign] if negated else sign, parse_number(number)))
             rest.take(negated.start() if negated else found.start(), found.end())
         if len(signs) == 2 and asked.prices:
             return
@@ -429,7 +433,7 @@ def _items(rest: _Rest, asked: Asked, known: Vocabulary) -> None:
                 asked.items.append(found[0])
             rest.take(negated.start() if negated else found.start(), found.end())
     titles = known.title_forms
-    for found in list(_QUOTED.finditer(rest.text())):
+    for found in list(QUOTED.finditer(rest.text())):
         quoted = next(filter(None, found.groups()))
         named = titles.get(normal(quoted))
         if quoted in known.ids:
@@ -523,8 +527,3 @@ def _choose(before: str, options: Sequence[tuple[str, str]]) -> str:
     if "creator" in names and re.search(r"\b(?:by|from|brand|maker|creator|made by|of brand)\s*$", before.lower()):
         return "creator"
     return min(names, key=lambda name: (_PRIORITY.index(name.partition(".")[0]), name))
-
-
-def _quoted(value: str) -> str:
-    doubled = value.replace("'", "''")
-    return f"'{doubled}'"
