@@ -13,7 +13,7 @@ from coldstart.core.error_fields import error_fields
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
-from coldstart.core.sanitize import without_controls
+from coldstart.core.sanitize import check_text, without_controls
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import GATES
 from coldstart.engine.arrivals import ArrivalsReport, Outcome, WarmEngine, run_arrivals
@@ -125,6 +125,7 @@ def checked_text(name: str, value: Any) -> str:
     if not text or len(text) > most:
         what = "why" if name == "reason" else "who decides"
         raise ColdstartError(f"review: {name}: say {what}, in 1 to {most:,} characters", kind="usage")
+    check_text(text)
     return text
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from coldstart.core import reasons
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.sanitize import check_text
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import GATES, Reject
 from coldstart.errors import ColdstartError, NotFitted, redact_urls
@@ -189,6 +190,7 @@ def check_item(store: Store, item_id: str) -> None:
     Raises:
         ColdstartError: it has neither; a similar id is named.
     """
+    check_text(item_id)
     known = store.has(ITEMS) and store.read(ITEMS, ["item_id"], ids=[item_id]).num_rows
     noted = store.has(LEDGER) and store.read(LEDGER, ["item_id"], ids=[item_id]).num_rows
     if not (known or noted):

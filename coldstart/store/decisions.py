@@ -39,6 +39,10 @@ ATTRIBUTE = "attributes."
 """Start of the name of a field that is one attribute."""
 MAX_REASON = 2000
 MAX_NAME = 200
+MAX_FIELD = 1000
+"""Characters of the name of a corrected field."""
+MAX_VALUE = 100_000
+"""Characters of a corrected value, as of a description that is taken in over HTTP."""
 
 _SCHEMA = pa.schema(
     [
@@ -214,6 +218,14 @@ def check_value(name: str, value: Any) -> Any:
     Raises:
         ValueError: there is no such field, or it cannot have this value.
     """
+    if len(name) > MAX_FIELD:
+        raise ValueError(f"{name[:80]!r} has {len(name):,} characters: a field has at most {MAX_FIELD:,}")
+    if len(written := json.dumps([name, value], ensure_ascii=False, allow_nan=False, default=str)) > MAX_VALUE:
+        raise ValueError(f"{name} has {len(written):,} characters: a corrected value has at most {MAX_VALUE:,}")
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name!r} is no Unicode text: it holds half a character") from None
     if name in TEXT_FIELDS:
         if value is None:
             return None
@@ -231,7 +243,6 @@ def check_value(name: str, value: Any) -> Any:
     entries = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(one, str | int | float | bool) or one is None for one in entries):
         raise ValueError(f"{name} is a text, a number, true or false, or a list of them, not {str(value)[:80]!r}")
-    json.dumps(value, allow_nan=False)
     return list(value) if isinstance(value, tuple) else value
 
 
