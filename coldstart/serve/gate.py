@@ -15,6 +15,7 @@ import time
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -74,6 +75,7 @@ class Gate:
             scope["path"] = unquote_to_bytes(kept).decode("utf-8", "replace")
         sent = {"status": 0, "bytes": 0}
         place = _Place(self)
+        answering = anyio.CancelScope()
 
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -86,9 +88,11 @@ class Gate:
                 own.setdefault("Content-Security-Policy", CSP)
             elif message["type"] == "http.response.body":
                 if method == "HEAD":
-                    message = {**message, "body": b""}
+                    message = {"type": "http.response.body"}
                 sent["bytes"] += len(message.get("body", b""))
             await send(message)
+            if method == "HEAD" and message["type"] == "http.response.body":
+                answering.cancel()  # the rest of a file need not be read
 
         refused = self._refusal(scope, headers, request_id)
         if refused is not None:
@@ -96,7 +100,8 @@ class Gate:
         else:
             place.move("receiving" if _has_body(headers) else "in_flight")
             try:
-                await self._app(scope, self._limited(scope, headers, receive, place), reply)
+                with answering:
+                    await self._app(scope, self._limited(scope, headers, receive, place), reply)
             except Exception as error:
                 LOG.exception("request failed", extra={"fields": {"request_id": request_id}})
                 if sent["status"]:

@@ -24,7 +24,9 @@ from coldstart.evaluate.rows import Row
 from coldstart.evaluate.workspace import EvaluationReport
 from coldstart.metrics.ranking import Interval
 from coldstart.serve.catalogue import Catalogue, SearchQuery
+from coldstart.serve.gate import Gate
 from coldstart.serve.http import create_app
+from coldstart.serve.measures import Measures
 from coldstart.serve.readers import Readers
 from coldstart.serve.settings import ServeSettings, parse_token
 from coldstart.store import Store
@@ -493,6 +495,33 @@ def test_heads_and_hints(client: TestClient) -> None:
         (client.delete("/v1/status"), "use GET"),
     ):
         assert next in answer.json()["next"]
+
+
+def test_a_head_of_a_file_does_not_read_it() -> None:
+    sent: list[Any] = []
+    readers: Any = None
+
+    async def file(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["method"] == "GET"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def main() -> None:
+        async def keep(message: Any) -> None:
+            await asyncio.sleep(0)
+            sent.append(message)
+
+        scope = {"type": "http", "method": "HEAD", "path": "/", "raw_path": b"/", "query_string": b""}
+        headers = [(b"host", b"localhost")]
+        gate = Gate(file, ServeSettings("x"), Measures(readers))
+        await gate({**scope, "headers": headers, "client": ("127.0.0.1", 1)}, None, keep)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert [(one["type"], one.get("body", b"")) for one in sent] == [
+        ("http.response.start", b""),
+        ("http.response.body", b""),
+    ]
 
 
 def test_the_guide_has_a_row_of_each_path(shop: Path) -> None:
