@@ -108,17 +108,17 @@ def link_note(known: Mapping[str, Any]) -> str:
 
 
 def stage_rows(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """List the states of the stages for a table; a verdict that holds for later stages too is told once."""
-    told: dict[tuple[str, str], str] = {}
+    """List the states of the stages for a table; a verdict that holds for later stages too is stated once."""
+    stated: dict[tuple[str, str], str] = {}
     rows = []
     for stage in stages:
         parts = [stage["detail"]]
         if stage["reason"] and stage["detail"]:
-            first = told.setdefault((stage["reason"], stage["detail"]), stage["stage"])
+            first = stated.setdefault((stage["reason"], stage["detail"]), stage["stage"])
             parts = [stage["detail"] if first == stage["stage"] else f"as in {first}"]
         if stage["keeps_out"]:
             name, _, why = stage["keeps_out"].partition(": ")
-            told.setdefault((name, why), stage["stage"])
+            stated.setdefault((name, why), stage["stage"])
             parts.append(f"turns it away from later stages: {stage['keeps_out']}")
         if stage["has_row"] and stage["state"] != "fresh":
             parts.append("its row of before is shown")

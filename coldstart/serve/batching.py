@@ -19,7 +19,7 @@ MOST = 32
 """Questions in one batch."""
 
 
-class _Asked(Generic[Q, A]):
+class _Question(Generic[Q, A]):
     """Question that waits.
 
     Attributes:
@@ -27,8 +27,8 @@ class _Asked(Generic[Q, A]):
         answer: None until it is there.
     """
 
-    def __init__(self, question: Q) -> None:
-        self.question = question
+    def __init__(self, content: Q) -> None:
+        self.content = content
         self.turn = threading.Lock()
         self.turn.acquire()
         self.answer: list[A | Exception] | None = None
@@ -44,7 +44,7 @@ class Batcher(Generic[Q, A]):
     def __init__(self, answer: Callable[[Hashable, Sequence[Q]], Sequence[A | Exception]]) -> None:
         self._answer = answer
         self._gate = threading.Lock()
-        self._waiting: dict[Hashable, list[_Asked[Q, A]]] = {}
+        self._waiting: dict[Hashable, list[_Question[Q, A]]] = {}
         """Questions that wait, by key; a key is there while a batch of it is under way."""
         self.batches = self.questions = 0
 
@@ -56,7 +56,7 @@ class Batcher(Generic[Q, A]):
 
     def ask(self, key: Hashable, question: Q) -> A:
         """Answer a question, together with others of its key that wait."""
-        own: _Asked[Q, A] = _Asked(question)
+        own: _Question[Q, A] = _Question(question)
         with self._gate:
             first = key not in self._waiting
             self._waiting.setdefault(key, []).append(own)
@@ -77,7 +77,7 @@ class Batcher(Generic[Q, A]):
             self.batches, self.questions = self.batches + 1, self.questions + len(taken)
         answers: Sequence[A | Exception] = [RuntimeError("the batch was given up")] * len(taken)
         try:
-            answers = self._answer(key, [asked.question for asked in taken])
+            answers = self._answer(key, [one.content for one in taken])
             if len(answers) != len(taken):
                 raise RuntimeError(f"{len(taken)} questions got {len(answers)} answers")
         except Exception as error:
@@ -87,8 +87,8 @@ class Batcher(Generic[Q, A]):
                 following = self._waiting[key][:1]
                 if not following:
                     del self._waiting[key]
-            for asked in following:  # it answers the next batch
-                asked.turn.release()
-            for asked, answer in zip(taken, answers, strict=True):
-                asked.answer = [answer]
-                asked.turn.release()
+            for one in following:  # it answers the next batch
+                one.turn.release()
+            for one, answer in zip(taken, answers, strict=True):
+                one.answer = [answer]
+                one.turn.release()

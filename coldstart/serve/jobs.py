@@ -158,11 +158,6 @@ class JobQueue:
         """Count jobs by state."""
         return self._spool.counts()
 
-    def oldest_s(self) -> float:
-        """Return the age of the oldest job that is not finished, in seconds; 0 without one."""
-        since = self._spool.oldest_open()
-        return 0.0 if since is None else max(0.0, time.time() - since)
-
     @property
     def running(self) -> Running | None:
         """Batch that is being done, with its progress; None between batches."""
