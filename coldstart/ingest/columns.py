@@ -296,8 +296,14 @@ def parse_times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
             `date_form`.
     """
     if pa.types.is_temporal(values.type):
+        if not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
+            raise ColdstartError(f"a column of {values.type} has no dates: name another with --columns")
         zone = getattr(values.type, "tz", None)
-        parsed = values.cast(pa.timestamp("us", zone), safe=False)
+        days = pa.types.is_date32(values.type)
+        counts = values.cast(pa.int32() if days else pa.int64()).fill_null(0).cast(pa.int64())
+        most = 2**62 // (86_400_000_000 if days else UNITS.get(getattr(values.type, "unit", "ms"), 1))
+        near = pc.less(counts, most)  # of later ones Arrow makes other times
+        parsed = pc.if_else(near, values, None).cast(pa.timestamp("us", zone), safe=False)
     elif unit == "iso":
         parsed = _iso(without_missing(parse_texts(values)[0]))
     elif unit not in (*UNITS, "ns"):

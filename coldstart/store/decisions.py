@@ -220,7 +220,11 @@ def check_value(name: str, value: Any) -> Any:
     """
     if len(name) > MAX_FIELD:
         raise ValueError(f"{name[:80]!r} has {len(name):,} characters: a field has at most {MAX_FIELD:,}")
-    if len(written := json.dumps([name, value], ensure_ascii=False, allow_nan=False, default=str)) > MAX_VALUE:
+    try:
+        written = json.dumps([name, value], ensure_ascii=False, allow_nan=False, default=str)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{name} is no JSON value: {str(value)[:80]}") from None
+    if len(written) > MAX_VALUE:
         raise ValueError(f"{name} has {len(written):,} characters: a corrected value has at most {MAX_VALUE:,}")
     try:
         written.encode()

@@ -152,6 +152,19 @@ def test_ids_of_parquet_are_text_whatever_they_were(tmp_path: Path) -> None:
     assert rejected == [(2, "no_user", "")]
     pq.write_table(pa.table({"user": [[1]], "item": ["a"]}), path)
     assert fault(path) == "a column of list<element: int64> is no text: name another with --columns"
+    for type_ in (pa.time64("us"), pa.duration("s")):
+        pq.write_table(pa.table({"user": ["u"], "item": ["a"], "time": pa.array([1], type_)}), path)
+        assert fault(path).endswith("has no dates: name another with --columns")
+
+
+@pytest.mark.parametrize(
+    ("type_", "late"), [(pa.timestamp("s"), 2**62), (pa.timestamp("ms", "UTC"), 2**61), (pa.date32(), 2**31 - 1)]
+)
+def test_times_that_do_not_fit_are_no_times(type_: pa.DataType, late: int) -> None:
+    integers = pa.int32() if type_ == pa.date32() else pa.int64()
+    micros, bad = parse_times(pa.array([1, late, None], integers).cast(type_), "iso")
+    assert bad.tolist() == [False, True, True]
+    assert micros[0] > 0
 
 
 def test_delimiters_packing_and_utf16_are_recognised(tmp_path: Path) -> None:

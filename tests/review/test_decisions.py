@@ -264,6 +264,10 @@ def test_the_command_line_decides_lists_and_undoes(made: Path, tmp_path: Path) -
         ({"action": "correct", "field": "price", "value": 2}, "no field 'price' can be corrected"),
         ({"action": "correct", "field": "title", "value": "a\ud800"}, "'title' is no Unicode text"),
         ({"action": "correct", "field": "attributes.\ud800", "value": 1}, "is no Unicode text"),
+        (
+            {"action": "correct", "field": "attributes.size", "value": float("nan")},
+            "attributes.size is no JSON value: nan",
+        ),
         ({"action": "correct", "field": "title", "value": "x" * 100_001}, "at most 100,000"),
         ({"action": "correct", "field": f"attributes.{'x' * 1000}", "value": 1}, "a field has at most 1,000"),
         ({"reason": "\ud800"}, "is no Unicode text"),
