@@ -24,7 +24,7 @@ from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids.codebooks import Codebooks, load_card, load_codebooks
 from coldstart.semantic_ids.kmeans import Codes, Vectors
-from coldstart.semantic_ids.methods import LEVELS, fit_codebooks
+from coldstart.semantic_ids.methods import FEWEST_A_CODE, LEVELS, can_begin_with, fit_codebooks
 from coldstart.semantic_ids.settings import FEWEST_ITEMS, FIT, Settings, choose_space
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
@@ -202,7 +202,8 @@ class SidFitStage:
         if rule == "reassign" and prod(found.sizes) < len(training.item_ids):
             raise ColdstartError(
                 f"{self.name}: levels {', '.join(map(str, found.sizes))} have {prod(found.sizes):,} IDs and there are "
-                f"{len(training.item_ids):,} items: raise levels, or set collisions to suffix or keep"
+                f"{len(training.item_ids):,} items: {self._more_ids(found, int(training.learns.sum()))}set collisions "
+                "to suffix or keep"
             )
         projected = found.project(training.vectors)
         codes, left = found.encode(projected)
@@ -219,7 +220,7 @@ class SidFitStage:
             "unique_share": unique_share(codes),
             "perplexity": perplexities(codes, found.sizes),
             "variance_left": variance_left(projected, left),
-            "warm_started": before is not None and before.sizes == found.sizes,
+            "warm_started": before is not None and can_begin_with(before, found.method, found.dim, found.sizes),
         }
         ids = sorted(training.keys)
         keys = [training.keys[item] for item in ids]
@@ -228,6 +229,15 @@ class SidFitStage:
         files = {**found.to_files(about), ITEMS_FILE: items_file(ids, keys, np.arange(len(ids)), parts)}
         fit = self._fits.save(store, keys, files, report)
         return len(training.item_ids), [_summary(fit), *_details(fit)]
+
+    def _more_ids(self, found: Codebooks, items: int) -> str:
+        """Say how to get more IDs: no level can have more codes than there are different vectors."""
+        asked = self.settings.levels or LEVELS
+        if found.form == "parallel" or all(
+            size in (most, items // FEWEST_A_CODE) for size, most in zip(found.sizes, asked, strict=False)
+        ):
+            return "raise levels, or "
+        return f"many items of space {self.space!r} have the same vector: "
 
     def _codebooks_before(self, store: Store) -> Codebooks | None:
         """Load the codebooks of the last fit, if they are of the same space."""

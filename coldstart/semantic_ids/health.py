@@ -69,8 +69,8 @@ class Churn:
     Attributes:
         items: old items; moved: those whose ID a new one got under the same codebooks, none unless IDs are shared.
         refit: a level: share of old items whose prefix of nearest codes changed by a new fit that begins with the
-            codebooks of before; fresh: by one that begins anew, after its first codes are matched to those of before
-            (first level alone; codes of later levels have no counterpart).
+            codebooks of before, where the method can (`rqkmeans`); fresh: by one that begins anew, after its first
+            codes are matched to those of before (first level alone; codes of later levels have no counterpart).
     """
 
     items: int
@@ -87,7 +87,8 @@ class Agreement:
         name: `L1`, `L2`, … for prefixes of IDs, `category …` for those of categories; shuffled: groups dealt out anew.
         groups: number of groups.
         pairs: share of pairs of items that follow each other in a history and are of one group.
-        lift: that share over the one of any two items of those that were met, weighed by how often.
+        lift: that share over the one of any two different items of those that were met, weighed by how often; None
+            where no two of those share a group.
         purity: share of items of the commonest category of their group; None without categories.
         nmi: normalised mutual information with clusters of items of like users.
     """
@@ -243,6 +244,7 @@ def measure_agreement(
     _, kinds = np.unique([category or "" for category in categories], return_inverse=True)
     users, left, right = _following(interactions) if interactions is not None else _NOBODY
     clusters = _like_users(interactions) if interactions is not None and len(left) else None
+    met = np.bincount(np.concatenate([left, right]), minlength=len(named))
     found = []
     order = rng.permutation(len(named))
     for name, groups in groupings.items():
@@ -252,14 +254,21 @@ def measure_agreement(
             if len(left):
                 agree = (own[left] == own[right]).astype(np.float64)
                 pairs = share(agree, groups=users.tolist(), resamples=500)
-                met = np.bincount(own, np.bincount(np.concatenate([left, right]), minlength=len(own)))
-                expected = float(np.square(met / met.sum()).sum())
-                lift = float(agree.mean()) / expected if expected else None
+                chance = _by_chance(own, met)
+                lift = float(agree.mean()) / chance if chance > 0 else None
             if clusters is not None:
                 nmi = _nmi(own[clusters >= 0], clusters[clusters >= 0])
             purity = _purity(own[named], kinds[named]) if name.startswith("L") and named.any() else None
             found.append(Agreement(name, shuffled, len(np.unique(own)), pairs, lift, purity, nmi))
     return found
+
+
+def _by_chance(groups: NDArray[np.int64], met: NDArray[np.intp]) -> float:
+    """Compute the chance that two different items, drawn as often as they were met, are of one group."""
+    shares = met / met.sum()
+    same_item = float(np.square(shares).sum())
+    same_group = float(np.square(np.bincount(groups, shares)).sum())
+    return (same_group - same_item) / (1 - same_item) if same_group - same_item > 1e-12 else 0.0
 
 
 _NOBODY = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))

@@ -2,7 +2,8 @@
 
 It is a catalog stage, since the ID of a new item depends on those that are taken. Each fit has a table of its own, so
 that the IDs of an earlier version stay as they were; one that is no longer stored loses its table's rows. An item whose
-vector changed keeps its ID as long as its nearest codes are the same.
+vector changed keeps its ID as long as its nearest codes are the same. One for which no ID was free gets one when others
+were removed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +251,8 @@ class SidsStage:
         present = store.keys(table)
         gone = present.keys() - inputs.keys.keys() - inputs.verdicts.keys() if all_items else set()
         store.delete(table, gone)
-        todo = sorted(item for item, key in inputs.keys.items() if key and present.get(item) != key)
+        again = self._may_have_an_id_now(store, table, fit)
+        todo = sorted(item for item, key in inputs.keys.items() if key and (present.get(item) != key or item in again))
         if todo:
             self._write(store, table, fit, todo, inputs.keys)
         count, refused = store.count(table), 0
@@ -257,6 +260,14 @@ class SidsStage:
             refused = store.read(table, ["item_id"], where="codes IS NULL").num_rows
         note = f"{count - refused:,} items have an ID, {len(todo):,} of them new or changed"
         return len(todo) + len(gone), [note + (f"; {refused:,} have none" if refused else "")]
+
+    def _may_have_an_id_now(self, store: Store, table: str, fit: LoadedFit) -> set[str]:
+        """List the items for which no ID was free, where removals have freed some since."""
+        if not store.has(table) or fit.rule != "reassign":
+            return set()
+        without = store.read(table, ["item_id", "reason"], where="codes IS NULL").to_pylist()
+        is_full = store.count(table) - len(without) >= prod(fit.codebooks.sizes)
+        return set() if is_full else {row["item_id"] for row in without if row["reason"] == NO_FREE_ID}
 
     def _write(self, store: Store, table: str, fit: LoadedFit, todo: list[str], keys: Mapping[str, str]) -> None:
         width = len(fit.codebooks.sizes) + (fit.rule == "suffix")

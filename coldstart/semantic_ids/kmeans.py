@@ -20,6 +20,8 @@ ENTRIES = 1 << 24
 _BALANCED_ENTRIES = 1 << 25
 """Distances of the rows that prices are found on."""
 _FEWEST_A_CLUSTER = 8
+_EQUAL = 1e-6
+"""Squared distance, as a share of the squared length, below which vectors are equal but for rounding."""
 _EPS = 0.05
 """Entropy of the transport, as a share of the mean distance."""
 _SINKHORN, _POLISH, _ROUNDS = 30, 30, 3
@@ -108,15 +110,16 @@ def _balancing_rows(count: int, clusters: int, rng: np.random.Generator) -> NDAr
 def _spread_out(vectors: Vectors, count: int, rng: np.random.Generator) -> Vectors:
     """Choose centres among the vectors, each with a probability as its squared distance to those before it."""
     chosen = [int(rng.integers(len(vectors)))]
-    distances = squared_distances(vectors, vectors[chosen])[:, 0]
-    distances[chosen] = 0
+    rounding = _EQUAL * np.einsum("nd,nd->n", vectors, vectors)
+    distances = np.full(len(vectors), np.inf, np.float32)
     while len(chosen) < count:
+        np.minimum(distances, squared_distances(vectors, vectors[chosen[-1:]])[:, 0], out=distances)
+        distances[distances <= rounding] = 0
+        distances[chosen[-1]] = 0
         sums = np.cumsum(distances, dtype=np.float64)
         if not sums[-1] > 1e-9 * len(vectors):  # fewer different vectors than clusters
             break
         chosen.append(min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), len(vectors) - 1))
-        np.minimum(distances, squared_distances(vectors, vectors[chosen[-1:]])[:, 0], out=distances)
-        distances[chosen[-1]] = 0
     return vectors[chosen].copy()
 
 

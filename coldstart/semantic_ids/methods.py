@@ -43,8 +43,7 @@ def fit_codebooks(
         levels: codes of each level; by default `LEVELS`, of `fsq` as many as so many items need. No level but those of
             `fsq` has more than N / `FEWEST_A_CODE` codes, or than there are different vectors.
         crowding: most items of a code, in shares of N / K, of `rqkmeans`; None: no limit.
-        start: codebooks of an earlier fit to begin with, where method and sizes are the same, so that codes keep their
-            meaning.
+        start: codebooks of an earlier fit to begin with, see `can_begin_with`, so that codes keep their meaning.
         step: called after each level.
     """
     rng = np.random.default_rng(seed)
@@ -57,10 +56,8 @@ def fit_codebooks(
         return check_codebooks(_fsq(vectors, levels or fsq_levels(items), step))
     most = max(1, len(vectors) // FEWEST_A_CODE)
     sizes = [min(size, most) for size in levels or LEVELS]
-    known = start if start is not None and (start.method, start.dim) == (method, vectors.shape[1]) else None
-    if known is not None and known.sizes != tuple(sizes):
-        known = None
     if method == "rqkmeans":
+        known = start if start is not None and can_begin_with(start, method, vectors.shape[1], sizes) else None
         found = residual(vectors, sizes, rng, crowding, known, step)
         return check_codebooks(Codebooks(method, "residual", vectors.shape[1], (), found))
     if method == "opq":
@@ -68,6 +65,11 @@ def fit_codebooks(
     from coldstart.semantic_ids.rqvae import fit_rqvae
 
     return check_codebooks(fit_rqvae(vectors, sizes, seed, step))
+
+
+def can_begin_with(start: Codebooks, method: str, dim: int, sizes: Sequence[int]) -> bool:
+    """Tell whether a fit can begin with earlier codebooks: both by `rqkmeans`, on vectors and levels of equal sizes."""
+    return method == start.method == "rqkmeans" and start.dim == dim and start.sizes == tuple(sizes)
 
 
 def fsq_levels(items: int) -> tuple[int, ...]:

@@ -139,9 +139,10 @@ def parse_prefix(prefix: str | Sequence[int]) -> tuple[int, ...]:
         ColdstartError: a part is no code.
     """
     parts = prefix.split("-") if isinstance(prefix, str) else list(prefix)
-    if not all(isinstance(part, int) or (part.isascii() and part.isdecimal() and len(part) < 10) for part in parts):
+    texts = [str(part) for part in parts]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in texts):
         raise ColdstartError(f"prefix {str(prefix)[:80]!r}: give codes joined by -, such as 12-7")
-    return tuple(int(part) for part in parts)
+    return tuple(map(int, texts))
 
 
 def ids_stage(pipeline: Pipeline) -> Any:
@@ -182,9 +183,10 @@ def load_ids(store: Store, pipeline: Pipeline, version: str | None = None) -> Se
             else f"no item has a semantic ID by the last fit yet: run `coldstart run --workspace {store.uri}`"
         )
     chosen = [one for one in known if version is None or (version and one.digest.startswith(version))]
-    if not chosen:
+    if not chosen or (version is not None and len(chosen) > 1):
+        what = "several versions" if chosen else "no version"
         raise ColdstartError(
-            f"no version {version!r} of semantic IDs: there is {', '.join(one.digest[:TAG] for one in known)}"
+            f"{what} {version!r} of semantic IDs: there is {', '.join(one.digest[:TAG] for one in known)}"
         )
     fit = load_fit(chosen[0].folder)
     table = table_of(stage.name, chosen[0].digest)

@@ -38,7 +38,8 @@ class Settings(Section):
     crowding: float | None = Field(default=1.2, ge=1)
     """Most items of a code of `rqkmeans`, in shares of an even spread; null: no limit."""
     warm_start: bool = True
-    """Begin a new fit with the last codebooks of the same space, method and sizes, so that codes keep their meaning."""
+    """Begin a new fit of `rqkmeans` with the last codebooks of the same space and sizes, so that codes keep their
+    meaning."""
     seed: int = 0
     """Random seed of the fit."""
 

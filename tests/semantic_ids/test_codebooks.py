@@ -17,6 +17,7 @@ from coldstart.errors import ColdstartError
 from coldstart.semantic_ids import rqvae
 from coldstart.semantic_ids.codebooks import ARRAYS, CARD, Codebooks, load_codebooks
 from coldstart.semantic_ids.collisions import RULES, Rule, place_items
+from coldstart.semantic_ids.health import _by_chance
 from coldstart.semantic_ids.kmeans import fit_clusters, nearest
 from coldstart.semantic_ids.methods import METHODS, Method, fit_codebooks, fsq_levels
 from coldstart.semantic_ids.read import build_trie
@@ -144,6 +145,12 @@ def test_equal_vectors_share_codes_and_are_counted() -> None:
     assert (ids_of(books, vectors, "reassign")[:, 0] >= 0).sum() == 1, "one ID exists, and one item has it"
 
 
+def test_no_level_has_more_codes_than_there_are_different_vectors() -> None:
+    vectors = np.repeat(clustered(20), 20, axis=0)
+    books = fit_codebooks(vectors, levels=(32, 8))
+    assert books.sizes == (20, 1), "rounding makes equal vectors no different ones"
+
+
 def test_prices_keep_codes_from_crowding() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_t(3, size=(1000, 4)).astype(np.float32)  # heavy tails: few far from many
@@ -169,6 +176,16 @@ def test_a_warm_start_keeps_the_meaning_of_codes() -> None:
         for start in (books, None)
     ]
     assert changed[0] < 0.2 < changed[1]
+
+
+def test_lift_is_over_the_chance_of_two_different_items() -> None:
+    groups, met = np.array([0, 0, 1, 1, 1, 2]), np.array([3, 1, 2, 2, 0, 4])
+    shares = met / met.sum()
+    pairs = [(one, two) for one in range(6) for two in range(6) if one != two]
+    weights = np.array([shares[one] * shares[two] for one, two in pairs])
+    same = np.array([groups[one] == groups[two] for one, two in pairs])
+    assert _by_chance(groups, met) == pytest.approx(weights[same].sum() / weights.sum())
+    assert _by_chance(np.arange(6), met) == 0, "no two different items share a group"
 
 
 def test_the_trie_holds_every_id_once() -> None:

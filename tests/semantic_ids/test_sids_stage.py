@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from catalogue import coldstart as run_cli
@@ -151,6 +152,19 @@ def test_too_few_codes_are_refused(plain: Workspace) -> None:
         plain.finetune_sids(levels=(8,))
 
 
+@pytest.mark.slow
+def test_an_item_without_a_free_id_gets_one_when_another_is_removed(plain: Workspace, tmp_path: Path) -> None:
+    plain.finetune_sids(levels=(10, 8))
+    before = by_item(plain)
+    manifest = write_manifest(tmp_path / "items.jsonl", rows(COUNT + 1))
+    plain.run(manifest=manifest)
+    assert dict(balance(plain).reasons) == {"no_free_id": 1}
+    assert by_item(plain) == before
+    plain.remove(["p003"])
+    plain.run()
+    assert by_item(plain) == {**{item: sid for item, sid in before.items() if item != "p003"}, "p080": before["p003"]}
+
+
 def spoil(opened: Workspace, vectors: dict[str, Any]) -> None:
     """Put other vectors of items into the table of the space."""
     store = opened._store
@@ -182,7 +196,8 @@ def test_equal_vectors_are_counted_and_it_says_so(plain: Workspace) -> None:
     opened = plain
     spoil(opened, {f"p{n:03}": [0.5] * 24 for n in range(COUNT)})
     report = opened.finetune_sids()
-    assert any("all vectors are equal" in note for stage in report.stages for note in stage.notes)
+    notes = [note for stage in report.stages for note in stage.notes]
+    assert any("all vectors are equal" in note for note in notes)
     assert sorted(by_item(opened).values(), key=parse_prefix) == [f"0-0-0-{n}" for n in range(COUNT)]
 
 
@@ -263,8 +278,8 @@ def test_the_command_shows_items_prefixes_health_and_files(readable: Workspace, 
 
 
 def test_prefixes_are_read_strictly() -> None:
-    assert parse_prefix("12-7") == parse_prefix((12, 7)) == (12, 7)
-    for wrong in ("", "1--2", "-1", "1-²", "9999999999"):
+    assert parse_prefix("12-7") == parse_prefix((12, 7)) == parse_prefix(np.array([12, 7])) == (12, 7)
+    for wrong in ("", "1--2", "-1", "1-²", "9999999999", (1, -2), (1.5,), (None,)):
         with pytest.raises(ColdstartError, match="give codes joined by -"):
             parse_prefix(wrong)
 
