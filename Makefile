@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install setup lock demo test test-fast test-latest check check-lock format notebooks docs peers bench bench-full sample starter-clip wheel clean
+.PHONY: help install setup lock demo test test-fast test-latest check check-lock typescript-client format notebooks docs peers bench bench-full sample starter-clip wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ check: $(INSTALLED) check-lock ## format, lint, types, import contracts, lock fi
 format: $(INSTALLED) ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+typescript-client: $(INSTALLED) ## make the TypeScript client of the server in build/typescript-client (needs node)
+	$(BIN)/python tools/typescript_client.py build/typescript-client
 
 notebooks: demo ## execute every notebook on the demo workspace
 	$(BIN)/python tools/run_notebooks.py

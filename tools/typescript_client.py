@@ -37,11 +37,10 @@ def describe() -> dict[str, Any]:
     return described
 
 
-def make(out: Path, modules: Path | None = None) -> None:
+def make(out: Path) -> None:
     """Write the sources of the client, its types and the compiled package into a folder.
 
-    Args:
-        modules: a folder `node_modules` with what the lock file names; by default npm fetches it.
+    The packages of node that it takes are those that `fetch` left beside its sources.
 
     Raises:
         subprocess.CalledProcessError: the generator or the compiler finds a fault.
@@ -54,11 +53,18 @@ def make(out: Path, modules: Path | None = None) -> None:
     package = json.loads((out / "package.json").read_text("utf-8"))
     package["version"] = described["info"]["version"]
     (out / "package.json").write_text(json.dumps(package, indent=2) + "\n", "utf-8")
-    if modules is None:
-        _run(out, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-    else:
-        (out / "node_modules").symlink_to(modules.absolute(), target_is_directory=True)
+    (out / "node_modules").unlink(missing_ok=True)
+    (out / "node_modules").symlink_to((SOURCE / "node_modules").absolute(), target_is_directory=True)
     _run(out, "npm", "run", "--silent", "build")
+
+
+def fetch() -> None:
+    """Fetch the packages that the lock file names.
+
+    Raises:
+        subprocess.CalledProcessError: npm cannot.
+    """
+    _run(SOURCE, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
 
 
 def _run(folder: Path, *command: str) -> None:
@@ -69,5 +75,6 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     folder = Path(sys.argv[1])
+    fetch()
     make(folder)
     _run(folder, "npm", "pack", "--silent", "--ignore-scripts")

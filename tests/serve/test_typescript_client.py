@@ -53,7 +53,7 @@ await shop.GET("/v1/search", { params: { query: { words: "a" } } }).catch(() => 
 def test_a_program_in_typescript_searches_a_live_server(tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None or not (MODULES / ".package-lock.json").exists():
-        pytest.skip("node or its packages are missing: `npm ci --ignore-scripts` in tools/typescript_client")
+        pytest.skip("node or its packages are missing: `make typescript-client` fetches them")
     given = importlib.util.spec_from_file_location("typescript_client", TOOL)
     assert given is not None
     assert given.loader is not None
@@ -61,7 +61,7 @@ def test_a_program_in_typescript_searches_a_live_server(tmp_path: Path) -> None:
     given.loader.exec_module(tool)
     (tmp_path / "client" / "src").mkdir(parents=True)
     (tmp_path / "client" / "src" / "program.ts").write_text(PROGRAM, "utf-8")
-    tool.make(tmp_path / "client", MODULES)
+    tool.make(tmp_path / "client")
 
     coldstart.open(tmp_path / "ws", create=True).run(
         settings(write_manifest(tmp_path / "shop.jsonl", rows(tmp_path, 5)), workers=1)
