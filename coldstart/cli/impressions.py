@@ -15,7 +15,7 @@ from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.ingest.load_impressions import ImpressionReport
-    from coldstart.metrics.propensity import PropensityChecks
+    from coldstart.metrics.propensity import PropensityChecks, SlotPropensities
     from coldstart.store.impressions import ImpressionSummary
 
 _SLOTS = 20
@@ -140,6 +140,8 @@ def summary_json(summary: ImpressionSummary) -> Mapping[str, Any]:
 
 def print_checks(checks: PropensityChecks) -> None:
     """Print what the propensities of the log can bear."""
+    from coldstart.metrics.intervals import FEWEST_COMPARED
+
     if not checks.known:
         output.line(
             f"none of {checks.rows:,} impressions states a propensity: no other policy can be estimated on them"
@@ -156,12 +158,14 @@ def print_checks(checks: PropensityChecks) -> None:
                 f"{slot.least:.2g}",
                 f"{slot.median:.2g}",
                 f"{slot.covered:.3f}",
-                f"{slot.interval[0]:.3f} to {slot.interval[1]:.3f}",
+                _interval(slot),
                 f"{slot.effective_rows:,.0f}",
             ]
             for slot in shown
         ],
     )
+    if any(slot.rows < FEWEST_COMPARED for slot in shown):
+        output.note(f"fewer than {FEWEST_COMPARED} rows of a position are too few to judge")
     if len(checks.slots) > len(shown):
         output.note(f"{len(checks.slots) - len(shown):,} further positions: --json has all")
     output.line(
@@ -177,3 +181,7 @@ def print_checks(checks: PropensityChecks) -> None:
             f"places of a request with several items: {checks.doubled:,}; their propensities sum to more than 1 in "
             f"{checks.above_one:,}"
         )
+
+
+def _interval(slot: SlotPropensities) -> str:
+    return "" if slot.interval is None else f"{slot.interval[0]:.3f} to {slot.interval[1]:.3f}"

@@ -89,6 +89,7 @@ class Impressions:
         events: NDArray[np.int32],
         names: tuple[str, ...],
         window_s: float = WINDOW_S,
+        counted: NDArray[np.bool_] | None = None,
     ) -> Impressions:
         """Match showings without an outcome with interactions of the same user and item within a window after them.
 
@@ -98,6 +99,7 @@ class Impressions:
         Args:
             users, items: places of interactions in the names of this object, -1 for others; [M] each.
             times: microseconds, int64 [M]; events: places in `names`, int32 [M].
+            counted: rows that `early` is about, bool [N]; None: all.
         """
         known = (users >= 0) & (items >= 0)
         users, items, times, events = users[known], items[known], times[known], events[known]
@@ -115,17 +117,15 @@ class Impressions:
         source[row[matched]] = MATCHED
         for place, name in enumerate(names):
             values = signals.setdefault(name, np.full(len(self), np.nan, np.float32))
-            values[source == MATCHED] = 0
+            values[row[matched]] = 0
             values[row[matched & (events == place)]] = 1
-        return replace(self, signals=signals, source=source, early=self._early(met, times, inside, source, window))
+        without = source == NONE if counted is None else (source == NONE) & counted
+        early = self._early(met[~inside], times[~inside], np.flatnonzero(without), window)
+        return replace(self, signals=signals, source=source, early=early)
 
-    def _early(
-        self, met: Places, times: Places, inside: NDArray[np.bool_], source: NDArray[np.int8], window: int
-    ) -> int:
-        """Count showings still without an outcome that an interaction of no showing precedes within the window."""
-        met, times = met[~inside], times[~inside]
+    def _early(self, met: Places, times: Places, open_rows: NDArray[np.intp], window: int) -> int:
+        """Count showings without an outcome that an interaction of no showing precedes within the window."""
         order = np.lexsort((times, met))
-        open_rows = np.flatnonzero(source == NONE)
         if not len(order) or not len(open_rows):
             return 0
         pairs = len(self.item_ids) * self.users[open_rows].astype(np.int64) + self.items[open_rows]

@@ -26,7 +26,8 @@ class SlotPropensities:
     Attributes:
         position: -1 for rows that state none; rows: with a known propensity; items: that they show.
         least: the lowest propensity; median: the middle one.
-        covered: mean weight of the uniform target, with its 95 % interval: 1 where the log covers it.
+        covered: mean weight of the uniform target: 1 where the log covers it.
+        interval: 95 % of that mean, by the normal distribution; None of a single row.
         effective_rows: rows that an estimate of the uniform target rests on.
     """
 
@@ -36,7 +37,7 @@ class SlotPropensities:
     least: float
     median: float
     covered: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     effective_rows: float
 
 
@@ -104,14 +105,15 @@ def check_propensities(
 def _slot(position: int, items: NDArray[np.int32], propensities: NDArray[np.float64], support: int) -> SlotPropensities:
     weights = 1 / (support * propensities)
     mean = float(weights.mean())
-    error = 1.96 * float(weights.std()) / np.sqrt(len(weights))
+    count = len(weights)
+    error = 1.96 * float(weights.std(ddof=1)) / count**0.5 if count > 1 else 0.0
     return SlotPropensities(
         position=position,
-        rows=len(items),
+        rows=count,
         items=len(np.unique(items)),
         least=float(propensities.min()),
         median=float(np.median(propensities)),
         covered=mean,
-        interval=(max(0.0, mean - error), mean + error),
+        interval=(max(0.0, mean - error), mean + error) if count > 1 else None,
         effective_rows=float(weights.sum() ** 2 / (weights**2).sum()),
     )

@@ -271,15 +271,17 @@ class ImpressionTable:
             window_s: match showings without an outcome with the interactions of their user and item that follow within
                 so many seconds; None: match nothing.
         """
-        margin = 0 if window_s is None else int(np.ceil(window_s)) + 1
-        wide = self._read(start, None if end is None else end + margin)  # a later showing may own an interaction
-        found = wide
-        if window_s is not None and self._store.has(INTERACTIONS) and len(wide):
-            users, items, times, events, names = self._met(wide, start, end, margin)
-            found = wide.with_matches(users, items, times, events, names, window_s)
-        if end is None or end * _SECOND_US > (found.times.max() if len(found) else 0):
-            return found
-        return _where(found, found.times < end * _SECOND_US)
+        if window_s is None or not self._store.has(INTERACTIONS):
+            return self._read(start, end)
+        margin = int(np.ceil(window_s)) + 1  # a showing before or after may own an interaction that is near to both
+        wide = self._read(None if start is None else start - 2 * margin, None if end is None else end + margin)
+        own = np.ones(len(wide), bool)
+        if start is not None:
+            own &= wide.times >= start * _SECOND_US
+        if end is not None:
+            own &= wide.times < end * _SECOND_US
+        found = wide.with_matches(*self._met(wide, start, end, margin), window_s, own) if own.any() else wide
+        return found if own.all() else _where(found, own)
 
     def _read(self, start: int | None, end: int | None) -> Impressions:
         names = self.signals()

@@ -30,11 +30,11 @@ def test_weights_are_those_of_the_formula_and_the_interval_holds_the_truth() -> 
     (slot,) = check_propensities(items, none, none, policy[items]).slots
     weights = 1 / (10 * policy[items])
     assert slot.covered == pytest.approx(weights.mean())
-    assert slot.interval[0] < 1 < slot.interval[1]
+    assert slot.interval is not None and slot.interval[0] < 1 < slot.interval[1]
     assert slot.effective_rows == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
     assert (slot.position, slot.least) == (-1, policy[items].min())
     halved = check_propensities(items, none, none, policy[items] / 2).slots[0]
-    assert halved.interval[0] > 1, "propensities that are stated too low show"
+    assert halved.interval is not None and halved.interval[0] > 1, "propensities that are stated too low show"
     fixed = check_propensities(items, none, none, np.ones(5000)).slots[0]
     assert fixed.covered == pytest.approx(0.1), "a log without chance covers one item a choice"
 
@@ -46,6 +46,8 @@ def test_rows_without_a_propensity_are_counted_and_a_place_that_two_items_have()
     checks = check_propensities(items, positions, requests, np.array([0.5, 0.6, 0.5, 0.5, np.nan]))
     assert (checks.known, checks.items, checks.covered_items, checks.requests) == (4, 5, 4, 2)
     assert (checks.doubled, checks.above_one) == (2, 1)
+    single = check_propensities(items[:1], positions[:1], requests[:1], np.array([0.5])).slots[0]
+    assert single.interval is None, "one row says nothing of the spread"
     empty = check_propensities(items[:0], positions[:0], requests[:0], np.empty(0))
     assert (empty.rows, empty.slots) == (0, [])
 

@@ -206,6 +206,10 @@ def test_showings_are_matched_with_the_interactions_that_follow(table: Table) ->
     assert len(first) == 3
     assert (first.source == MATCHED).sum() == 1, "the later showing owns the interaction, though it is not read"
     assert len(table.read(start=1600, end=5000)) == 1
+    assert table.read(end=4500).early == 0, "the showing that the click precedes is not among those read"
+    table.shown(showing("u", "a", 2000))
+    again = table.read(start=1900, end=2100)
+    assert (len(again), again.early) == (1, 0), "the click before it belongs to the showing before, which is not read"
 
 
 def reference(showings: list[tuple[int, int, int]], rows: list[tuple[int, int, int]], window: int) -> set[int]:
