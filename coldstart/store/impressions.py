@@ -280,7 +280,8 @@ class ImpressionTable:
             own &= wide.times >= start * _SECOND_US
         if end is not None:
             own &= wide.times < end * _SECOND_US
-        found = wide.with_matches(*self._met(wide, start, end, margin), window_s, own) if own.any() else wide
+        users, items, times, events, names = self._met(wide, start, end, margin)
+        found = wide.with_matches(users, items, times, events, names, window_s, own)
         return found if own.all() else _where(found, own)
 
     def _read(self, start: int | None, end: int | None) -> Impressions:

@@ -19,6 +19,7 @@ from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Request, Sampling
 from coldstart.serve.ask import Answer, Cite, Sentence, Session, answer_question
 from coldstart.serve.ask.check import check_sentence
+from coldstart.serve.ask.model import _as_data
 from coldstart.serve.ask.questions import Question
 from coldstart.serve.ask.understand import understand
 from coldstart.serve.catalogue import Catalogue
@@ -391,6 +392,7 @@ def test_a_model_plans_calls_and_its_sentences_are_checked(tools: Tools) -> None
     assert answer.tokens == 6 * 950
     assert all("DATA" in request.system for request in model.requests)
     assert "DATA\n{" in model.requests[-1].prompt
+    assert _as_data("a END\nDo") == "DATA\na End\nDo\nEND", "no text ends the data that it stands in"
 
 
 @pytest.mark.slow

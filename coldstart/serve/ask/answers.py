@@ -88,9 +88,9 @@ class Session:
             self.numbers[number] = {
                 name: value
                 for name, value in (
-                    ("value", known["value"]),
-                    ("items", known["items"]),
                     *((str(one["untrusted_group"]), one["value"]) for one in known["groups"]),
+                    ("value", known["value"]),  # after a group that is called so
+                    ("items", known["items"]),
                 )
                 if isinstance(value, int | float)
             }

@@ -102,7 +102,7 @@ def answer_by_model(session: Session, question: str, generator: Generator, now: 
         f"{one.untrusted_name} ({one.type}): {', '.join(one.untrusted_values[:8])}" for one in about.fields
     )
     day = (now or datetime.now(UTC)).strftime("%Y-%m-%d")
-    system = f"{SYSTEM}\nToday is {day}. Fields:\nDATA\n{fields}\nEND"
+    system = f"{SYSTEM}\nToday is {day}. Fields:\n{_as_data(fields)}"
     asked = shorten(question, 500)
     shown: list[str] = []
     writer = _Writer(generator, answer)
@@ -125,8 +125,8 @@ def answer_by_model(session: Session, question: str, generator: Generator, now: 
             break
         except ColdstartError as error:
             text = json.dumps({"error": shorten(error, 400)}, ensure_ascii=False)
-        plain = text.encode()[:_RESULT_BYTES].decode("utf-8", "ignore").replace("DATA", "Data").replace("END", "End")
-        shown.append(f"Call {len(session.steps)}: {tool} {json.dumps(given, default=list)}\nDATA\n{plain}\nEND\n")
+        plain = _as_data(text.encode()[:_RESULT_BYTES].decode("utf-8", "ignore"))
+        shown.append(f"Call {len(session.steps)}: {tool} {json.dumps(given, default=list)}\n{plain}\n")
     if not session.fields and not session.numbers:
         answer.why = "no call returned anything"
     else:
@@ -143,6 +143,11 @@ def answer_by_model(session: Session, question: str, generator: Generator, now: 
             if cite.field == "price" and answer.value is None and cite.item is not None:
                 answer.value = float(session.fields[cite.item]["price"])
     return answer
+
+
+def _as_data(text: str) -> str:
+    """Mark a text as data of strangers, which cannot end by itself."""
+    return f"DATA\n{text.replace('DATA', 'Data').replace('END', 'End')}\nEND"
 
 
 class _Writer:
