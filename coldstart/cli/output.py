@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -350,9 +351,28 @@ def print_balance(reports: Iterable[StageReport], ran: bool = False) -> None:
         whole=("stage", "rate"),
         spare=("rate", "items"),
     )
+    everywhere = _shared_reasons(stages)
+    if everywhere:
+        note(f"in every stage after the one that keeps them out: {counted(everywhere)}")
     for stage in stages:
-        if stage.balance.reasons:
-            note(f"{stage.stage}: {counted(stage.balance.reasons)}")
+        own = {reason: count for reason, count in stage.balance.reasons.items() if everywhere.get(reason) != count}
+        if own:
+            note(f"{stage.stage}: {counted(own)}")
+
+
+_OFTEN = 3
+"""Stages in which the same number of items has the same reason, from which it is said once."""
+
+
+def _shared_reasons(stages: Sequence[StageReport]) -> dict[str, int]:
+    """Find the reasons of items that a gate keeps out of all later stages, with the number that most of these have."""
+    found: dict[str, int] = {}
+    for reason in ("rejected_by_review", "near_duplicate"):
+        counts = Counter(stage.balance.reasons[reason] for stage in stages if reason in stage.balance.reasons)
+        for count, times in counts.most_common(1):
+            if times >= _OFTEN:
+                found[reason] = count
+    return found
 
 
 def _rate(stage: StageReport) -> str:

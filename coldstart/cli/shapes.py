@@ -35,7 +35,7 @@ PARTS: Mapping[str, Fields] = {
         "failed": ("integer", "items that could not be done"),
         "filtered": ("integer", "items that were skipped on purpose"),
         "duplicate": ("integer", "items that are copies of others"),
-        "pending": ("integer", "items that the next run does"),
+        "pending": ("integer", "items that the next run does, or the next fit where fit_in_use"),
         "reasons": ("{integer}", "reason code -> items"),
     },
     "STAGE": {
@@ -46,6 +46,7 @@ PARTS: Mapping[str, Fields] = {
         "notes": ("[string]", "remarks"),
         "fault_places": ("{integer}", "place in a decoder -> items that failed there"),
         "fault": ("string", "why its settings do not resolve; empty where they do"),
+        "fit_in_use": ("boolean", "its pending items are newer than a fit that stays in use: a run leaves them"),
     },
     "SID": {
         "item_id": ("string", "id of the item"),

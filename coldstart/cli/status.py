@@ -213,6 +213,10 @@ def _report(opened: Workspace, json: bool) -> None:
         return
     if not never_ran:
         output.print_balance(reports)
+        for report in reports:
+            if report.fit_in_use:
+                for note in report.notes:
+                    output.note(f"{report.stage}: {note}")
     if interactions is not None:
         output.note(summary_line(interactions))
     if impressions is not None:
@@ -228,8 +232,12 @@ def _report(opened: Workspace, json: bool) -> None:
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
     if any(report.balance.failed for report in reports):
         output.note(f"next: coldstart status --failed --workspace {opened.uri}")
-    elif any(report.balance.pending for report in reports):
+    elif any(report.balance.pending and not report.fit_in_use for report in reports):
         output.note(f"next: coldstart run --workspace {opened.uri}")
+    else:
+        for report in reports:
+            if report.refit_command:
+                output.note(f"next, if the fit should know them: {report.refit_command} --workspace {opened.uri}")
 
 
 def _check_written(workspace: Workspace) -> None:

@@ -26,6 +26,7 @@ class StageReport:
     Attributes:
         fault_places: places at which the decoding of several items failed, with their number, the most first.
         fault: why the stage's settings do not resolve; empty where they do.
+        fit_in_use: its pending items are newer than a fit that stays in use, so a run does not do them.
     """
 
     stage: str
@@ -35,10 +36,25 @@ class StageReport:
     notes: Sequence[str] = ()
     fault_places: Mapping[str, int] = field(default_factory=dict)
     fault: str = ""
+    fit_in_use: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable values."""
         return asdict(self)
+
+    @property
+    def refit_command(self) -> str:
+        """Command that counts in the items that its fit does not know yet; empty where there is none."""
+        return REFIT_COMMANDS.get(self.kind, "") if self.fit_in_use else ""
+
+
+REFIT_COMMANDS = {
+    "align.behaviour": "coldstart finetune behaviour",
+    "align.sids": "coldstart finetune sids",
+    "align.text_image": "coldstart finetune align",
+    "finetune.describe": "coldstart finetune describe",
+}
+"""Kind of a fit stage -> command that fits it anew."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,18 @@ def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progre
     workspace.delete_verdicts(stage.name, before.keys() - verdicts.keys())
     balance = catalog_balance(workspace, stage)
     return StageReport(stage.name, stage.kind, balance, PassReport(changed, seconds=time.monotonic() - began), notes)
+
+
+def fitted_report(workspace: Store, stage: CatalogStage) -> StageReport:
+    """Report the status of a catalog stage; says of one with a fit in use how many items are newer than that."""
+    balance = catalog_balance(workspace, stage)
+    if not balance.pending or not isinstance(stage, FitStage) or not stage.present(workspace):
+        return StageReport(stage.name, stage.kind, balance)
+    report = StageReport(stage.name, stage.kind, balance, fit_in_use=True)
+    items = "1 item is" if balance.pending == 1 else f"{balance.pending:,} items are"
+    again = report.refit_command
+    then = f"`{again}` fits anew" if again else "a later run fits anew, once there are many more"
+    return replace(report, notes=[f"{items} new or changed since its fit, which stays in use: {then}"])
 
 
 def catalog_balance(workspace: Store, stage: CatalogStage) -> Balance:

@@ -20,8 +20,8 @@ from coldstart.engine.local import PassReport, run_map
 from coldstart.engine.report import (
     RunReport,
     StageReport,
-    catalog_balance,
     exceeds_loss_limit,
+    fitted_report,
     largest_losses,
     run_catalog_stage,
     source_balance,
@@ -278,8 +278,8 @@ def _status_of(workspace: Store, pipeline_state: PipelineState, spec: StageSpec)
     stage = pipeline_state.stage(spec.name)
     notes: Sequence[str] = ()
     if isinstance(stage, CatalogStage):
-        balance = catalog_balance(workspace, stage)
-    elif is_source(stage):
+        return fitted_report(workspace, stage)
+    if is_source(stage):
         source = SourceWork(workspace, stage, Scope(limit=0))
         try:
             deque(source, maxlen=0)

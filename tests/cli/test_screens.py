@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from coldstart.cli import app, output, tables
+from coldstart.engine.report import StageReport, fitted_report
+from coldstart.store.freshness import Balance
 
 WIDTHS = (40, 80, 200)
 TITLES = (
@@ -190,3 +193,44 @@ def test_a_terminal_has_bold_headers_unless_it_wants_none(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     first = next(tables.table_lines(["title"], [["a"]], 80))
     assert ("\x1b[1m" in first) == styled
+
+
+def test_status_says_what_a_gate_keeps_out_once_and_which_fit_is_older(capsys: pytest.CaptureFixture[str]) -> None:
+    class Fit:
+        name, kind = "finetune.describe", "finetune.describe"
+
+        def expected(self, _: object) -> tuple[dict[str, str], dict[str, object]]:
+            return {"a": "new", "b": "same"}, {}
+
+        def present(self, _: object) -> dict[str, str]:
+            return {"a": "old", "b": "same"}
+
+        def run(self, *_: object) -> tuple[int, list[str]]:
+            return 0, []
+
+        refit = run
+
+    class Unfitted(Fit):
+        def present(self, _: object) -> dict[str, str]:
+            return {}
+
+    older, never = (fitted_report(None, stage()) for stage in (Fit, Unfitted))  # type: ignore[arg-type]
+    assert older.fit_in_use and "1 item is new or changed since its fit" in older.notes[0]
+    assert older.refit_command == "coldstart finetune describe"
+    assert not never.fit_in_use and not never.refit_command and never.balance.pending == 2
+
+    kept_out = Balance(fresh=2, duplicate=1, reasons={"near_duplicate": 1})
+    stages = [StageReport(name, "embed", kept_out) for name in ("image", "clip", "text")]
+    output.print_balance(
+        [*stages, StageReport("shots", "shots", Balance(reasons={"no_video": 1, "near_duplicate": 1}))]
+    )
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("a copy of another item") == 1
+    assert "shots: 1 without a video\n" in said.out + said.err
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    monkeypatch.setattr("coldstart.cli.main", lambda: ran.append(1))
+    runpy.run_module("coldstart", run_name="__main__")
+    assert ran == [1]
