@@ -45,6 +45,11 @@ _MOST = 3
 _NO_REASON = frozenset({"currency", "category_path"})
 """Attributes that ingest adds to a price and to a category: true of whole shops, or said by the category already."""
 _LEAST_COSINE = 0.2  # a lower one is not given as a reason
+SCORES = "scores"
+"""Name of the space of the scores among the cosines of chance."""
+NOTHING_ALIKE = "nothing of your history is much like it"
+CHANCE = 0.95
+"""Share of pairs of any two items that are less alike than what is given as a reason."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ def explain(
     spaces: Mapping[str, tuple[Vectors, Vectors]],
     events: Mapping[str, str] | None = None,
     cold: bool = False,
+    chance: Mapping[str, float] | None = None,
+    is_fitted: bool = True,
 ) -> Reason:
     """Explain an item to a user by the most similar item of their history.
 
@@ -107,8 +114,11 @@ def explain(
         spaces: content space -> the same two vectors there.
         events: item_id -> event of the user with it.
         cold: whether the item is cold, so that no shared audience may be claimed.
+        chance: space -> cosine that any two items reach by chance; `SCORES`: that of the scores.
+        is_fitted: whether the scores come from people's behaviour, so that people may be named as the reason.
     """
-    near, _ = most_similar(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), None)
+    chance = chance or {}
+    near, alike = most_similar(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), np.empty(0))
     if not len(near):
         return Reason("many people like what is like it", None, (), {})
     place = int(near[0])
@@ -119,8 +129,11 @@ def explain(
         for space, (own, past) in spaces.items()
         if own.any() and past[place].any()
     }
+    is_near = any(cosine >= _least(space, chance) for space, cosine in cosines.items())
+    if not shared and not is_near and not (is_fitted and alike[0] >= chance.get(SCORES, -1.0)):
+        return Reason(NOTHING_ALIKE, None, (), cosines)
     because = f"because you {_done(before, events)} {quoted(before.get('title') or before['item_id'])}"
-    return Reason(f"{because}: {_common(shared, cosines, cold)}", str(before["item_id"]), shared, cosines)
+    return Reason(f"{because}: {_common(shared, cosines, cold, chance)}", str(before["item_id"]), shared, cosines)
 
 
 def explain_user(
@@ -131,7 +144,7 @@ def explain_user(
     if found.because is None:
         return Reason("no history", None, (), {})
     before = next(one for one in history if one["item_id"] == found.because)
-    common = _common(found.shared, {}, cold)
+    common = _common(found.shared, {}, cold, {})
     return Reason(
         f"liked {quoted(before.get('title') or before['item_id'])}: {common}", found.because, found.shared, {}
     )
@@ -168,14 +181,27 @@ def quoted(text: Any) -> str:
     return f'"{plain if len(plain) <= LONGEST else plain[: LONGEST - 1].rstrip() + "…"}"'
 
 
-def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool) -> str:
+def chance_cosine(vectors: Vectors) -> float:
+    """Compute the cosine that few pairs of these vectors [N, D] reach; -1 of fewer than two."""
+    known = unit(vectors[vectors.any(axis=1)])
+    pairs = (known @ known.T)[np.triu_indices(len(known), 1)]
+    return float(np.quantile(pairs, CHANCE)) if len(pairs) else -1.0
+
+
+def _least(space: str, chance: Mapping[str, float]) -> float:
+    return max(_LEAST_COSINE, chance.get(space, -1.0))
+
+
+def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool, chance: Mapping[str, float]) -> str:
     if shared:
         tags = [quoted(fact.value) for fact in shared[:_MOST] if fact.field == "tags"]
         texts = [_tags_text(tags) if fact.field == "tags" else _fact_text(fact) for fact in shared[:_MOST]]
         return f"both {_listed(list(dict.fromkeys(texts)))}"
-    space, cosine = max(cosines.items(), key=lambda entry: entry[1], default=("", 0.0))
-    if cosine >= _LEAST_COSINE:
-        return f"similar by {space}"
+    near = {
+        space: cosine - chance.get(space, 0.0) for space, cosine in cosines.items() if cosine >= _least(space, chance)
+    }
+    if near:
+        return f"similar by {max(near, key=near.__getitem__)}"
     return "likely to please the same people" if cold else "the same people like both"
 
 

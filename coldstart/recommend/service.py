@@ -25,7 +25,7 @@ from coldstart.core.vectors import spaced
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.inputs import FIT, load_content, load_item_vectors, load_newest_fit
 from coldstart.recommend.lists import Candidates, ListBuilder, Rules
-from coldstart.recommend.reasons import Reason, Record, explain
+from coldstart.recommend.reasons import SCORES, Reason, Record, chance_cosine, explain
 from coldstart.recommend.users import (
     MAX_HISTORY,
     History,
@@ -55,6 +55,8 @@ _CONTENTS = 4096
 """Items whose vectors and records are kept for reasons: some 12 kB each in the four spaces of the demo."""
 _ItemContent: TypeAlias = "tuple[dict[str, NDArray[np.float32]], Record]"
 _SAMPLED_USERS = 200  # known users with whose lists those of the average user are compared
+_PAIRED = 100
+"""Items of whose pairs the cosines of chance are measured."""
 
 
 class Recommender:
@@ -235,8 +237,22 @@ class Recommender:
         for item, vector in zip(item_ids, own, strict=True):
             blocks = {name: (block[item], _stacked(block, ids)) for name, block in spaces.items() if item in block}
             cold = self._is_cold(item)
-            found[item] = explain(records[item], history, vector, past, blocks, events, cold)
+            found[item] = explain(
+                records[item], history, vector, past, blocks, events, cold, self._chance, self.scoring_model.is_fitted
+            )
         return found
+
+    @cached_property
+    def _chance(self) -> Mapping[str, float]:
+        """Cosine that any two items reach by chance, by space: a lower one is no reason."""
+        model = self.scoring_model
+        places = spaced(np.arange(len(model.item_ids)), _PAIRED)
+        blocks: dict[str, list[NDArray[np.float32]]] = {}
+        for vectors, _ in self._read_content([model.item_ids[place] for place in places]).values():
+            for space, vector in vectors.items():
+                blocks.setdefault(space, []).append(vector)
+        found = {space: chance_cosine(np.stack(rows)) for space, rows in blocks.items()}
+        return {**found, SCORES: chance_cosine(model.vectors[places])}
 
     def records(self, item_ids: Sequence[str]) -> dict[str, Record]:
         """Read records of items with their checked claims: item_id -> record."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coldstart.recommend.reasons import Fact, explain, explain_user, quoted, shared_facts
+from coldstart.recommend.reasons import Fact, chance_cosine, explain, explain_user, quoted, shared_facts
 
 ITEM = {
     "item_id": "n",
@@ -139,3 +139,23 @@ def test_an_audience_is_explained_in_the_third_person():
     rows = np.array([[1, 0]], np.float32)
     assert explain_user(ITEM, [before(creator="ann")], NEAR, rows).text == 'liked "Old cats": both are by "ann"'
     assert explain_user(ITEM, [], NEAR, np.empty((0, 2), np.float32)).text == "no history"
+
+
+def test_no_item_is_named_that_is_no_nearer_than_any_two_items_are():
+    spaces = {"image": (NEAR, np.array([[0.6, 0.8]], np.float32))}
+    chance = {"image": 0.7, "scores": 0.999}
+    rows = np.array([[1, 0.1]], np.float32)
+
+    def told(item=ITEM, **given):
+        return explain(item, [before(creator="ann" if item is ITEM else "bob")], NEAR, rows, spaces, **given)
+
+    other = {**ITEM, "creator": "cat", "category": None, "tags": []}
+    found = told(other, chance=chance)
+    assert (found.text, found.because) == ("nothing of your history is much like it", None)
+    assert told(other, chance=chance, is_fitted=False).because is None
+    assert told(other, chance={**chance, "scores": 0.5}).text.endswith(": the same people like both")
+    assert told(other, chance={"image": 0.5}, is_fitted=False).text.endswith(": similar by image")
+    assert told(chance=chance).text.endswith('both are by "ann"')
+    rng = np.random.default_rng(0)
+    assert 0.1 < chance_cosine(rng.normal(size=(50, 64)).astype(np.float32)) < 0.4
+    assert chance_cosine(np.zeros((3, 2), np.float32)) == -1.0
