@@ -178,7 +178,7 @@ def load_codebooks(folder: Path) -> Codebooks:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes, and the most is {MOST_BYTES:,}")
         return check_codebooks(_restored(card, load_file(path)))
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(folder, error) from None
 
 

@@ -317,10 +317,12 @@ def codes_array(column: Any, width: int) -> Codes:
     """Convert a column of lists of `width` codes, none of them null, to int32 [N, width].
 
     Raises:
-        ColdstartError: a list has another length, as in a stranger's workspace.
+        ColdstartError: they are no lists of int32, or one has another length, as in a stranger's workspace.
     """
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = lists.flatten().to_numpy(zero_copy_only=False)
+    if not (pa.types.is_list(lists.type) and pa.types.is_int32(lists.type.value_type)) or lists.flatten().null_count:
+        raise ColdstartError(f"a table of semantic IDs has {lists.type} in place of lists of codes: fit it again")
+    values = lists.flatten().to_numpy()
     if len(values) != len(lists) * width or (len(lists) and (np.diff(lists.offsets.to_numpy()) != width).any()):
         raise ColdstartError(f"a table of semantic IDs has lists of another length than {width}: fit it again")
     return np.asarray(values, np.int32).reshape(-1, width)

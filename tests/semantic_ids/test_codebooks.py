@@ -228,6 +228,8 @@ def _broken(files: dict[str, bytes], how: str) -> dict[str, bytes]:
         arrays["level0.prices"] = np.zeros(3, np.float32)
     elif how == "dim":
         card["dim"] = 10**9
+    elif how == "endless":
+        card["dim"] = float("inf")
     elif how == "dtype":
         arrays["level0.centres"] = arrays["level0.centres"].astype(np.float64)
     elif how == "form":
@@ -238,7 +240,7 @@ def _broken(files: dict[str, bytes], how: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "how", ["levels", "missing", "nan", "shapes", "prices", "dim", "dtype", "form", "layers", "bytes"]
+    "how", ["levels", "missing", "nan", "shapes", "prices", "dim", "endless", "dtype", "form", "layers", "bytes"]
 )
 def test_a_strangers_codebooks_are_checked(how: str, tmp_path: Path) -> None:
     files = fit_codebooks(clustered(100), levels=LEVELS).to_files({})

@@ -18,7 +18,7 @@ import coldstart
 from coldstart.api import Workspace
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids.fit_stage import FIT
-from coldstart.semantic_ids.ids_stage import table_of
+from coldstart.semantic_ids.ids_stage import codes_array, table_of
 from coldstart.semantic_ids.read import ids_stage, parse_prefix
 
 COUNT = 80
@@ -224,6 +224,23 @@ def test_a_table_of_a_stranger_is_checked(shop: Workspace) -> None:
         shop._store.merge(table, row.set_column(2, row.schema.field("codes"), column))
         with pytest.raises(ColdstartError, match=r"semantic IDs has lists of another length|its codebooks do not have"):
             shop.sid_arrays()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[1, None]], pa.list_(pa.int32())),
+        pa.array([[1, 2**32 + 5]]),
+        pa.array([[1.0, float("nan")]]),
+        pa.array([["1", "2"]]),
+        pa.array([[1, 2]], pa.list_(pa.int32(), 2)),
+        pa.array([{"a": 1}]),
+        pa.array([12]),
+    ],
+)
+def test_codes_of_a_stranger_are_whole_numbers_in_lists(column: pa.Array) -> None:
+    with pytest.raises(ColdstartError, match="in place of lists of codes"):
+        codes_array(column, 2)
 
 
 @pytest.fixture(scope="module")
