@@ -29,7 +29,8 @@ class ReviewMethods(AddMethods):
     ) -> ReviewPage:
         """List what waits for a person: items that failed, were filtered or are copies, and removed claims.
 
-        An item stands where it was turned away first; what was decided on is left out.
+        An item stands where it was turned away first; what was decided on is left out. Claims come last, and without
+        `item_id` only those that a person can judge: values, and sentences of some words.
 
         Args:
             state: `failed`, `filtered`, `duplicate` or `claim`; stage, reason: of the verdict.
@@ -69,8 +70,8 @@ class ReviewMethods(AddMethods):
         - `reject` takes the item out of searches, lists and fits; with `claim` and `value`, that claim alone.
         - `approve` lets it pass the gate `stage` as long as the fields that the gate reads stay the same; with `claim`
           and `value`, that removed claim is served.
-        - `correct` sets a `field` of its record, `title`, `description`, `category`, `creator`, `tags` or
-          `attributes.NAME`, to `value`, whatever manifests say later; None empties it.
+        - `correct` sets a `field` of its record, `title`, `description`, `category`, `creator`, `tags`, `price`
+          or `attributes.NAME`, to `value`, whatever manifests say later; None empties it.
 
         The same decision given again is the same row.
 

@@ -64,7 +64,8 @@ def list_queue(
 ) -> None:
     """List what waits for a decision.
 
-    Items stand where they were turned away first. What was decided on is left out.
+    Items stand where they were turned away first. What was decided on is left out. Claims that were removed from
+    descriptions are listed with `--state claim`, those of one item with `--item`.
 
     \b
     Examples:
@@ -78,16 +79,18 @@ def list_queue(
     if json:
         output.as_json(page.to_dict())
         return
+    only_items = (state, stage, reason, item) == (None, None, None, None)
+    shown = [one for one in page.entries if not only_items or one.state != "claim"]
     rows = [
         (
             one.item_id,
             _clean(one.title),
             one.state if one.claim is None else f"claim {one.claim}",
             one.stage,
-            one.words.removeprefix("that "),
+            one.words,
             _clean(_detail(one)),
         )
-        for one in page.entries
+        for one in shown
     ]
     if rows:
         columns = ("item", "title", "state", "stage", "reason", "detail")
@@ -96,7 +99,9 @@ def list_queue(
     for note in page.notes:
         output.note(note)
     output.line("waiting: " + ", ".join(f"{count:,} {name}" for name, count in page.counts.items()))
-    if page.after is not None:
+    if only_items and page.counts["claim"]:
+        output.note(f"claims: coldstart review list --state claim --workspace {workspace}")
+    if page.after is not None and len(shown) == len(page.entries):
         output.note(f"more: --after {shlex.quote(page.after)}")  # ids of strangers stand in it
 
 
@@ -154,7 +159,9 @@ def correct(
     item: Item,
     field: Annotated[
         str,
-        typer.Argument(metavar="FIELD", help="Field: title, description, category, creator, tags or attributes.NAME."),
+        typer.Argument(
+            metavar="FIELD", help="Field: title, description, category, creator, tags, price or attributes.NAME."
+        ),
     ],
     value: Annotated[
         str,

@@ -6,6 +6,7 @@ the next step. Tests hold that every code of the package stands here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,19 +17,25 @@ class Reason(NamedTuple):
     Attributes:
         words: read after a number, as in "83 without sound".
         remedy: what to do about it; empty where nothing needs to be done.
+        one: read of one item or claim, where that is not `words` without its first "that".
     """
 
     words: str
     remedy: str = ""
+    one: str = ""
 
 
 ITEMS: Mapping[str, Reason] = {
     # taken out of the workspace
     "removed": Reason(
-        "that were removed", "`coldstart remove --undo ITEM` lets one come back with the next run, if that is wanted"
+        "that were removed",
+        "`coldstart remove --undo ITEM` lets one come back with the next run, if that is wanted",
+        one="was removed",
     ),
     "rejected_by_review": Reason(
-        "that a person rejected", "`coldstart review log` says who and why; `coldstart review undo` takes it back"
+        "that a person rejected",
+        "`coldstart review log` says who and why; `coldstart review undo` takes it back",
+        one="rejected by a person",
     ),
     # rows of the catalogue
     "bad_row": Reason(
@@ -82,7 +89,9 @@ ITEMS: Mapping[str, Reason] = {
     "too_long": Reason("with too long a video", "raise media.max_duration_s of the pipeline, or cut the video"),
     "decode_timeout": Reason("that took too long to decode", "raise media.deadline_s of the pipeline"),
     "decoder_fault": Reason(
-        "that the decoder failed on", "open the file elsewhere; if it is good, report the place that the detail names"
+        "that the decoder failed on",
+        "open the file elsewhere; if it is good, report the place that the detail names",
+        one="the decoder failed on it",
     ),
     "out_of_memory": Reason(
         "that needed too much memory",
@@ -91,7 +100,11 @@ ITEMS: Mapping[str, Reason] = {
     "device_process_died": Reason(
         "that ended the process of the device", "try `coldstart retry` with a smaller batch: --set STAGE.batch_size=1"
     ),
-    "worker_died": Reason("that ended the Ray actor of their part", "raise engine.ray.cpus, then `coldstart retry`"),
+    "worker_died": Reason(
+        "that ended the Ray actor of their part",
+        "raise engine.ray.cpus, then `coldstart retry`",
+        one="ended the Ray actor of its part",
+    ),
     # gates
     "low_resolution": Reason("of low resolution", "lower understand.quality.min_side, or take a larger picture"),
     "too_blurry": Reason("too blurry", "lower understand.quality.min_sharpness, or take a sharper picture"),
@@ -116,10 +129,14 @@ ITEMS: Mapping[str, Reason] = {
         "whose vector is not finite", "set engine.dtype: float32, or take another encoder, then `coldstart retry`"
     ),
     "no_free_id": Reason(
-        "for which no semantic ID is free", "fit more: `coldstart finetune sids` with more levels or larger ones"
+        "for which no semantic ID is free",
+        "fit more: `coldstart finetune sids` with more levels or larger ones",
+        one="no semantic ID is free for it",
     ),
     "unknown_class": Reason("near no class", "name more classes, or lower min_precision of the stage that labels"),
-    "has_category": Reason("that have a category already", "label them too with `coldstart label --all`"),
+    "has_category": Reason(
+        "that have a category already", "label them too with `coldstart label --all`", one="has a category already"
+    ),
     "no_content": Reason("without content to learn from", "give them text or a picture"),
     "no_interactions": Reason("without interactions in the training window"),
     "upstream_failed": Reason(
@@ -137,7 +154,7 @@ ITEMS: Mapping[str, Reason] = {
         "without a claim that has evidence", "give them more text, or pictures that show what is claimed"
     ),
     "states_nothing": Reason("without visual attributes in the record"),
-    "not_judged": Reason("that were not evaluated"),
+    "not_judged": Reason("that were not evaluated", one="was not evaluated"),
     "prompt_too_long": Reason(
         "whose prompt is too long for the model",
         "lower the budgets of the prompt, or take a model with a longer context",
@@ -145,9 +162,19 @@ ITEMS: Mapping[str, Reason] = {
     "special_tokens": Reason(
         "whose text imitates marks of the model", "remove marks such as <|im_start|> from the text of the item"
     ),
-    "refused": Reason("that the model refused to describe", "take another model for these items"),
-    "request_refused": Reason("that the endpoint refused", "mend what the detail names, then `coldstart retry`"),
-    "endpoint_failed": Reason("that the endpoint did not answer for", "see that it runs, then `coldstart retry`"),
+    "refused": Reason(
+        "that the model refused to describe",
+        "take another model for these items",
+        one="the model refused to describe it",
+    ),
+    "request_refused": Reason(
+        "that the endpoint refused", "mend what the detail names, then `coldstart retry`", one="the endpoint refused it"
+    ),
+    "endpoint_failed": Reason(
+        "that the endpoint did not answer for",
+        "see that it runs, then `coldstart retry`",
+        one="the endpoint did not answer for it",
+    ),
     # queries
     "bad_line": Reason(
         "on an unreadable line", "one JSON object a line: query_id and one of text, image, video, item_id"
@@ -162,17 +189,17 @@ CLAIMS: Mapping[str, Reason] = {
     "ungrounded_value": Reason("with a value that nothing supports"),
     "ungrounded_number": Reason("with a number that no source has"),
     "unsupported": Reason("whose words stand in no source"),
-    "lists_values": Reason("that only list values"),
-    "title_again": Reason("that repeat the title"),
+    "lists_values": Reason("that only list values", one="only lists values"),
+    "title_again": Reason("that repeat the title", one="repeats the title"),
     "too_short": Reason("too short for a sentence"),
-    "no_end": Reason("that do not end"),
-    "no_antecedent": Reason("that mean a sentence that was removed"),
-    "other_value": Reason("that contradict the record"),
+    "no_end": Reason("that do not end", one="does not end"),
+    "no_antecedent": Reason("that mean a sentence that was removed", one="means a sentence that was removed"),
+    "other_value": Reason("that contradict the record", one="contradicts the record"),
     "other_price": Reason("with another price than the record"),
-    "other_brand": Reason("that name a maker who is not the item's"),
+    "other_brand": Reason("that name a maker who is not the item's", one="names a maker who is not the item's"),
     "not_listed": Reason("with a value that the attribute does not list"),
     "unknown_attribute": Reason("of an attribute that the category does not have"),
-    "empty": Reason("that are empty"),
+    "empty": Reason("that are empty", one="is empty"),
     "says_nothing": Reason("without meaning"),
     "wrong_language": Reason("in another language"),
     "copied": Reason("copied from a source"),
@@ -181,11 +208,11 @@ CLAIMS: Mapping[str, Reason] = {
     "cut_off": Reason("cut off at the token limit", "raise max_new_tokens of the prompt"),
     "not_json": Reason("not written as JSON"),
     "wrong_fields": Reason("written in the wrong fields"),
-    "order": Reason("that follow an instruction in the item's text"),
+    "order": Reason("that follow an instruction in the item's text", one="follows an instruction in the item's text"),
     "refusal": Reason("a refusal of the model"),
     "link": Reason("with a link"),
     "markup": Reason("with markup"),
-    "loop": Reason("that repeat themselves"),
+    "loop": Reason("that repeat themselves", one="repeats itself"),
     "overlong": Reason("too long"),
     "unsafe": Reason("with unsafe words"),
 }
@@ -237,6 +264,12 @@ _ALL = (ITEMS, CLAIMS, INTERACTIONS, IMPRESSIONS, SPEECH)
 def plain(code: str) -> str:
     """Put a reason code into plain words; the code with spaces where another package made it up."""
     return next((table[code].words for table in _ALL if code in table), code.replace("_", " "))
+
+
+def of_one(code: str) -> str:
+    """Put a reason code into plain words about one item or claim: "a copy of another item", "repeats the title"."""
+    found = next((table[code] for table in _ALL if code in table), Reason(plain(code)))
+    return found.one or re.sub("^whose ", "its ", found.words.removeprefix("that "))
 
 
 def remedy(code: str) -> str:

@@ -22,11 +22,9 @@ from coldstart.ingest.stage import StoredItems
 from coldstart.review.queue import UNREAD, check_item, check_stage
 from coldstart.store import ITEMS, Store, decisions
 from coldstart.store.corrections import value_of
-from coldstart.store.decisions import ACTIONS, ATTRIBUTE, ITEM, MAX_NAME, MAX_REASON, TEXT_FIELDS, Decision, Draft
+from coldstart.store.decisions import ACTIONS, ATTRIBUTE, FIELDS, ITEM, MAX_NAME, MAX_REASON, Decision, Draft
 from coldstart.store.freshness import PipelineState
 
-FIELDS = (*TEXT_FIELDS, "tags")
-"""Fields of the record that a person may correct, besides `attributes.NAME`."""
 _PARTS = ("item_id", "action", "reason", "by", "stage", "claim", "field", "value")
 _TAKES = {"reject": ("claim", "value"), "approve": ("stage", "claim", "value"), "correct": ("field", "value")}
 
@@ -201,7 +199,7 @@ class _Checker:
         attributes = [f"{ATTRIBUTE}{one}" for one in read_attributes(rows[0].get("attributes"))]
         if not isinstance(name, str) or not (name in FIELDS or name.startswith(ATTRIBUTE)):
             likely = suggestion(str(name), [*FIELDS, *attributes])
-            if f"{ATTRIBUTE}{name}" in attributes:
+            if f"{ATTRIBUTE}{name}" in [*attributes, "attributes.currency"]:
                 likely = f" (did you mean {f'{ATTRIBUTE}{name}'!r}?)"
             raise ColdstartError(
                 f"review: no field {name!r} can be corrected{likely}: give one of {', '.join(FIELDS)}, or "

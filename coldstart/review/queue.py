@@ -1,14 +1,15 @@
 """Collect what waits for a person: items that failed, were filtered or are copies, and claims that the checks removed.
 
 An item stands where it was turned away first: what later stages say of it follows from that. What was decided on is
-left out. Rows of the ledger and of descriptions are read piece by piece, and of each group no more is kept than a page
-takes.
+left out, and so are removed claims with nothing to decide on, but in the queue of one item. Rows of the ledger and of
+descriptions are read piece by piece, and of each group no more is kept than a page takes.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,8 +26,9 @@ from coldstart.store.decisions import REJECTED_BY_REVIEW, read_decisions
 from coldstart.store.freshness import PipelineState
 from coldstart.store.sql import equals
 
-State = Literal["failed", "filtered", "duplicate", "claim"]
+State = Literal["filtered", "duplicate", "failed", "claim"]
 STATES: tuple[State, ...] = get_args(State)
+"""States in the order of the queue: first what a decision lets through, last what was removed of texts."""
 MOST_PAGE = 500
 """Entries of one page."""
 UNREAD = "text"
@@ -36,7 +38,18 @@ _FOLLOWS = frozenset(
 )
 """Reasons that follow from what stands elsewhere."""
 _OWN = frozenset({"nothing_grounded", "refused"})
-"""Reasons for which a stage filters an item though it had something to read."""
+"""Reasons for which a stage filters an item though it had something to read: its description is turned away."""
+_OF_FORM = frozenset(
+    {
+        *("empty", "says_nothing", "too_short", "no_end", "cut_off", "not_json", "wrong_fields", "refusal", "markup"),
+        *("loop", "overlong", "duplicate", "too_many", "lists_values", "title_again", "no_antecedent"),
+    }
+)
+"""Reasons of removed claims that are no question of what is true: no person needs to decide on them."""
+_SENTENCE_WORDS = 3
+"""Words from which a removed sentence is one to decide on; models that know nothing write "Attribute summary."."""
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+"""Letters of scripts that put no spaces between words."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ class ReviewPage:
     Attributes:
         counts: state -> all entries that the other conditions of the question leave.
         after: where the next page begins; None after the last one.
-        notes: gates whose verdicts cannot be read now, and why.
+        notes: gates whose verdicts cannot be read now, and why; how many removed claims are not listed.
     """
 
     entries: Sequence[ReviewEntry]
@@ -226,6 +239,7 @@ class _Collect:
             if one.claim is not None
         }
         self.notes: list[str] = []
+        self._unlisted = 0
 
     def found(self) -> Iterator[tuple[int, _Found]]:
         """Yield what waits, in no order: the number of a claim, 0 for an item, and what was found."""
@@ -243,6 +257,11 @@ class _Collect:
             if one.item_id not in blocked:
                 yield 0, one
         yield from self._removed_claims(blocked)
+        if self._unlisted:
+            self.notes.append(
+                f"{self._unlisted:,} removed claims say too little to decide on, such as single words, and are not "
+                "listed: the queue of one item has them"
+            )
 
     def _gates(self) -> dict[str, Mapping[str, Reject]]:
         found: dict[str, Mapping[str, Reject]] = {}
@@ -274,11 +293,22 @@ class _Collect:
                 continue
             for number, cut in enumerate(row["cut"] or ()):
                 claim, value = cut["claim"], cut["value"]
-                if cut["reason"] != REJECTED_BY_REVIEW and (row["item_id"], claim, value) not in self._claims:
-                    yield (
-                        number,
-                        _Found(row["item_id"], "claim", name, cut["reason"], cut["detail"] or "", claim, value),
-                    )
+                if cut["reason"] == REJECTED_BY_REVIEW or (row["item_id"], claim, value) in self._claims:
+                    continue
+                if self._item_id is None and not _can_be_judged(claim, value, cut["reason"]):
+                    self._unlisted += 1
+                    continue
+                found = _Found(row["item_id"], "claim", name, cut["reason"], cut["detail"] or "", claim, value)
+                yield number, found
+
+
+def _can_be_judged(claim: str, value: str, reason: str) -> bool:
+    """Return True for a value, or a sentence with content, that was removed for what it says."""
+    if claim == UNREAD or reason in _OF_FORM:
+        return False
+    if claim != "summary":
+        return True
+    return max(len(value.split()), len(_UNSPACED.findall(value)) // 2) >= _SENTENCE_WORDS
 
 
 def check_stage(pipeline: Pipeline) -> str | None:
@@ -316,8 +346,8 @@ def _fill(store: Store, pipeline: Pipeline, found: Sequence[_Found]) -> list[Rev
             one.state,
             one.stage,
             one.reason,
-            reasons.plain(one.reason),
-            one.detail,
+            reasons.of_one(one.reason),
+            _plain_detail(one),
             one.claim,
             one.value,
             originals.get((one.stage, one.item_id)),
@@ -325,6 +355,17 @@ def _fill(store: Store, pipeline: Pipeline, found: Sequence[_Found]) -> list[Rev
         )
         for one in found
     ]
+
+
+def _plain_detail(found: _Found) -> str:
+    if found.reason not in _OWN:
+        return found.detail
+    codes, rest = found.detail.split("; ", 1) if "; " in found.detail else ("", found.detail)
+    if codes and all(one in reasons.CLAIMS for one in codes.split(", ")):  # as written by versions before
+        rest = f"claims {', '.join(map(reasons.plain, codes.split(', ')))}; {rest}"
+    elif codes:
+        rest = found.detail
+    return f"it is served, without a description: {rest}"
 
 
 def _actions(found: _Found, known: bool, gates: Collection[str]) -> tuple[str, ...]:

@@ -182,6 +182,7 @@ def _columns(record: Mapping[str, Any]) -> Row:
     return {
         **{name: record[name] for name in TEXT_FIELDS},
         "tags": record["tags"],
+        "price": record["price"],
         "attributes": json.dumps(record["attributes"], ensure_ascii=False, sort_keys=True),
         "language": item_language(record["title"], record["description"], record["attributes"]),
     }

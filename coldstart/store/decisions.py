@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
+from coldstart.core.prices import parse_price
+from coldstart.core.item_fields import load_json
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.store.sql import equals
@@ -35,6 +37,8 @@ ITEM = "item"
 REJECTED_BY_REVIEW = "rejected_by_review"
 """Reason code of what a person rejected."""
 TEXT_FIELDS = ("title", "description", "category", "creator")
+FIELDS = (*TEXT_FIELDS, "tags", "price")
+"""Fields of the record that a person may correct, besides `attributes.NAME`."""
 ATTRIBUTE = "attributes."
 """Start of the name of a field that is one attribute."""
 MAX_REASON = 2000
@@ -179,7 +183,7 @@ def _parse(row: Mapping[str, Any]) -> Decision | None:
         return None
     undone = row.get("undone_at")
     with suppress(TypeError, ValueError, RecursionError):
-        value, before = (json.loads(row.get(name) or "null") for name in ("value", "before"))
+        value, before = (load_json(row.get(name) or "null") for name in ("value", "before"))
         sets = row.get("sets") or ""
         if row["subject"].startswith("claim:") and not isinstance(value, str):
             return None
@@ -236,6 +240,8 @@ def check_value(name: str, value: Any) -> Any:
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{name} is a text, not {str(value)[:80]!r}")
         return value.strip()
+    if name == "price":
+        return _price(value)
     if name == "tags":
         if value is None:
             return []
@@ -248,6 +254,21 @@ def check_value(name: str, value: Any) -> Any:
     if not all(isinstance(one, str | int | float | bool) or one is None for one in entries):
         raise ValueError(f"{name} is a text, a number, true or false, or a list of them, not {str(value)[:80]!r}")
     return list(value) if isinstance(value, tuple) else value
+
+
+def _price(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number, currency = parse_price(value)
+        price = float("nan" if isinstance(number, bool) else number)
+        if currency is None and 0 <= price < float("inf"):
+            return price
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(
+        f"price is a number from 0 on, such as 19.9, not {str(value)[:80]!r}: its currency is attributes.currency"
+    )
 
 
 def record(store: Store, drafts: Iterable[Draft]) -> list[Decision]:

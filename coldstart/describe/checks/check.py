@@ -16,6 +16,7 @@ from typing import Any
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse, split_sentences
 from coldstart.core.language import detect_language, may_be_written_in
+from coldstart.core.reasons import plain as plain_words
 from coldstart.core.sanitize import strip_invisible
 from coldstart.core.stage import Reject
 from coldstart.describe.checks.claims import TextClaims, UngroundedClaim, form_fault, price_fault
@@ -89,8 +90,12 @@ def check_description(
             stay.append(Ground("summary", summary, own[1], "the item's own text"))
     description = Description(summary, stated, keywords, queries)
     if not description:
-        reasons = ", ".join(dict.fromkeys(one.reason for one in cut)) or "empty"
-        raise Reject("nothing_grounded", f"{reasons}; and nothing known of the item can stand in", "filtered")
+        told = ", ".join(dict.fromkeys(plain_words(one.reason) for one in cut))
+        raise Reject(
+            "nothing_grounded",
+            f"{f'claims {told}' if told else 'empty'}; and nothing known of the item can stand in",
+            "filtered",
+        )
     return Checked(description, tuple(stay), tuple(cut), status, detect_language(summary))
 
 
