@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart.api.opened import OpenedStore, PipelineSource
 from coldstart.core import trust
 from coldstart.core.interactions import Interactions
+from coldstart.core.item_fields import read_object
 from coldstart.core.items import LANGUAGE
 from coldstart.core.language import UNKNOWN, count_languages, languages_text, mostly_english
 from coldstart.core.pipeline import Pipeline
@@ -375,8 +375,4 @@ class WorkMethods(OpenedStore):
 
 def _json_object(text: str) -> dict[str, Any]:
     """Parse the report of a run; empty where it is no JSON object."""
-    try:
-        found = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_object(text) or {}

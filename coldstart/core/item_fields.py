@@ -8,6 +8,7 @@ neither its place nor what is read from its header: a file that was moved is the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -71,10 +72,25 @@ def read_attributes(text: str | None) -> dict[str, Any]:
     return {} if found is None else found
 
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def load_json(text: str) -> Any:
+    """Read stored JSON; half a character, which it can spell and no answer can hold, is read as `?`.
+
+    Raises:
+        ValueError: it is none; RecursionError: it is nested too deeply.
+    """
+    found = json.loads(text)
+    if _HALF.search(text):
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    return found
+
+
 def read_object(text: str | None) -> dict[str, Any] | None:
     """Read a stored JSON object, empty for null and ""; None where it is none, or nested deeper than `DEEPEST`."""
     with suppress(TypeError, ValueError, RecursionError):
-        found = json.loads(text or "{}")
+        found = load_json(text or "{}")
         if isinstance(found, dict) and _is_shallow(found, text or ""):
             return found
     return None

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from coldstart.core.item_fields import PICTURES, columns_of, field_digests, select_fields
+from coldstart.core.item_fields import PICTURES, columns_of, field_digests, read_object, select_fields
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.core.keys import digest
 
@@ -89,3 +89,7 @@ def test_a_row_is_cut_to_the_fields() -> None:
         "media": [],
     }
     assert columns_of(["media.image", "media.video", "attributes.a", "title"]) == ["attributes", "media", "title"]
+
+
+def test_half_a_character_that_json_spells_is_read_as_a_question_mark() -> None:
+    assert read_object(r'{"a": "\ud800x", "b\uDFFF": ["\ud83d\ude00"]}') == {"a": "?x", "b?": ["😀"]}
