@@ -431,7 +431,9 @@ def _behaviour(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
         return frozenset(found)
 
     def listed(**given: Any) -> frozenset[str]:
-        return frozenset(one.item_id for one in reader.recommend(top_k=NAMED, **given).items)
+        with suppress(ColdstartError):  # of a user, or a history, without an item that is known and has a vector
+            return frozenset(one.item_id for one in reader.recommend(top_k=NAMED, **given).items)
+        return frozenset()
 
     def copies() -> Made | None:
         if not links:
@@ -448,7 +450,8 @@ def _behaviour(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
 
     def audience() -> Made | None:
         row = maker.single("title") if users else None
-        return None if row is None else Made({"a": maker.name(row)}, users=people([row["item_id"]]))
+        found = people([row["item_id"]]) if row is not None else None
+        return Made({"a": maker.name(row)}, users=found) if row is not None and found else None
 
     def recommend() -> Made | None:
         if not users:
@@ -456,13 +459,14 @@ def _behaviour(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
         user = chance.choice(users)
         watched = chance.random() < 0.5 and any(row["kind"] == "video" for row in maker.rows)
         found = listed(user=user, kind="video" if watched else None)
+        if not found:
+            return None
         return Made({"user": user}, found, has="watch" if watched else "", lacks="\n" if watched else "watch")
 
     def liked() -> Made | None:
         row = maker.single("title") if users else None
-        with suppress(ColdstartError):  # an item without a vector in the spaces that score is no history
-            return None if row is None else Made({"a": maker.name(row)}, listed(history=[row["item_id"]]))
-        return None
+        found = listed(history=[row["item_id"]]) if row is not None else None
+        return Made({"a": maker.name(row)}, found) if row is not None and found else None
 
     def follow() -> Made | None:
         if not users:
@@ -496,7 +500,7 @@ def _unanswerable(maker: _Maker) -> dict[str, Callable[[], Made | None]]:
         return Made({"absent": chance.choice(absent)}) if absent else None
 
     def empty() -> Made | None:
-        for _ in range(40):
+        for _ in range(40 if categories and makers else 0):
             what, name = chance.choice(sorted(categories)), chance.choice(sorted(makers))
             if (what, name) not in pairs:
                 return Made({"what": what, "maker": name})
