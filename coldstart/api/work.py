@@ -21,6 +21,7 @@ from coldstart.engine.run import check_run, run_pipeline, status
 from coldstart.errors import redact_urls
 from coldstart.store import ITEMS, LEDGER
 from coldstart.store.interactions import INTERACTIONS, InteractionSummary, InteractionTable
+from coldstart.store.sql import equals, one_of
 
 if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Estimate
@@ -200,12 +201,31 @@ class WorkMethods(OpenedStore):
 
         Rows are in the order of the stages, then of the ids.
         """
+        return self.failures_page()[0]
+
+    def failures_page(
+        self, given: Mapping[str, str] | None = None, start: int = 0, limit: int | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Read a part of `failures`, and count all of them.
+
+        Args:
+            given: column -> value that rows have in it; start: the first row; limit: rows, by default all.
+        """
         if not self._store.has(LEDGER):
-            return []
-        places = {spec.name: place for place, spec in enumerate(self._reading_pipeline().stages)}
-        rows = [row for row in self._store.read(LEDGER).to_pylist() if row["stage"] in places]
-        rows.sort(key=lambda row: (places[row["stage"]], row["item_id"]))
-        return [{**row, "detail": redact_urls(row["detail"] or "")} for row in rows]
+            return [], 0
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        stages = [spec.name for spec in self._reading_pipeline().stages]
+        conditions = [one_of("stage", stages), *(equals(name, value) for name, value in (given or {}).items())]
+        rows = self._store.read(LEDGER, where=" AND ".join(conditions))
+        places = pc.index_in(rows["stage"], value_set=pa.array(stages, pa.string()))
+        order = pc.sort_indices(
+            pa.table({"place": places, "item_id": rows["item_id"]}),
+            [("place", "ascending"), ("item_id", "ascending")],
+        )
+        shown = rows.take(order.slice(start, limit)).to_pylist()
+        return [{**row, "detail": redact_urls(row["detail"] or "")} for row in shown], len(rows)
 
     def check(self, *, repair: bool = False) -> list[Damage]:
         """Read everything that is stored and list what is damaged: tables, keys, vectors, fits, indexes, publications.

@@ -124,17 +124,12 @@ class WorkspaceState:
     ) -> state_results.Ledger:
         """List items that were turned away, by stage and item."""
         mark = query_mark(["ledger", state, stage, reason])
+        conditions = {"state": state, "stage": stage, "reason": reason}
+        given = {name: value for name, value in conditions.items() if value is not None}
 
         def ask(reader: Reader) -> state_results.Ledger:
             start = read_cursor(cursor, reader.tag, mark)
-            rows = [
-                row
-                for row in reader.failures()
-                if (state is None or row["state"] == state)
-                and (stage is None or row["stage"] == stage)
-                and (reason is None or row["reason"] == reason)
-            ]
-            page = rows[start : start + limit]
+            page, total = reader.failures_page(given, start, limit)
             return state_results.Ledger(
                 publication=reader.tag,
                 entries=[
@@ -149,8 +144,8 @@ class WorkspaceState:
                     )
                     for row in page
                 ],
-                total=len(rows),
-                next_cursor=make_cursor(start + limit, reader.tag, mark) if len(rows) > start + limit else None,
+                total=total,
+                next_cursor=make_cursor(start + limit, reader.tag, mark) if total > start + limit else None,
             )
 
         return self.readers.answer(ask)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import coldstart
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store
@@ -377,3 +378,25 @@ def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: 
         {"item_id": "c", "row_key": "k", "size": 4, "named": None},
     ]
     assert store.columns("stage.more") == ["item_id", "row_key", "size", "named"]
+
+
+def test_a_page_of_the_ledger_is_a_part_of_all_failures(tmp_path: Path) -> None:
+    workspace = coldstart.open(tmp_path, create=True)
+    store = Store(tmp_path)
+    stages = {"ingest": {}, "image": {"stage": "embed", "encoder": "fake:32"}, "index": {}}
+    store.save_pipeline("own", {"stages": stages})
+    found = [
+        LedgerRow(stage, f"i{place}", "k", state, "reason", "http://u:secret@h/x")
+        for stage in ("image", "ingest", "gone")
+        for place, state in enumerate(["failed", "filtered", "failed", "failed"])
+    ]
+    store.record(found[::-1])
+    whole = workspace.failures()
+    assert [(row["stage"], row["item_id"]) for row in whole] == [
+        (stage, f"i{place}") for stage in ("ingest", "image") for place in range(4)
+    ]
+    assert {row["detail"] for row in whole} == {"http://***@h/x"}
+    assert workspace.failures_page(start=3, limit=2) == (whole[3:5], 8)
+    failed = [row for row in whole if row["state"] == "failed"]
+    assert workspace.failures_page({"state": "failed"}, 1, 3) == (failed[1:4], 6)
+    assert workspace.failures_page({"stage": "it's"}) == ([], 0)
