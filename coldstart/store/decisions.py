@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
-from coldstart.core.prices import parse_price
 from coldstart.core.item_fields import load_json
+from coldstart.core.prices import parse_price
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.store.sql import equals
