@@ -398,6 +398,8 @@ def _descriptions(workspace: api.Workspace, views: Mapping[str, ItemView]) -> li
 def _reason(recommended: Mapping[str, Any], views: Mapping[str, ItemView]) -> str:
     """Explain a recommendation in few words: what the item shares with a liked one, or in which space it is near."""
     evidence = recommended["evidence"]
+    if evidence["because"] is None:
+        return str(recommended["reason"])
     shared = [one["value"] for one in evidence["shared"] if one["field"] in ("tags", "category")]
     nearest = max(evidence["cosines"], key=evidence["cosines"].get, default="")
     why = f"both {', '.join(reversed(shared))}" if shared else f"similar by {nearest}"

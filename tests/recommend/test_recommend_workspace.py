@@ -127,7 +127,11 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
     records = {record["item_id"]: record for record in WORLD.content.records}
     result = 0
     for one in shop.recommend(user, top_k=20).items:
-        assert one.reason is not None and one.reason.because in liked
+        assert one.reason is not None
+        if one.reason.because is None:  # on the list, and yet no nearer to anything liked than any two items are
+            assert one.rank > 10 and one.reason.text == "nothing of your history is much like it"
+            continue
+        assert one.reason.because in liked
         before = records[one.reason.because]
         start = f'because you chose "{before["title"]}": '
         if records[one.item_id]["category"] == before["category"]:
