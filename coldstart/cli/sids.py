@@ -176,8 +176,10 @@ def _print_health(card: Health) -> None:
     columns = ["level", "perplexity", "largest", "variance left", "prefixes", "new items in reach", "moved by a refit"]
     output.table(columns, rows, whole=("perplexity", "new items in reach"))
     if card.reach:
+        from coldstart.semantic_ids.page import new_items_text
+
         output.note(
-            f"in reach: of {card.reach[0].measure.n:,} held-out new items, those whose prefix an item of the fit has, "
+            f"in reach: of {new_items_text(card)} held-out new items, those whose prefix an item of the fit has, "
             "with 95 % intervals"
         )
     if card.churn:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coldstart.media.limits import Limits
+from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.page import Tile, card, environment, loader
 from coldstart.semantic_ids.health import Agreement, Health
 from coldstart.semantic_ids.read import SemanticIds, text_of
@@ -148,11 +149,17 @@ def _card(health: Health) -> dict[str, Any]:
         if health.emitted is None
         else f"{health.emitted:.0%}",
         "levels": levels,
-        "new": f"{health.reach[0].measure.n:,}" if health.reach else "0",
+        "new": new_items_text(health),
         "agreement": rows,
         "agreement_columns": columns,
         "agreement_note": agreement_note(health),
     }
+
+
+def new_items_text(health: Health) -> str:
+    """Write how many new items were held out, and whether these are too few."""
+    count = health.reach[0].measure.n if health.reach else 0
+    return f"{count:,}" + f" (fewer than {FEWEST_COMPARED} are too few to judge)" * (count < FEWEST_COMPARED)
 
 
 def agreement_cells(agreement: Sequence[Agreement]) -> tuple[list[str], list[list[str]]]:

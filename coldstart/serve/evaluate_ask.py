@@ -22,6 +22,7 @@ from coldstart.serve.catalogue import Catalogue
 from coldstart.serve.readers import Reader, Readers
 from coldstart.serve.tools import Tools
 from coldstart.serve.vocabulary import iso
+from coldstart.store.sql import one_of
 
 if TYPE_CHECKING:
     from coldstart.generators import Generator
@@ -245,6 +246,11 @@ def reread_cites(tools: Tools, answer: Answer) -> tuple[int, int]:
     wanted = sorted({cite.item for one in answer.sentences for cite in one.cites if cite.item is not None})
     rows = tools.catalogue.readers.answer(lambda reader: reader.published().items(wanted, list(_REREAD)))
     copies = tools.catalogue.readers.answer(lambda reader: reader.copy_links())
+    if kept_out := sorted({*wanted} & copies.keys() - rows.keys()):  # named by `copies`, and not served
+        unserved = tools.catalogue.readers.answer(
+            lambda reader: reader.table("items", ["item_id", "kind", "title"], where=one_of("item_id", kept_out))
+        )
+        rows |= {row["item_id"]: row for row in unserved.to_pylist()}
     good = total = 0
     for sentence in answer.sentences:
         total += len(sentence.cites)

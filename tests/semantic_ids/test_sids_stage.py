@@ -287,7 +287,7 @@ def test_the_command_shows_items_prefixes_health_and_files(readable: Workspace, 
     assert [one["level"] for one in card["reach"]] == [1, 2, 3]
     html = page.read_text("utf-8")
     assert html.count("<details") == len(readable.sid_branches()) and "data:image/jpeg" in html
-    assert "<script" not in html
+    assert "<script" not in html and "fewer than 30 are too few to judge" in html
     both = run_cli("sids", "p004", "--health", *where)
     assert both.returncode == 1 and "exclude each other" in both.stderr
     assert "give codes joined by -" in run_cli("sids", "--prefix", "1-x", *where).stderr
