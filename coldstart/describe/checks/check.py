@@ -81,19 +81,19 @@ def check_description(
     queries = _listed("query", written.queries, claims, stay, cut)
     status: Status = "cut" if cut else "written"
     if not summary and ("summary" in rules.output or not (stated or keywords or queries)):
-        told = list(plain)[_PRONOUN.match(next(iter(plain))) is not None :] if plain else []
-        if told := _that_fit(told):
-            summary = " ".join(told)
-            stay += [plain[one] for one in told]
+        fitting = list(plain)[_PRONOUN.match(next(iter(plain))) is not None :] if plain else []
+        if fitting := _that_fit(fitting):
+            summary = " ".join(fitting)
+            stay += [plain[one] for one in fitting]
         elif own := fallback_text(sources, evidence, rules):
             summary, status = own[0], "fallback"
             stay.append(Ground("summary", summary, own[1], "the item's own text"))
     description = Description(summary, stated, keywords, queries)
     if not description:
-        told = ", ".join(dict.fromkeys(plain_words(one.reason) for one in cut))
+        removed = ", ".join(dict.fromkeys(plain_words(one.reason) for one in cut))
         raise Reject(
             "nothing_grounded",
-            f"{f'claims {told}' if told else 'empty'}; and nothing known of the item can stand in",
+            f"{f'claims {removed}' if removed else 'empty'}; and nothing known of the item can stand in",
             "filtered",
         )
     return Checked(description, tuple(stay), tuple(cut), status, detect_language(summary))
