@@ -141,9 +141,10 @@ class Dossier:
 
 def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
     """Collect the dossier of an item; None where neither the items nor the verdicts of ingest have it."""
-    row = _Rows(store, pipeline, item_id)
+    pipeline_state = PipelineState(store, with_fits(pipeline, store))
+    row = _Rows(store, pipeline, pipeline_state, item_id)
     item = _first(store, ITEMS, equals("item_id", item_id))
-    stages = _stages(store, pipeline, item_id, known=item is not None)
+    stages = _stages(store, pipeline, pipeline_state, item_id, known=item is not None)
     if item is None and not stages:
         return None
     item = {"item_id": item_id} if item is None else {**item, "attributes": read_attributes(item.get("attributes"))}
@@ -182,29 +183,38 @@ def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier |
 class _Rows:
     """Rows of one item in the tables of map stages, by their kind; empty where one has none."""
 
-    def __init__(self, store: Store, pipeline: Pipeline, item_id: str) -> None:
+    def __init__(self, store: Store, pipeline: Pipeline, pipeline_state: PipelineState, item_id: str) -> None:
         self._store = store
         self._pipeline = pipeline
+        self._state = pipeline_state
         self._item_id = item_id
 
     def of(self, kind: str) -> dict[str, Any]:
         """Read the row of the last stage of the kind that has one, without its keys."""
-        for table in self._tables(kind):
-            row = _first(self._store, table, equals("item_id", self._item_id))
+        for name in self._names(kind):
+            row = _first(self._store, f"stage.{name}", equals("item_id", self._item_id))
             if row is not None:
                 return {name: value for name, value in row.items() if name not in ("item_id", "row_key")}
         return {}
 
     def original(self) -> Link | None:
+        """Return the item that this one is a copy of; None where a person said that it is none."""
         row = self.of("understand.duplicates")
-        return self._link(row["duplicate_of"], row, row["matches"] or []) if row.get("duplicate_of") else None
+        if not row.get("duplicate_of") or any(
+            self._state.approved(name, [self._item_id]) for name in self._names("understand.duplicates")
+        ):
+            return None
+        return self._link(row["duplicate_of"], row, row["matches"] or [])
 
     def copies(self) -> list[Link]:
         """List items whose original this one is, the first to arrive first."""
         found = []
-        for table in self._tables("understand.duplicates"):
-            rows = self._store.read(table, where=equals("duplicate_of", self._item_id)).to_pylist()
+        for name in self._names("understand.duplicates"):
+            rows = self._store.read(f"stage.{name}", where=equals("duplicate_of", self._item_id)).to_pylist()
+            approved = self._state.approved(name, [row["item_id"] for row in rows])
             for row in sorted(rows, key=lambda row: (row["arrived"], row["item_id"])):
+                if row["item_id"] in approved:
+                    continue
                 turned = [
                     {
                         "start_s": match["other_start_s"],
@@ -217,9 +227,10 @@ class _Rows:
                 found.append(self._link(row["item_id"], row, turned))
         return found
 
-    def _tables(self, kind: str) -> list[str]:
-        names = [f"stage.{spec.name}" for spec in self._pipeline.of_kind(kind)]
-        return [name for name in reversed(names) if self._store.has(name)]
+    def _names(self, kind: str) -> list[str]:
+        """List the stages of a kind that have rows, the last one first."""
+        names = [spec.name for spec in self._pipeline.of_kind(kind)]
+        return [name for name in reversed(names) if self._store.has(f"stage.{name}")]
 
     def _link(self, item_id: str, row: Mapping[str, Any], matches: Sequence[Mapping[str, float]]) -> Link:
         other = _first(self._store, ITEMS, equals("item_id", item_id)) or {}
@@ -230,9 +241,10 @@ class _Rows:
         )  # fmt: skip
 
 
-def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list[StageState]:
+def _stages(
+    store: Store, pipeline: Pipeline, pipeline_state: PipelineState, item_id: str, known: bool
+) -> list[StageState]:
     """List the states of the item in each stage; of one that has no row in the items, the verdict of ingest alone."""
-    pipeline_state = PipelineState(store, with_fits(pipeline, store))
     found = []
     for spec in pipeline.stages:
         if spec.kind == "ingest":

@@ -24,6 +24,7 @@ from coldstart.search.notebook import Hits
 from coldstart.search.queries import Query
 from coldstart.serve.batching import Batcher
 from coldstart.store import Store
+from coldstart.store.freshness import PipelineState
 from coldstart.store.publications import Publication
 
 T = TypeVar("T")
@@ -137,14 +138,20 @@ class Reader(Workspace):
             return self._cold
 
     def copy_links(self) -> dict[str, str]:
-        """Read copy -> original, of items that are served and of those that are kept out as copies."""
+        """Read copy -> original, of items that are served and of those that are kept out as copies.
+
+        A copy that a person approved as an item of its own is none.
+        """
         links: dict[str, str] = {}
         tables = set(self.tables())
-        for spec in self._reading_pipeline().of_kind("understand.duplicates"):
+        pipeline = self._reading_pipeline()
+        state = PipelineState(self._store, pipeline)
+        for spec in pipeline.of_kind("understand.duplicates"):
             if f"stage.{spec.name}" in tables:
                 where = "duplicate_of IS NOT NULL"
-                found = self.table(f"stage.{spec.name}", ["item_id", "duplicate_of"], where=where)
-                links |= dict(zip(*(found.column(name).to_pylist() for name in found.column_names), strict=True))
+                rows = self.table(f"stage.{spec.name}", ["item_id", "duplicate_of"], where=where).to_pylist()
+                approved = state.approved(spec.name, [row["item_id"] for row in rows])
+                links |= {row["item_id"]: row["duplicate_of"] for row in rows if row["item_id"] not in approved}
         return links
 
     def is_cold(self, item_id: str) -> bool | None:

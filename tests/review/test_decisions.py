@@ -18,6 +18,7 @@ import coldstart
 from coldstart.api.workspace import Workspace
 from coldstart.core import reasons
 from coldstart.errors import ColdstartError
+from coldstart.serve.readers import Readers
 from coldstart.store import Store, decisions
 
 BY = {"reason": "looked at it", "by": "ana"}
@@ -86,6 +87,7 @@ def run_changed(workspace: Workspace, made: Path, changes: dict[str, dict[str, A
 def test_what_is_decided_holds_in_runs_of_any_manifest_until_it_is_undone(shop: Workspace, made: Path) -> None:
     untouched = contents(Path(shop.uri))
     small, copy, *claims = shop.review().entries
+    assert shop.dossier("p4").duplicate_of.item_id == "p1"
     short = shop.review(item_id="p0").entries  # of one item all are listed, of all items what can be judged
     assert (small.item_id, small.stage, small.reason) == ("p3", "understand.quality", "low_resolution")
     assert (copy.item_id, copy.stage, copy.original) == ("p4", "understand.duplicates", "p1")
@@ -114,6 +116,10 @@ def test_what_is_decided_holds_in_runs_of_any_manifest_until_it_is_undone(shop: 
     assert found.keys() == {"p0", "p1", "p3", "p4", "p5"} == {hit.item_id for hit in shop.search(text="shoe")}
     assert "p2" not in {one.item_id for one in shop.recommend(history=["p1"]).items}
     assert found["p4"]["duplicate_of"] is None
+    assert (shop.dossier("p4").duplicate_of, list(shop.dossier("p1").copies)) == (None, [])
+    readers = Readers(shop.uri)
+    readers.refresh()
+    assert readers.answer(lambda reader: reader.copy_links()) == {}
     assert (found["p5"]["title"], found["p5"]["tags"], found["p5"]["price"]) == ("Red Boot", ["new", "sale"], 12.5)
     assert ("colour", "Red", "record") in {(one["name"], one["value"], one["ground"]) for one in found["p5"]["claims"]}
     assert found["p0"]["summary"].startswith("Shoe Red.")
