@@ -311,7 +311,10 @@ class JobQueue:
         again = []
         for job in batch:
             if not stopped and len(batch) == 1 and job.crashes + 1 >= _CRASHES:
-                message = f"{why} whenever it worked on this job: look at its files, and send its items one by one"
+                step = "look at its files, and send its items one by one"
+                if job.kind == "decisions":
+                    step = "what `coldstart review log` lists of it is in effect after the next `coldstart run`"
+                message = f"{why} whenever it worked on this job: {step}"
                 self._spool.finish(job.id, error={"kind": "failed", "message": message})
             else:
                 again.append(job.id)

@@ -146,8 +146,10 @@ def test_a_job_that_crashes_twice_fails_alone(tmp_path: Path, queue: JobQueue) -
     good = [queue.submit_items([item("a")]).id, queue.submit_items([item("b")]).id]
     bad = queue.submit_items([item("c", "crash")]).id
     fault = queue.submit_items([item("d", "fault")]).id
+    decided = queue.submit_decisions([{"item_id": "a", "action": "correct", "field": "title", "value": "crash"}]).id
     queue.start()
     assert queue.wait_until_idle(60)
+    assert "is in effect after the next `coldstart run`" in (queue.get(decided).error or {})["message"]
     assert [queue.get(job_id).state for job_id in good] == ["done", "done"]
     lost = queue.get(bad)
     assert (lost.state, lost.error and lost.error["kind"]) == ("failed", "failed")

@@ -52,6 +52,8 @@ class Ledger:
         return self._note("removal", batches)
 
     def decisions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        if any(row.get("value") == "crash" for rows, _ in batches for row in rows):
+            os._exit(9)
         return self._note("decisions", batches)
 
 
