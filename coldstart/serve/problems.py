@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,9 @@ def problem_of(error: BaseException, request_id: str = "", *, hidden: Mapping[st
 
     def shown_text(text: str | None) -> str | None:
         for place, name in (hidden or {}).items():
-            text = text and text.replace(place, name)
+            text = text and re.sub(
+                rf"(?<![-\w])workspace {re.escape(place)}(?![-\w/])", "this workspace", text
+            ).replace(place, name)
         return text
 
     message, where, next = (shown_text(fields[name]) for name in ("message", "where", "next"))

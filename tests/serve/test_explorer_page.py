@@ -176,10 +176,10 @@ VIEWS = [
     ("#/item/p1", [RIGHT_TO_LEFT, "Neighbours", "Audience", "Stages", "Reject the item", "user "]),
     ("#/item/nothing", ["nothing"]),
     ("#/match", ["This catalogue has no videos"]),
-    ("#/recommend?history=p1", ["Cold share", "scored by"]),
+    ("#/recommend?history=p1", ["Cold share", "scored by", "Chosen:", RIGHT_TO_LEFT]),
     ("#/map", ["8 of 8 items with a vector", "Coloured by category", "shelf 3"]),
     ("#/map?select=-2,-2,2,-2,2,2,-2,2&by=cold", ["8 chosen", "Save ids"]),
-    ("#/review", ["lost", "items not found", "neither media nor text", "No decisions yet"]),
+    ("#/review", ["lost", "not found", "neither media nor text", "No decisions yet"]),
     ("#/review?state=duplicate", ["Nothing waits for a review here"]),
     ("#/workspace", ["ingest", "pending"]),
     ("#/workspace/ledger", ["Review them", "not found"]),
@@ -201,7 +201,7 @@ def answers() -> dict[str, dict[str, Any]]:
     entry: dict[str, Any] = {"kind": "product", "detail": LONG, "actions": ["approve", "reject", "correct"]}
     entry["media"] = [{"role": "image", "href": "/v1/items/p1/media/0"}]
     copy = {"item_id": "p1", "title": RIGHT_TO_LEFT, "state": "duplicate", "stage": "understand.duplicates"}
-    copy |= {"reason": "near_duplicate", "words": "that are copies", "original": "p2"}
+    copy |= {"reason": "near_duplicate", "words": "a copy of another item", "original": "p2"}
     claim = {"item_id": "p2", "title": LONG, "state": "claim", "stage": "describe.check", "reason": "ungrounded"}
     claim |= {"words": "without evidence", "claim": "summary", "value": MARKUP}
     counts = {"failed": 0, "filtered": 0, "duplicate": 1, "claim": 1}
@@ -244,7 +244,7 @@ def answers() -> dict[str, dict[str, Any]]:
 
 
 FULL_VIEWS = [
-    ("#/review", ["items that are copies", "Copy of", "Approve", "in force", "by Ola", MARKUP]),
+    ("#/review", ["a copy of another item", "Copy of", "Approve", "in force", "by Ola", MARKUP]),
     ("#/workspace/evaluations", ["80.0 %", "70.0 % to 90.0 %", "random order", "240"]),
     ("#/item/p1", ["Best 1 of 9 users", "Undo", "Correct a field"]),
 ]
@@ -267,6 +267,8 @@ def test_each_view_in_each_size_and_theme(tab: Any) -> None:
                 f"() => {{ {MEASURE} return measure({{contentDocument: document, clientWidth: innerWidth}}); }}"
             )
             assert (laid["scroll"] <= laid["width"], laid["overlaps"]) == (True, []), (view, size)
+            cut = "() => [...document.querySelectorAll('.scroll')].some((one) => one.scrollWidth > one.clientWidth + 1)"
+            assert size != "phone" or not tab.evaluate(cut), view
             for theme in ("light", "dark") if size != "tablet" else ():
                 tab.emulate_media(color_scheme=theme)
                 if not tab.evaluate("Boolean(window.axe)"):
@@ -347,6 +349,10 @@ def test_what_the_page_says_of_faults_slow_answers_and_rights(tab: Any) -> None:
     show(tab, "#/item/p1")
     assert not tab.locator("form.decision, .decisions").count()
 
+    show(tab, "#/item/nothing")
+    said = tab.inner_text(".fault")
+    assert "no item 'nothing' in this workspace" in said and "coldstart " not in said  # commands are no use here
+
     def gate(route: Any) -> None:
         if route.request.headers.get("authorization") == "Bearer read-0123456789abcdef":
             route.continue_()
@@ -379,6 +385,9 @@ def test_a_decision_made_in_the_page_is_served_survives_a_run_and_is_undone(tab:
     expect(tab.locator(".underway")).to_contain_text("in effect", timeout=120_000)
     for words in ("recalled by its maker", "Hanna"):
         tab.get_by_role("cell", name=words, exact=True).first.wait_for()
+
+    show(tab, "#/item/p1")
+    assert not tab.locator(".underway p").count()  # of another item
 
     def ids() -> set[str]:
         tab.goto("/#/match")

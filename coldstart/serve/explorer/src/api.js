@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 const KEY = "coldstart.token";
+const COMMAND = /`coldstart |(^|\s)--[a-z]/; // a next step that takes a command line: no browser has one
 let asked = () => {};
 
 export const token = () => sessionStorage.getItem(KEY) || "";
@@ -20,7 +21,8 @@ function headers(more) {
 export class Fault extends Error {
   constructor(problem) {
     const said = problem.detail || problem.title || "the server does not answer";
-    super(problem.next && !said.includes(problem.next) ? `${said}: ${problem.next}` : said);
+    const next = problem.next && !said.includes(problem.next) && !COMMAND.test(problem.next) ? problem.next : "";
+    super(next ? `${said}: ${next}` : said);
     Object.assign(this, { status: problem.status, kind: problem.kind, where: problem.where });
   }
 }

@@ -4,7 +4,7 @@ import { get, itemPath, post, remove, requestKey, token, url, useAnswer } from "
 import { Busy, count, FaultNote, shown, Table, Text, Time, titleOf, words } from "./parts.jsx";
 import { link } from "./route.js";
 
-const FIELDS = ["title", "description", "category", "creator", "tags"];
+const FIELDS = ["title", "description", "category", "creator", "tags", "price"];
 const TEXTS = ["summary", "keyword", "query", "text"]; // claims that are no attributes
 const ENDED = ["done", "failed"];
 const DONE = { approve: "Approved", reject: "Rejected", correct: "Corrected", undo: "Undone" };
@@ -63,11 +63,11 @@ async function follow(one) {
   change(one, { isOver: true });
   ended += 1;
   tell();
-  if (one.undoing && one.state === "done") undo(one.decisions, one.what, "decided by mistake", one);
+  if (one.undoing && one.state === "done") undo(one.decisions, one.what, one.items, "decided by mistake", one);
 }
 
-function begin(job, what, undone = false) {
-  const one = { job_id: job.job_id, state: job.state, detail: "", what, decisions: [], undone };
+function begin(job, what, items, undone = false) {
+  const one = { job_id: job.job_id, state: job.state, detail: "", what, items, decisions: [], undone };
   own = [one, ...own].slice(0, 20);
   tell();
   follow(one);
@@ -86,16 +86,16 @@ export async function decide(rows, title) {
   const signed = rows.map((row) => (by ? { ...row, by } : row));
   const body = signed.length > 1 ? { decisions: signed } : signed[0];
   const job = await post("/v1/decisions", body, undefined, { "Idempotency-Key": requestKey() });
-  return begin(job, signed.length > 1 ? `${told(rows[0], title)} and ${rows.length - 1} more` : told(rows[0], title));
+  return begin(job, signed.length > 1 ? `${told(rows[0], title)} and ${rows.length - 1} more` : told(rows[0], title), rows.map((row) => row.item_id));
 }
 
-async function undo(decisions, what, reason, source) {
+async function undo(decisions, what, items, reason, source) {
   try {
     const by = token() ? "" : localStorage.getItem("coldstart.by") || "";
     let job = null;
     for (const decision of decisions) job = await remove(`/v1/decisions/${encodeURIComponent(decision)}`, by ? { reason, by } : { reason });
     if (source) change(source, { undone: true });
-    begin(job, `Undone: ${what[0].toLowerCase()}${what.slice(1)}`, true); // jobs are done in their order: the last tells of all
+    begin(job, `Undone: ${what[0].toLowerCase()}${what.slice(1)}`, items, true); // jobs are done in their order: the last tells of all
   } catch (fault) {
     if (source) change(source, { undoing: false, detail: fault.message });
     else throw fault;
@@ -110,12 +110,14 @@ export function undoLast() {
 
 function undoOne(one) {
   change(one, { undoing: true });
-  if (one.state === "done") undo(one.decisions, one.what, "decided by mistake", one);
+  if (one.state === "done") undo(one.decisions, one.what, one.items, "decided by mistake", one);
 }
 
-/** Decisions of this tab with their state until they are in effect. */
-export function UnderWay() {
-  const { own: mine } = useDecisions();
+const ownOf = (all, item) => all.filter((one) => !item || one.items.includes(item));
+
+/** Decisions of this tab with their state until they are in effect; `item`: those on one item alone. */
+export function UnderWay({ item }) {
+  const mine = ownOf(useDecisions().own, item);
   return (
     <div class="underway" role="status" aria-label="Decisions under way">
       {mine.slice(0, 3).map((one) => (
@@ -239,7 +241,7 @@ function UndoForm({ decision, onEnd }) {
   const submit = async (event) => {
     event.preventDefault();
     try {
-      await undo([decision.decision_id], `${decision.action} ${shown(decision.item_id)}`, new FormData(event.currentTarget).get("reason").trim());
+      await undo([decision.decision_id], `${decision.action} ${shown(decision.item_id)}`, [decision.item_id], new FormData(event.currentTarget).get("reason").trim());
       onEnd();
     } catch (problem) {
       setFault(problem);
@@ -267,7 +269,8 @@ function subjectOf(subject) {
 const valueText = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? (Array.isArray(value) ? value.join(", ") : JSON.stringify(value)) : String(value));
 
 export function DecisionLog({ item, may }) {
-  const { ended: times } = useDecisions();
+  const { ended: times, own: all } = useDecisions();
+  const runs = ownOf(all, item).some((one) => !one.isOver && one.state !== "failed");
   const [undoing, setUndoing] = useState(null);
   const [older, setOlder] = useState({ times, rows: [], cursor: undefined, fault: null });
   const { data, fault, busy } = useAnswer(`decisions ${item || ""} ${times}`, (signal) => get(url("/v1/decisions", { item_id: item, limit: 20 }), signal));
@@ -289,7 +292,7 @@ export function DecisionLog({ item, may }) {
     <>
       <FaultNote fault={fault} />
       <Busy busy={busy && !data} />
-      {data && !rows.length ? <p class="quiet">No decisions yet.</p> : null}
+      {data && !rows.length && !runs ? <p class="quiet">No decisions yet.</p> : null}
       {rows.length ? (
         <Table
           label="Decisions"

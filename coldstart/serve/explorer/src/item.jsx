@@ -197,6 +197,19 @@ function CopiesSection({ original, copies }) {
   );
 }
 
+/** Users are asked for only where there are any. */
+function AudienceSection({ id }) {
+  const status = useAnswer("status", (signal) => get("/v1/status", signal));
+  if (!status.data) return <Busy busy={status.busy} />;
+  if (status.data.interactions) return <Audience id={id} />;
+  return (
+    <section aria-labelledby="audiencetitle">
+      <h2 id="audiencetitle">Audience</h2>
+      <p class="quiet">This workspace has no interactions, and so no users.</p>
+    </section>
+  );
+}
+
 function Audience({ id }) {
   const [by, setBy] = useState("score");
   const { data, fault, busy } = useAnswer(`${id} ${by}`, (signal) => get(url(itemPath(id, "/audience"), { limit: 10, by }), signal));
@@ -300,7 +313,7 @@ function Decisions({ item, record, may }) {
           </p>
         )
       ) : null}
-      <UnderWay />
+      <UnderWay item={item.item_id} />
       <DecisionLog item={item.item_id} may={may} />
     </section>
   );
@@ -362,13 +375,13 @@ export function ItemView({ route }) {
       <Described described={report.described} item={target} may={may} />
       <CopiesSection original={report.duplicate_of} copies={report.copies || []} />
       {served ? <Neighbours id={id} /> : null}
-      {served ? <Audience id={id} /> : null}
+      {served ? <AudienceSection id={id} /> : null}
       <section aria-labelledby="stagestitle">
         <h2 id="stagestitle">Stages</h2>
         <Table
           label="State in every stage"
           head={["Stage", "State", "Why"]}
-          rows={(report.stages || []).map((one) => [one.stage, <span class={`mark ${one.state}`}>{one.state}</span>, <Text>{[words(one.reason), one.detail].filter(Boolean).join(": ")}</Text>])}
+          rows={(report.stages || []).map((one) => [one.stage, <span class={`mark ${one.state}`}>{one.state}</span>, one.reason || one.detail ? <Text>{[words(one.reason), one.detail].filter(Boolean).join(": ")}</Text> : null])}
         />
       </section>
     </article>

@@ -219,7 +219,7 @@ export function Section({ title, answer, children }) {
   );
 }
 
-/** Table that scrolls sideways; `wide`: places of the columns that hold sentences or lists. */
+/** Table; on a narrow screen each cell stands below the other with its head. `wide`: places of the columns that hold sentences or lists. */
 export function Table({ head, rows, label, wide = [] }) {
   return (
     <div class="scroll" tabindex="0" role="region" aria-label={`${label}, table`}>
@@ -237,7 +237,7 @@ export function Table({ head, rows, label, wide = [] }) {
           {rows.map((cells, place) => (
             <tr key={place}>
               {cells.map((cell, at) => (
-                <td key={at} class={wide.includes(at) ? "wide" : undefined}>{cell}</td>
+                <td key={at} class={wide.includes(at) ? "wide" : undefined} data-head={head[at]}>{cell}</td>
               ))}
             </tr>
           ))}

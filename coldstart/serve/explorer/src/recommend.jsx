@@ -1,7 +1,7 @@
 // Recommendations for a user or for chosen items, with the dials of the list.
 import { useState } from "preact/hooks";
-import { get, post, url, useAnswer } from "./api.js";
-import { Busy, Card, Cards, FaultNote, Notes, number, shown, Text, titleOf } from "./parts.jsx";
+import { get, itemPath, post, url, useAnswer } from "./api.js";
+import { Busy, Card, Cards, FaultNote, Notes, number, Text, titleOf } from "./parts.jsx";
 import { go, link } from "./route.js";
 
 const DIALS = [
@@ -37,6 +37,17 @@ function Chooser({ chosen, onAdd }) {
   );
 }
 
+function Chosen({ id, onRemove }) {
+  const { data, busy } = useAnswer(id, (signal) => get(itemPath(id), signal));
+  const title = titleOf(data?.item || { item_id: id });
+  return (
+    <span class="chosen" aria-busy={busy}>
+      <a href={link("item", id)} dir="auto">{title}</a>
+      <button type="button" class="plain" aria-label={`Remove ${title}`} onClick={onRemove}>×</button>
+    </span>
+  );
+}
+
 export function RecommendView({ route }) {
   const { query } = route;
   const user = query.get("user") || "";
@@ -68,12 +79,7 @@ export function RecommendView({ route }) {
       {history.length && !user ? (
         <p class="by">
           Chosen:{" "}
-          {history.map((id) => (
-            <span key={id} class="chosen">
-              <a href={link("item", id)} dir="auto">{shown(id)}</a>
-              <button type="button" class="plain" aria-label={`Remove ${shown(id)}`} onClick={() => show({ history: history.filter((one) => one !== id) })}>×</button>
-            </span>
-          ))}
+          {history.map((id) => <Chosen key={id} id={id} onRemove={() => show({ history: history.filter((one) => one !== id) })} />)}
         </p>
       ) : null}
       <div class="row dials" role="group" aria-label="Dials">

@@ -2,24 +2,24 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, itemPath, url, useAnswer } from "./api.js";
 import { DecisionForm, DecisionLog, targetOf, undoLast, UnderWay, useDecisions, mayReview, VERBS } from "./decide.jsx";
-import { Busy, count, FaultNote, Notes, Picture, Player, shown, Text, titleOf, words } from "./parts.jsx";
+import { Busy, count, FaultNote, Notes, Player, shown, Text, titleOf, words } from "./parts.jsx";
 import { go, link } from "./route.js";
 
-const STATES = { failed: "failed", filtered: "filtered", duplicate: "duplicates", claim: "claims removed" };
-/** Words of a reason read after a number of items. */
-const reasonOf = (entry) => (entry.words ? `${entry.claim ? "claims" : "items"} ${shown(entry.words)}` : words(entry.reason));
+const STATES = { filtered: "filtered", duplicate: "duplicates", failed: "failed", claim: "claims removed" };
+const reasonOf = (entry) => shown(entry.words || words(entry.reason));
 const MOST = 256; // decisions of one request
 const keyOf = (entry) => JSON.stringify([entry.item_id, entry.state, entry.stage, entry.reason, entry.claim, entry.value]);
 
 export function Original({ id }) {
-  const { data, fault } = useAnswer(id, (signal) => get(itemPath(id, "/report"), signal));
+  const { data, fault, busy } = useAnswer(id, (signal) => get(itemPath(id, "/report"), signal));
   return (
-    <figure class="original">
+    <figure class="original media">
       <figcaption>
         Copy of <a href={link("item", id)} dir="auto">{shown(data?.report.item?.title || id)}</a>
       </figcaption>
       <FaultNote fault={fault} />
-      {data ? <Picture media={data.media} alt={`Original: ${shown(data.report.item?.title || id)}`} /> : null}
+      <Busy busy={busy && !data} />
+      {(data?.media || []).slice(0, 1).map((medium) => <Player key={medium.href} medium={medium} label={`Original: ${shown(data.report.item?.title || id)}`} />)}
     </figure>
   );
 }
@@ -71,6 +71,7 @@ function Detail({ entry, like, may, action, setAction, sent }) {
       ) : null}
       <div class={entry.original ? "beside" : ""}>
         <div class="media">
+          {entry.original ? <p class="caption">The copy</p> : null}
           {media.length ? media.map((medium, place) => <Player key={medium.href} medium={medium} label={`${title}, medium ${place + 1}`} />) : <p class="quiet">It has no picture that can be shown.</p>}
         </div>
         {entry.original ? <Original id={entry.original} /> : null}
@@ -197,11 +198,11 @@ export function ReviewView({ route }) {
               <section aria-label="Queue" aria-busy={busy}>
                 <ol class="entries" ref={list}>
                   {entries.map((one, at) => (
-                    <li key={keyOf(one)}>
+                    <li key={keyOf(one)} class={one.state === "claim" && at && entries[at - 1].state !== "claim" ? "claims" : undefined}>
                       <button type="button" class="pick" aria-current={at === place ? "true" : undefined} onClick={() => choose(at)}>
                         <Text class="title">{titleOf(one)}</Text>
                         <span>
-                          <span class={`mark ${one.state}`}>{one.state}</span> <span class="quiet">{reasonOf(one)}</span>
+                          <span class={`mark ${one.state}`}>{one.state}</span> <span class="quiet">{one.claim ? `${words(one.claim)} “${shown(one.value ?? "")}”: ` : ""}{reasonOf(one)}</span>
                         </span>
                       </button>
                     </li>

@@ -164,15 +164,17 @@ function Filters({ given, spaces, fields, onChange }) {
           <option key={name} value={name} />
         ))}
       </datalist>
-      <fieldset>
-        <legend>Spaces</legend>
-        {spaces.map((name) => (
-          <label key={name} class="check">
-            <input type="checkbox" name="space" value={name} checked={given.space.includes(name)} onChange={onChange} />
-            {name}
-          </label>
-        ))}
-      </fieldset>
+      {spaces.length ? (
+        <fieldset>
+          <legend>Spaces</legend>
+          {spaces.map((name) => (
+            <label key={name} class="check">
+              <input type="checkbox" name="space" value={name} checked={given.space.includes(name)} onChange={onChange} />
+              {name}
+            </label>
+          ))}
+        </fieldset>
+      ) : null}
       <label class="check">
         <input type="checkbox" name="copies" checked={given.copies} onChange={onChange} />
         with copies

@@ -62,7 +62,7 @@ function StagesSection() {
             rows={data.stages.map((one) => [
               one.stage,
               ...STATES.map((state) => (one[state] && ledgerStates.includes(state) ? <a href={link("workspace", "ledger", { state, stage: one.stage })} aria-label={`${one[state]} ${state} in ${one.stage}`}>{count(one[state])}</a> : count(one[state]))),
-              <>{Object.entries(one.reasons).map(([reason, n]) => `${words(reason)} ${n}`).join(", ")} {one.notes.map((note) => <span class="quiet" key={note}> {shown(note)}</span>)} {one.fault ? <span class="fault">{shown(one.fault)}</span> : null}</>,
+              one.notes.length || one.fault || Object.keys(one.reasons).length ? <>{Object.entries(one.reasons).map(([reason, n]) => `${words(reason)} ${n}`).join(", ")} {one.notes.map((note) => <span class="quiet" key={note}> {shown(note)}</span>)} {one.fault ? <span class="fault">{shown(one.fault)}</span> : null}</> : null,
             ])}
           />
         </>
