@@ -7,14 +7,14 @@ understand it refuses.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from coldstart.errors import ColdstartError
 from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence, Session
-from coldstart.serve.ask.check import check_all, is_honest
+from coldstart.serve.ask.check import COLOURS, check_all, is_honest
 from coldstart.serve.ask.understand import QUOTED, Asked, understand
 from coldstart.serve.bounded import MOST_BYTES, without_places
 from coldstart.serve.tools import CURRENCY, MOST_PAGE
@@ -99,6 +99,7 @@ class _Writer:
         found = self._list()
         self._count_sentence(found.total)
         self._item_sentences(found.items)
+        self._note_words()
         self._note_unknown()
 
     def count(self) -> None:
@@ -110,7 +111,36 @@ class _Writer:
             raise Refusal(f"0 {self.asked.conditions()}{self._elsewhere()}")
         call = len(self.session.steps)
         self._say(f"{int(found.value):,} {self._counted(found.value)}.", call, "value")
+        if self._conditioned() or self.asked.values:
+            self.answer.notes.append(f"counted: {self.asked.conditions()}")
         self._note_unknown()
+
+    def distinct(self) -> None:
+        asked = self.asked
+        if asked.group is None:
+            raise Refusal("no field of that name")
+        found = self.session.call(
+            "aggregate",
+            group_by=asked.group,
+            where=asked.where(),
+            kind=asked.kind,
+            words=tuple(asked.words),
+            words_in=asked.words_in,
+            max_bytes=MOST_BYTES,
+        )
+        call = len(self.session.steps)
+        named = [one for one in found.groups if one.untrusted_group]
+        if not named:
+            raise Refusal(f"no {asked.conditions()} with {_label(asked.group).lower()}")
+        self.answer.value = float(found.groups_total - (len(named) < len(found.groups)))
+        self.session.numbers[call]["groups"] = self.answer.value
+        self._say(f"{int(self.answer.value):,} in all:", call, "groups")
+        for one in named[:LISTED]:
+            if is_honest(one.untrusted_group):
+                self._say(f"“{one.untrusted_group}”: {_number(one.value)}.", call, one.untrusted_group)
+        if len(named) > LISTED:
+            self.answer.notes.append(f"those of the most items are named; {len(named) - LISTED} more are not")
+        self.answer.notes.append(f"counted: values of {_label(asked.group).lower()}, of {asked.conditions()}")
 
     def average(self) -> None:
         self._number("avg", "the average price of")
@@ -203,18 +233,32 @@ class _Writer:
                 break
 
     def fact(self) -> None:
-        item = self.asked.items[0]
+        if self.asked.items:
+            items = self.asked.items[:1]
+        else:
+            found = self._list(limit=LISTED)
+            items = [one.item_id for one in found.items[: min(LISTED, self.session.most_calls - 1)]]
+            if found.total > len(items):
+                self.answer.notes.append(f"{found.total:,} {self.asked.conditions()}; the first are named")
+        for item in items:
+            self._facts_of(item)
+        if not self.answer.sentences:
+            raise Refusal(f"neither the record of {self._name(items[0])[0]} nor its texts say it")
+        self.answer.items = items
+
+    def _facts_of(self, item: str) -> None:
+        """Say the fields of an item that the question asks for."""
         self.session.call("item", item_id=item)
         own = self.session.fields[item]
-        asks = self.asked.question.lower()
+        asks = QUOTED.sub(" ", self.asked.question).lower()
         wanted = [
             field
             for field, words in (
                 ("price", ("price", "cost", "how much", "expensive", "cheap")),
                 ("attributes.colour", ("colour", "color")),
-                ("creator", ("who make", "who made", "who sell", "maker", "creator", "brand", "who is")),
+                (_maker_field(own, asks), _MAKERS),
                 ("category", ("category", "kind of", "sort of")),
-                ("created_at", ("when", "added", "uploaded", "how old", "how new")),
+                ("created_at", ("when", "(?<!who )added", "(?<!who )uploaded", "how old", "how new")),
             )
             if re.search(rf"\b(?:{'|'.join(words)})", asks)
         ]
@@ -231,9 +275,18 @@ class _Writer:
                 self._sentence(said, Cite(field, item), *cites)
                 if field == "price":
                     self.answer.value = float(own["price"])
-        if not self.answer.sentences:
-            raise Refusal(f"{item} has no such field")
-        self.answer.items = [item]
+            elif field == "attributes.colour":
+                self._colour_in_texts(item)
+
+    def _colour_in_texts(self, item: str) -> None:
+        """Quote what the texts of an item say of a colour that its record has no field for."""
+        own = self.session.fields[item]
+        for field in ("description", "summary", "title"):
+            for said in re.split(r"(?<=[.!?])\s+", own.get(field, "")):
+                if COLOURS.intersection(re.findall(r"\w+", said.lower())) and _may_show(said):
+                    name, cites = self._name(item)
+                    self._sentence(f"In the {_OWN_WORDS[field]} of {name}: “{said}”.", Cite(field, item), *cites)
+                    return
 
     def shown(self) -> None:
         known = self.session.tools.vocabulary()
@@ -502,6 +555,7 @@ class _Writer:
             self.answer.items.append(one.item_id)
         if field == "price" and chosen:
             self.answer.value = chosen[0].price
+        self._note_words()
 
     def _number(self, measure: str, words: str) -> None:
         if not (self._narrowed() or self.asked.kind) and "all" not in self.asked.question.lower().split():
@@ -558,6 +612,7 @@ class _Writer:
             where=self.asked.where() if dates else self._without_dates(),
             kind=kind or self.asked.kind,
             words=tuple(self.asked.words),
+            words_in=self.asked.words_in,
             limit=limit,
             max_bytes=MOST_BYTES,
             **order,
@@ -594,6 +649,12 @@ class _Writer:
             return ""
         found = self.session.call("aggregate", where=self._dates_where(), kind=self.asked.kind, words=self.asked.words)
         return f"; {int(found.value)} have it in other texts: ask for videos with it" if found.value else ""
+
+    def _note_words(self) -> None:
+        """Note the words that must stand in texts: an item may be of that sort and not say so."""
+        if self.asked.words:
+            words = "”, “".join(self.asked.words)
+            self.answer.notes.append(f"looked for in texts: “{words}”; items whose texts do not have it are left out")
 
     def _note_unknown(self) -> None:
         """Note how many items a condition on what they are not leaves out, as they have no value there."""
@@ -671,6 +732,23 @@ def _is_bare_count(question: str) -> bool:
     )
 
 
+_MAKERS = (
+    "who (?!should|would|might|will|could)", "maker", "creator", "brand", "seller", "manufacturer", "producer",
+    "company",
+)  # fmt: skip
+_OWN_WORDS = {"description": "description", "summary": "text", "title": "title"}
+
+
+def _maker_field(own: Mapping[str, str], asks: str) -> str:
+    """Choose the brand of an item that has one where its maker is asked for; else who sells or posts it."""
+    brand = next((name for name in own if name.lower() in ("attributes.brand", "attributes.maker")), None)
+    return (
+        "creator"
+        if brand is None or re.search(r"\b(?:who sells?|sold|seller|creator|who (?:post|upload))", asks)
+        else brand
+    )
+
+
 _ORIGINAL = re.compile(r"\b(?:is (?!there).*\ba (?:copy|duplicate)|copy of (?:what|which)|original)\b")
 
 
@@ -687,12 +765,14 @@ def _number(value: float) -> str:
 _INTENTS: dict[str, Callable[[_Writer], None]] = {
     name: getattr(_Writer, name)
     for name in (
-        "filter", "count", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups", "compare", "fact",
+        "filter", "count", "distinct", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups",
+        "compare", "fact",
         "shown", "spoken", "screen", "similar", "copies", "audience", "recommend", "liked", "find", "explain",
     )
 }  # fmt: skip
 _EXCLUDING = (
-    "filter", "count", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups", "similar", "find",
+    "filter", "count", "distinct", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups", "similar",
+    "find",
     "recommend", "liked", "audience",
 )  # fmt: skip
 """Intents whose conditions may exclude values."""

@@ -80,6 +80,12 @@ _EMPTY = re.compile(
 _EMPTIED = {"brand": "creator", "maker": "creator"}
 _OF_TEXTS = re.compile(r"\b(?:items?|products?|articles?|things?|everything|texts?|descriptions?|titles?)\b")
 QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)")
+_OF_MAKERS = re.compile(
+    r"\bwho (?!should|would|might|will|could)"
+    r"|\b(?:what|which) (?:brand|maker|creator|seller|manufacturer|producer|company|colou?r)\b"
+    r"|\b(?:brand|maker|creator|seller|colou?r) of\b"
+)
+"""Questions for a maker or a colour, which words of the texts may narrow to few items."""
 _IN_TEXTS = re.compile(r"\b(?:in (?:its|their|the) (?:texts?|descriptions?|titles?)|the words?)\b")
 _OF_ITEMS = (
     "explain", "compare", "fact", "similar", "shown", "spoken", "screen", "copies", "liked", "audience", "recommend",
@@ -181,7 +187,8 @@ class Asked:
         parts += [f"{signs[sign]} {plain_number(number)}" for sign, number in self.prices]
         parts += [self.dates()] * bool(self.dates())
         if self.words:
-            where = {"speech": "in what is said", "screen": "on the screen"}.get(self.words_in, "in their texts")
+            places = {"speech": "in what is said", "screen": "on the screen", "title": "in their titles"}
+            where = places.get(self.words_in, "in their texts")
             parts.append(f"with “{'”, “'.join(self.words)}” {where}")
         return " ".join(parts)
 
@@ -290,12 +297,16 @@ def _language(text: str) -> str | None:
 def _settle(asked: Asked, known: Vocabulary) -> None:
     """Choose the intent that the parts allow."""
     products = [one for one in asked.items if one in known.ids]
+    if asked.intent == "compare" and len(products) == 1 and (asked.values or asked.words):
+        asked.known = False  # the other item is not found, and the price of one compares nothing
     if asked.intent == "compare" and len(products) < 2:
         asked.intent = "filter" if not products else "fact"
     if asked.intent in ("cheapest", "dearest", "newest", "oldest") and len(products) >= 2:
         asked.intent = "compare"
-    if asked.intent in ("similar", "audience", "fact") and not products:
-        asked.intent = {"similar": "find", "audience": "audience", "fact": "filter"}[asked.intent]
+    if asked.intent == "similar" and not products:
+        asked.intent = "find"
+    if asked.intent == "fact" and not products and not _OF_MAKERS.search(asked.question.lower()):
+        asked.intent = "filter"
     if asked.intent == "spoken" and asked.kind != "video" and _OF_TEXTS.search(asked.question.lower()):
         asked.intent = "filter"
     if asked.intent in ("spoken", "screen") and not (asked.words or asked.values or asked.items):
@@ -303,6 +314,7 @@ def _settle(asked: Asked, known: Vocabulary) -> None:
     if asked.intent in ("filter", "count") and _IN_TEXTS.search(asked.question.lower()):
         asked.words += [value for values in asked.values.values() for value in values[:1]]
         asked.values = {}
+        asked.words_in = "title" if re.search(r"\bin (?:its|their|the) titles?\b", asked.question.lower()) else "all"
     if asked.intent == "recommend" and asked.kind is None and known.values["kind"]["video"]:
         asked.kind = "video" if re.search(r"\bwatch\b", asked.question.lower()) else None
     if asked.intent not in _OF_ITEMS and (asked.items or asked.user):

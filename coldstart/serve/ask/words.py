@@ -51,7 +51,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "compare",
         (
             r"\bcompar\w+",
-            r"\bdiffer\w*",
+            r"(?<!how many )(?<!number of )(?<!count of )(?<!count the )\bdiffer\w*",
             r"\bversus\b",
             r"\bvs\b",
             r"\bside by side\b",
@@ -85,6 +85,13 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"|tags)\b(?! (?:is|are|does|do) (?:it|the )\b)",
             r"\b(?:per|by each|for each|in each|by) (?P<by>category|brand|creator|maker|colou?r|kind|language"
             r"|tag)\b(?=\s*(?:[?.!,]|$|(?:and|for|of|in|among)\b))",
+        ),
+    ),
+    (
+        "distinct",
+        (
+            r"\b(?:how many|number of|count of|count the) (?:(?:different|distinct|unique) )?"
+            r"(?P<group>categories|brands|creators|makers|colou?rs|languages|tags)\b",
         ),
     ),
     (
@@ -200,8 +207,11 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "fact",
         (
-            r"\b(?:price of|how much|cost|costs|what colou?r|who (?:makes?|made|sells|is the (?:maker"
-            r"|creator))|what brand|which brand|brand of|what category|which category|category of|colou?r of"
+            r"\b(?:price of|how much|cost|costs|(?:what|which) colou?r"
+            r"|who (?:makes?|made|sells?|sold|produced?|produces|manufactures?|is the (?:maker|creator|seller|brand))"
+            r"|who (?:posts|posted|uploads|uploaded|publishe[sd]|created|filmed|(?:is|are|was|were) behind)"
+            r"|(?:what|which) (?:brand|maker|creator|seller|manufacturer|producer|company)"
+            r"|brand of|what category|which category|category of|colou?r of"
             r"|when (?:was|did)|how old|how new|maker of|creator of|by whom|made by who)\b",
         ),
     ),
@@ -287,7 +297,10 @@ STOP = frozenset(
         " matching match recently add adds turn turns show often really tally wallet purse easiest  typically "
         "typical pay pays paid set back save money take takes pick choose choosing chosen fan fans enjoy "
         "enjoys enjoyed loved  love loves twice costly upload uploads next more also else item lacking "
-        "missing addition additions copy copies duplicate duplicates duplicated"
+        "missing addition additions copy copies duplicate duplicates duplicated post posts posting publish publishes "
+        "publishing upload uploading uploader produce produces produced producing producer manufacture manufactures "
+        "manufactured manufacturer company seller sellers behind carry carries carried stocked supply supplies "
+        "supplied distinct unique"
     ).split()
 )
 """Words of a question that no item's text needs to hold."""
