@@ -325,7 +325,7 @@ def examples() -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 def test_every_example_of_the_how_to_page_is_understood(sample_tools: Tools) -> None:
-    assert len(examples()) == 20
+    assert len(examples()) == 21
     answered = 0
     for question, intent in examples():
         answer = answer_question(sample_tools, question)

@@ -13,7 +13,8 @@ from coldstart.serve.tools import Tools
 
 NOTHING = "the catalogue does not say"
 KINDS = (
-    "which items meet conditions", "how many, how many different, average, total, by group", "cheapest, dearest, newest, oldest",
+    "which items meet conditions", "how many, how many different, average, total, by group",
+    "cheapest, dearest, newest, oldest",
     "compare two items", "a field of an item", "shown, said or written in a video", "similar items", "copies",
     "who should see an item", "what a user should see, or who liked an item", "why an item is not served",
 )  # fmt: skip
