@@ -59,7 +59,7 @@ def with_unread(timeline: Sequence[Evidence], lines: Iterable[Mapping[str, Any]]
         lines: with `start_s`, `end_s` and `script`.
     """
     named = [
-        Evidence(line["start_s"], line["end_s"], "unread", f"script not supported: {line['script']}", None)
+        Evidence(line["start_s"], line["end_s"], "unread", f"perhaps {line['script']} text, not read", None)
         for line in lines
     ]
     return sorted([*timeline, *named], key=_from) if named else list(timeline)

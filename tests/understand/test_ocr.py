@@ -346,8 +346,8 @@ def test_the_row_and_the_notes_name_what_was_not_read(tmp_path: Path, monkeypatc
     with store.lock():
         store.merge(made.table, pa.Table.from_pylist(entries, schema=made.schema))
     assert made.notes(store) == [
-        "script not supported: Arabic (2 items): these lines are named and not read; give screen.recognition a model "
-        "that reads them"
+        "perhaps text in a script that is not read: Arabic (2 items): `coldstart show ITEM` names the lines; where "
+        "they are text, give screen.recognition a model that reads them"
     ]
 
 

@@ -183,7 +183,7 @@ class ScreenStage(MapStageDefaults):
         ]
 
     def _unread_scripts(self, workspace: Store) -> list[str]:
-        """Say which scripts stand on the screen of how many items and are not read."""
+        """Say which scripts, not read, perhaps stand on the screen of how many items; patterns look like them too."""
         if "unread" not in workspace.columns(self.table):  # rows of an earlier release
             return []
         items: Counter[str] = Counter()
@@ -195,8 +195,8 @@ class ScreenStage(MapStageDefaults):
             f"{script} ({count} {'item' if count == 1 else 'items'})" for script, count in items.most_common()
         )
         return [
-            f"script not supported: {listed}: these lines are named and not read; give {self.name}.recognition a model "
-            "that reads them"
+            f"perhaps text in a script that is not read: {listed}: `coldstart show ITEM` names the lines; where "
+            f"they are text, give {self.name}.recognition a model that reads them"
         ]
 
 
