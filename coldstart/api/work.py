@@ -16,6 +16,7 @@ from coldstart.core.items import LANGUAGE
 from coldstart.core.language import UNKNOWN, count_languages, languages_text, mostly_english
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress, SilentProgress
+from coldstart.core.reasons import OF_VIDEOS
 from coldstart.engine.report import RunReport, StageReport
 from coldstart.engine.run import check_run, run_pipeline, status
 from coldstart.errors import redact_urls
@@ -204,12 +205,18 @@ class WorkMethods(OpenedStore):
         return self.failures_page()[0]
 
     def failures_page(
-        self, given: Mapping[str, str] | None = None, start: int = 0, limit: int | None = None
+        self,
+        given: Mapping[str, str] | None = None,
+        start: int = 0,
+        limit: int | None = None,
+        *,
+        of_kind: bool = True,
     ) -> tuple[list[dict[str, Any]], int]:
         """Read a part of `failures`, and count all of them.
 
         Args:
             given: column -> value that rows have in it; start: the first row; limit: rows, by default all.
+            of_kind: list also what items cannot have by their kind, such as products without a video.
         """
         if not self._store.has(LEDGER):
             return [], 0
@@ -219,6 +226,10 @@ class WorkMethods(OpenedStore):
         stages = [spec.name for spec in self._reading_pipeline().stages]
         conditions = [one_of("stage", stages), *(equals(name, value) for name, value in (given or {}).items())]
         rows = self._store.read(LEDGER, where=" AND ".join(conditions))
+        if not of_kind and self._store.has(ITEMS):
+            products = self._store.read(ITEMS, ["item_id"], where=equals("kind", "product"))["item_id"]
+            by_kind = pc.is_in(rows["reason"], value_set=pa.array(OF_VIDEOS, pa.string()))
+            rows = rows.filter(pc.invert(pc.and_(by_kind, pc.is_in(rows["item_id"], value_set=products))))
         places = pc.index_in(rows["stage"], value_set=pa.array(stages, pa.string()))
         order = pc.sort_indices(
             pa.table({"place": places, "item_id": rows["item_id"]}),

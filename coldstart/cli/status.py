@@ -19,7 +19,7 @@ from coldstart.cli import impressions as impression_lines
 from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
-from coldstart.core.reasons import plain, remedy
+from coldstart.core.reasons import OF_VIDEOS, plain, remedy
 from coldstart.core.settings import suggestion
 from coldstart.core.spelling import is_folder
 from coldstart.errors import ColdstartError, redact_urls
@@ -152,10 +152,6 @@ def _unread_media(opened: Workspace) -> list[dict[str, Any]]:
     ]
 
 
-_OF_VIDEOS = ("no_video", "no_sound")
-"""Reasons that hold for every product without a video: nothing is missing of it."""
-
-
 def _print_left_out(opened: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
     """List each copy once, and a line for each other reason, with the stage where it holds first."""
     once: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -174,11 +170,11 @@ def _print_left_out(opened: Workspace, rows: Sequence[Mapping[str, Any]]) -> Non
             by_reason.setdefault((row["reason"], row["stage"]), []).append(row["item_id"])
     products = (
         set(opened.table("items", ["item_id"], "kind = 'product'")["item_id"].to_pylist())
-        if any(reason in _OF_VIDEOS for reason, _ in by_reason)
+        if any(reason in OF_VIDEOS for reason, _ in by_reason)
         else set()
     )
     for (reason, stage), ids in by_reason.items():
-        count = sum(reason not in _OF_VIDEOS or item not in products for item in ids)
+        count = sum(reason not in OF_VIDEOS or item not in products for item in ids)
         if count:
             step = f"; {remedy(reason)}" if remedy(reason) else ""
             many = f"{count:,} item{'s' if count > 1 else ''}"

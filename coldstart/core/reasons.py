@@ -258,6 +258,9 @@ SPEECH: Mapping[str, Reason] = {
 }
 """Code -> meaning, of transcribed words that were left out as invented."""
 
+OF_VIDEOS = ("no_video", "no_sound")
+"""Reasons that hold for every product without a video: nothing is missing of it."""
+
 _ALL = (ITEMS, CLAIMS, INTERACTIONS, IMPRESSIONS, SPEECH)
 
 

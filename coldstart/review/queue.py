@@ -189,6 +189,11 @@ def review_page(
     for number, found in collect.found():
         if (stage is None or found.stage == stage) and (reason is None or found.reason == reason):
             page.add((STATES.index(found.state), names.index(found.stage), found.item_id, number), found)
+    if collect.unlisted and "claim" in page.wanted:
+        collect.notes.append(
+            f"{collect.unlisted:,} removed claims say too little to decide on, such as single words, and are not "
+            "listed: the queue of one item has them"
+        )
     entries = page.entries()
     shown = entries[:limit]
     filled = _fill(store, pipeline, [found for _, found in shown])
@@ -239,7 +244,7 @@ class _Collect:
             if one.claim is not None
         }
         self.notes: list[str] = []
-        self._unlisted = 0
+        self.unlisted = 0
 
     def found(self) -> Iterator[tuple[int, _Found]]:
         """Yield what waits, in no order: the number of a claim, 0 for an item, and what was found."""
@@ -257,11 +262,6 @@ class _Collect:
             if one.item_id not in blocked:
                 yield 0, one
         yield from self._removed_claims(blocked)
-        if self._unlisted:
-            self.notes.append(
-                f"{self._unlisted:,} removed claims say too little to decide on, such as single words, and are not "
-                "listed: the queue of one item has them"
-            )
 
     def _gates(self) -> dict[str, Mapping[str, Reject]]:
         found: dict[str, Mapping[str, Reject]] = {}
@@ -296,7 +296,7 @@ class _Collect:
                 if cut["reason"] == REJECTED_BY_REVIEW or (row["item_id"], claim, value) in self._claims:
                     continue
                 if self._item_id is None and not _can_be_judged(claim, value, cut["reason"]):
-                    self._unlisted += 1
+                    self.unlisted += 1
                     continue
                 found = _Found(row["item_id"], "claim", name, cut["reason"], cut["detail"] or "", claim, value)
                 yield number, found

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from coldstart.core.reasons import plain
+from coldstart.core.reasons import of_one
 from coldstart.errors import ColdstartError
 from coldstart.serve import overview, results, state_results
 from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
@@ -122,14 +122,19 @@ class WorkspaceState:
         limit: int = MOST_PAGE,
         cursor: str | None = None,
     ) -> state_results.Ledger:
-        """List items that were turned away, by stage and item."""
+        """List items that were turned away, by stage and item.
+
+        What items cannot have by their kind, such as products without a video, is listed where a stage or a reason is
+        given.
+        """
         mark = query_mark(["ledger", state, stage, reason])
         conditions = {"state": state, "stage": stage, "reason": reason}
         given = {name: value for name, value in conditions.items() if value is not None}
 
         def ask(reader: Reader) -> state_results.Ledger:
             start = read_cursor(cursor, reader.tag, mark)
-            page, total = reader.failures_page(given, start, limit)
+            asked = stage is not None or reason is not None
+            page, total = reader.failures_page(given, start, limit, of_kind=asked)
             return state_results.Ledger(
                 publication=reader.tag,
                 entries=[
@@ -138,7 +143,7 @@ class WorkspaceState:
                         item_id=row["item_id"],
                         state=row["state"],
                         reason=row["reason"],
-                        words=plain(row["reason"]),
+                        words=of_one(row["reason"]),
                         detail=results.without_folders(row["detail"]),
                         at=row["at"].isoformat(timespec="seconds") if row.get("at") else None,
                     )
