@@ -401,7 +401,9 @@ def test_a_page_of_the_ledger_is_a_part_of_all_failures(tmp_path: Path) -> None:
     assert workspace.failures_page({"state": "failed"}, 1, 3) == (failed[1:4], 6)
     assert workspace.failures_page({"stage": "it's"}) == ([], 0)
     store.record([LedgerRow("image", name, "k", "filtered", "no_video", "") for name in ("clip", "hat")])
-    store.db.create_table("items", pa.table({"item_id": ["clip", "hat"], "kind": ["video", "product"], "row_key": ["k", "k"]}))
+    store.db.create_table(
+        "items", pa.table({"item_id": ["clip", "hat"], "kind": ["video", "product"], "row_key": ["k", "k"]})
+    )
     missing = {"reason": "no_video"}  # a product without a video lacks nothing
     assert [row["item_id"] for row in workspace.failures_page(missing, of_kind=False)[0]] == ["clip"]
     assert workspace.failures_page(missing)[1] == 2
