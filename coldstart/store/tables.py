@@ -71,6 +71,7 @@ def open_table(db: lancedb.DBConnection, name: str) -> Any:
         except ValueError as error:
             if "was not found" not in str(error):
                 raise
+            error.__traceback__ = None  # LanceDB's thread keeps its last error, and so what all callers hold
             return None
         check_table(db, table)
         return table
