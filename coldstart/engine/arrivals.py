@@ -25,6 +25,7 @@ from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import WorkerGroups, reuse_workers
 from coldstart.errors import NotFitted
 from coldstart.store import ITEMS, Store
+from coldstart.store.decisions import REJECTED_BY_REVIEW
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess_map, build
 from coldstart.store.item_keys import carry_over
@@ -179,6 +180,10 @@ def load_models(workspace: Store, pipeline: Pipeline, warm: WarmEngine) -> None:
                 deque(produce_here(stage, work, pipeline.engine), maxlen=0)
 
 
+_OF_GATES = (REJECTED_BY_REVIEW, "near_duplicate")
+"""Reasons of verdicts that later stages have of a person or of the gate of copies."""
+
+
 class _Batch:
     def __init__(self, workspace: Store, pipeline: Pipeline, warm: WarmEngine, progress: Progress) -> None:
         self._workspace = workspace
@@ -253,7 +258,9 @@ class _Batch:
                         items |= self._run_gate(stage, items)
                         view = ItemsView(self._workspace, items)
                         state = PipelineState(view, self._pipeline, self._stages, self._blocked)
-                    elif not isinstance(stage, FitStage):
+                    elif isinstance(stage, FitStage):
+                        self._forget_released(view, state, name)
+                    else:
                         self._notes.append(f"{name}: done for new items by the next `coldstart run`")
                 except NotFitted as waiting:
                     self._notes.append(str(waiting))
@@ -267,6 +274,12 @@ class _Batch:
         after = self._blocked[stage.name] = state.blocked_by(stage.name)
         self._record(ItemsView(self._workspace, items), stage, items)
         return frozenset(item for item in before.keys() | after.keys() if str(before.get(item)) != str(after.get(item)))
+
+    def _forget_released(self, view: Store, state: PipelineState, name: str) -> None:
+        """Forget the verdicts in a fit stage on items that no gate and no person keeps out any more."""
+        of_gates = [row.item_id for row in view.verdicts(name).values() if row.reason in _OF_GATES]
+        if of_gates:
+            self._workspace.delete_verdicts(name, set(of_gates) - state.blocked(name).keys())
 
     def _record(self, view: Store, stage: CatalogStage, items: Collection[str]) -> None:
         """Record the verdicts of a catalog stage on some items."""

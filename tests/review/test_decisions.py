@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from PIL import Image
 import coldstart
 from coldstart.api.workspace import Workspace
 from coldstart.core import reasons
+from coldstart.engine import arrivals
 from coldstart.errors import ColdstartError
 from coldstart.serve.readers import Readers
 from coldstart.store import Store, decisions
@@ -349,3 +351,14 @@ def test_rows_of_a_stranger_that_are_no_decisions_are_left_out(tmp_path: Path) -
     store.db.create_table("decisions", pa.table({"decision_id": [1], "item_id": ["p0"]}), mode="overwrite")
     with pytest.raises(ColdstartError, match=r"table 'decisions' .* is damaged \(its column 'decision_id' is of type"):
         decisions.read_decisions(Store(tmp_path / "ws"))
+
+
+def test_a_fit_forgets_the_verdict_on_an_item_that_is_no_longer_kept_out() -> None:
+    gone: dict[str, set[str]] = {}
+    batch = object.__new__(arrivals._Batch)
+    batch._workspace = SimpleNamespace(delete_verdicts=gone.__setitem__)  # type: ignore[assignment]
+    reasons = {"back": "rejected_by_review", "out": "rejected_by_review", "copy": "near_duplicate", "own": "no_text"}
+    rows = {item: SimpleNamespace(item_id=item, reason=reason) for item, reason in reasons.items()}
+    view, state = SimpleNamespace(verdicts=lambda _: rows), SimpleNamespace(blocked=lambda _: {"out": None})
+    batch._forget_released(view, state, "finetune.describe")  # type: ignore[arg-type]
+    assert gone == {"finetune.describe": {"back", "copy"}}
