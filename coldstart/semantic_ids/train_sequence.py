@@ -1,0 +1,368 @@
+"""Train a sequence model on histories, and choose on held-out items what it is used for.
+
+First on all but the last item of each history and without a tenth of the items, drawn by a hash of their ids: these
+stand for new items. The epoch of the best NDCG@10 on the last items is kept; on them the channel of `auto` is chosen,
+and on the items that were left out the order among new items. Then training goes on for a quarter as many epochs on
+everything. Histories come as plain arrays; knows no tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coldstart.core.device import choose_device
+from coldstart.core.optim import AdamW
+from coldstart.metrics.intervals import FEWEST_COMPARED
+from coldstart.metrics.ranking import bootstrap, paired
+from coldstart.semantic_ids.channels import CHANNELS, Channel, NewItems, Recaller
+from coldstart.semantic_ids.decode import trie_tensors
+from coldstart.semantic_ids.read import build_trie
+from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, Shape, item_tensors, pad
+
+History = NDArray[np.int64]
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Weights of the first codes that are tried for the order among new items."""
+MOST_JUDGED = 3000
+"""Users that an epoch is judged by, drawn at random."""
+EVERY = 2
+"""Epochs between two judgements."""
+EMITTED = 50
+"""Length of the lists that new items are counted in."""
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class SequenceData:
+    """Training data.
+
+    Attributes:
+        item_ids: names of N items; histories: places of items, the latest last.
+        content: float32 [N, D]; codes: int32 [N, L], -1 for none. Without both the model is SASRec.
+        sizes: codes of each level.
+    """
+
+    item_ids: Sequence[str]
+    histories: Sequence[History]
+    content: NDArray[np.float32] | None
+    codes: NDArray[np.int32] | None
+    sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of the training; `sasrec` takes the same."""
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    length: int = 50
+    dropout: float = 0.5
+    id_dropout: float = 0.3
+    epochs: int = 80
+    patience: int = 5
+    learning_rate: float = 1e-3
+    decay: float = 1e-4
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model, and what was measured on held-out items.
+
+    Attributes:
+        report: epochs; `held_out`: NDCG@10 and recall@10 of each channel; `auto`: the best one; `new`: weight and
+            depth, and what they were chosen by; `emitted`: share of the items that stood for new ones in any list.
+    """
+
+    model: SequenceModel
+    new: NewItems
+    report: dict[str, Any]
+
+
+def stands_for_new(item: str) -> bool:
+    """Draw a tenth of the items by a hash of their ids."""
+    return int(sha1(f"recall:{item}".encode()).hexdigest(), 16) % 10 == 0
+
+
+def train(
+    data: SequenceData,
+    training: Training,
+    *,
+    step: Callable[[], None] = lambda: None,
+    checkpoint: Path | None = None,
+) -> TrainedModel:
+    """Train; with a `checkpoint` a killed call goes on where it was, to the same result."""
+    with torch.random.fork_rng(devices=[]):
+        return _Trainer(data, training, step, checkpoint).train()
+
+
+class _Trainer:
+    def __init__(
+        self, data: SequenceData, training: Training, step: Callable[[], None], checkpoint: Path | None
+    ) -> None:
+        self.data, self.training, self.step, self.checkpoint = data, training, step, checkpoint
+        self.device = choose_device(training.device)
+        self.shape = Shape(
+            len(data.item_ids),
+            0 if data.content is None else data.content.shape[1],
+            data.sizes if data.codes is not None else (),
+            training.dim,
+            training.layers,
+            training.heads,
+            training.length,
+            training.dropout,
+            training.id_dropout,
+        )
+        torch.manual_seed(training.seed)
+        self.model = SequenceModel(self.shape).to(self.device)
+        self.weights = dict(self.model.named_parameters())
+        self.optimizer = AdamW(self.weights, dict.fromkeys(self.weights), training.decay)
+        self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        self.phase = {"part": "choose", "epoch": 0, "best_epoch": 0, "best": -1.0, "waited": 0}
+        met = np.zeros(len(data.item_ids), bool)
+        for own in data.histories:
+            met[own] = True
+        self.met = met
+        hidden = np.array([stands_for_new(item) for item in data.item_ids], bool) & met
+        self.hidden = hidden if self.shape.content else np.zeros_like(met)
+        self.everything = self._items(np.zeros_like(met))
+        self.known = self._items(self.hidden)
+        judged = [place for place, own in enumerate(data.histories) if len(own) >= 3]
+        drawn = np.random.default_rng(training.seed).permutation(len(judged))
+        self.judged = [judged[place] for place in drawn]
+        if checkpoint is not None:
+            self._resume(checkpoint)
+
+    def _items(self, hidden: NDArray[np.bool_]) -> ItemTensors:
+        """Build tensors in which some items are new."""
+        rows = np.where(hidden | ~self.met, -1, np.arange(len(hidden)))
+        return item_tensors(self.shape, rows, self.data.content, self.data.codes, self.device)
+
+    def train(self) -> TrainedModel:
+        training = self.training
+        inputs = [self._without_hidden(own[:-1] if len(own) >= 3 else own) for own in self.data.histories]
+        while self.phase["part"] == "choose":
+            if self.phase["epoch"] >= training.epochs or self.phase["waited"] >= training.patience:
+                self._load(self.best)
+                self.phase |= {"part": "all", "epoch": 0}
+                self._save()
+                break
+            self._epoch(inputs, self.known, np.flatnonzero(self.met & ~self.hidden), int(self.phase["epoch"]))
+            self.phase["epoch"] += 1
+            if self.phase["epoch"] % EVERY == 0 or self.phase["epoch"] == training.epochs:
+                self._judge()
+            self._save()
+        self._load(self.best)
+        new, report = self._choose()
+        more = max(1, round(self.phase["best_epoch"] / 4))
+        if self.phase["part"] == "all" and self.phase["epoch"]:
+            self._load(self.now)
+        whole = list(self.data.histories)
+        while self.phase["epoch"] < more:
+            self._epoch(whole, self.everything, np.flatnonzero(self.met), 10_000 + int(self.phase["epoch"]))
+            self.phase["epoch"] += 1
+            self._save()
+        report |= {"epochs": self.phase["best_epoch"], "epochs_on_everything": more}
+        return TrainedModel(self.model.eval(), new, report)
+
+    def _without_hidden(self, history: History) -> History:
+        return history[~self.hidden[history]]
+
+    # -- one epoch
+
+    def _epoch(self, histories: Sequence[History], items: ItemTensors, learns: NDArray[np.intp], number: int) -> None:
+        """Learn from every history once; the draws depend on the seed and the number of the epoch alone."""
+        seed = (self.training.seed * 1_000_003 + number) % (1 << 31)
+        torch.manual_seed(seed)
+        rng = np.random.default_rng(seed)
+        among = torch.from_numpy(learns).to(self.device)
+        empty, self_length = len(items), self.shape.length
+        windows = [part for own in histories for part in _windows(own, self_length)]
+        jitter = rng.random(len(windows))
+        order = np.argsort(np.array([len(own) for own in windows]) + jitter, kind="stable")
+        batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+        self.model.train()
+        for place in rng.permutation(len(batches)):
+            padded, _ = pad([windows[row] for row in batches[place]], self_length + 1, empty)
+            padded = padded.to(self.device)
+            before, after = padded[:, :-1], padded[:, 1:]
+            is_target = after != empty
+            states, targets = self.model(items, before)[is_target], after[is_target]
+            loss = self.model.dense_loss(items, states, targets, among)
+            if self.shape.sizes:
+                loss = loss + self.model.code_loss(items, states, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step(self.training.learning_rate)
+        self.step()
+
+    # -- judgement on held-out items
+
+    def _recaller(self, new: NewItems = NewItems()) -> Recaller:  # noqa: B008 - frozen
+        trie = None
+        if self.shape.sizes:
+            assert self.data.codes is not None
+            there = np.flatnonzero((self.data.codes >= 0).all(1))
+            trie = trie_tensors(build_trie(self.data.codes[there]), there, len(self.known), self.device)
+        return Recaller(self.model, self.known, self.hidden | ~self.met, trie, new)
+
+    def _judged(self, targets_hidden: bool, most: int | None) -> tuple[list[History], NDArray[np.int64]]:
+        histories, targets = [], []
+        for place in self.judged:
+            own = self.data.histories[place]
+            if self.hidden[own[-1]] == targets_hidden and len(before := self._without_hidden(own[:-1])):
+                histories.append(before)
+                targets.append(int(own[-1]))
+            if most is not None and len(targets) >= most:
+                break
+        return histories, np.array(targets, np.int64)
+
+    def _gains(self, channel: Channel, recaller: Recaller, most: int | None = MOST_JUDGED) -> NDArray[np.float64]:
+        """Compute NDCG@10 of each judged user whose last item is known."""
+        histories, targets = self._judged(False, most)
+        if not histories:
+            return np.zeros(0)
+        places = recaller.lists(histories, channel, 10, allowed=self.met & ~self.hidden).places
+        return gains_at(places, targets, 10)
+
+    def _judge(self) -> None:
+        recaller = self._recaller()
+        heads: tuple[Channel, ...] = ("dense", "codes") if self.shape.sizes else ("dense",)
+        value = float(np.mean([own.mean() if len(own := self._gains(head, recaller)) else 0.0 for head in heads]))
+        if value > self.phase["best"]:
+            self.phase |= {"best": value, "best_epoch": self.phase["epoch"], "waited": 0}
+            self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        else:
+            self.phase["waited"] += 1
+
+    def _choose(self) -> tuple[NewItems, dict[str, Any]]:
+        """Choose the channel of `auto` and the order among new items, and measure both."""
+        recaller = self._recaller()
+        channels = CHANNELS if self.shape.sizes else CHANNELS[:1]
+        gains = {channel: self._gains(channel, recaller, None) for channel in channels}
+        users = len(gains["dense"])
+        held_out = {channel: {"ndcg@10": _interval(own), "recall@10": _interval(own > 0)} for channel, own in gains.items()}
+        best = max(channels, key=lambda channel: gains[channel].mean()) if users else "dense"
+        report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best}
+        new, report["new"] = self._choose_order(recaller)
+        report["emitted"] = self._emitted(new) if self.hidden.any() and users else None
+        return new, report
+
+    def _choose_order(self, recaller: Recaller) -> tuple[NewItems, dict[str, Any]]:
+        histories, targets = self._judged(True, None)
+        nothing = {"weight": 0.0, "depth": 1, "users": len(targets), "items": int(self.hidden.sum()), "tried": []}
+        if len(targets) < FEWEST_COMPARED:
+            return NewItems(), nothing
+        tried: list[tuple[NewItems, NDArray[np.float64]]] = []
+        for depth in range(1, min(2, len(self.shape.sizes)) + 1) if self.shape.sizes else ():
+            tried += [(new, self._new_gains(new, histories, targets)) for new in (NewItems(w, depth) for w in WEIGHTS[1:])]
+        plain = self._new_gains(NewItems(), histories, targets)
+        chosen, own = max([(NewItems(), plain), *tried], key=lambda one: one[1].mean())
+        gain = paired(plain, own)
+        if gain.low <= 0:  # a weight is worth having when the gain is more than chance
+            chosen, own = NewItems(), plain
+        listed = [{**asdict(one), "ndcg@20": float(gains.mean())} for one, gains in [(NewItems(), plain), *tried]]
+        return chosen, {**nothing, **asdict(chosen), "ndcg@20": _interval(own), "tried": listed}
+
+    def _new_gains(self, new: NewItems, histories: Sequence[History], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Compute NDCG@20 of each user among the items that stand for new ones."""
+        recaller = self._recaller(new)
+        found = recaller.lists(histories, "dense", 20, allowed=self.hidden, cold_share=1.0)
+        return gains_at(found.places, targets, 20)
+
+    def _emitted(self, new: NewItems) -> dict[str, dict[str, float]]:
+        """Measure which share of the items that stand for new ones is in any list, without and with a share of 0.1."""
+        histories, _ = self._judged(False, MOST_JUDGED)
+        recaller = self._recaller(new)
+        found: dict[str, dict[str, float]] = {}
+        for channel in CHANNELS if self.shape.sizes else CHANNELS[:1]:
+            found[channel] = {}
+            for share in (0.0, 0.1):
+                places = recaller.lists(histories, channel, EMITTED, allowed=self.met, cold_share=share).places
+                shown = np.unique(places[places >= 0])
+                found[channel][f"{share:g}"] = float(self.hidden[shown].sum() / self.hidden.sum())
+        return found
+
+    # -- state
+
+    def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(weights[name])
+
+    def _save(self) -> None:
+        from safetensors.torch import save_file
+
+        if self.checkpoint is None:
+            return
+        tensors = {f"now.{name}": weight.detach() for name, weight in self.weights.items()}
+        tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
+        tensors |= {f"mean.{name}": value for name, value in self.optimizer.mean.items()}
+        tensors |= {f"square.{name}": value for name, value in self.optimizer.square.items()}
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        about = {"state": json.dumps({**self.phase, "steps": self.optimizer.steps})}
+        written = self.checkpoint.with_suffix(".part")
+        save_file({name: value.contiguous().clone() for name, value in tensors.items()}, written, about)
+        written.replace(self.checkpoint)
+
+    def _resume(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
+            for name, weight in self.weights.items():
+                if any(tensors[f"{kind}.{name}"].shape != weight.shape for kind in ("now", "best", "mean", "square")):
+                    raise ValueError(name)
+            self.optimizer.steps = int(state.pop("steps"))
+            phase = {name: type(value)(state[name]) for name, value in self.phase.items()}
+        except (OSError, SafetensorError, LookupError, ValueError, TypeError):  # none, or of another fit: from the start
+            return
+        self.phase = phase
+        for name in self.weights:
+            self.best[name] = tensors[f"best.{name}"]
+            self.optimizer.mean[name], self.optimizer.square[name] = tensors[f"mean.{name}"], tensors[f"square.{name}"]
+        self.now = {name: tensors[f"now.{name}"] for name in self.weights}
+        self._load(self.now)
+
+
+def _windows(history: History, length: int) -> list[History]:
+    """Cut a history into parts of at most `length` targets, from its end."""
+    found = []
+    stop = len(history)
+    while stop >= 2:
+        start = max(0, stop - length - 1)
+        found.append(history[start:stop])
+        if not start:
+            break
+        stop = start + 1
+    return found
+
+
+def gains_at(places: NDArray[np.int64], targets: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Compute NDCG@k of lists with one right item each, [B]."""
+    hits = places[:, :k] == targets[:, None]
+    return np.asarray(hits @ (1 / np.log2(np.arange(2, hits.shape[1] + 2))), np.float64)
+
+
+def _interval(values: NDArray[Any]) -> dict[str, float | int] | None:
+    """Compute a mean with its 95 % interval over users; None of nobody."""
+    if not len(values):
+        return None
+    found = bootstrap(np.asarray(values, np.float64))
+    return {"value": found.value, "low": found.low, "high": found.high, "n": len(values)}
+
+
+def sasrec(data: SequenceData) -> SequenceData:
+    """Leave out content and codes: the model of ids alone."""
+    return replace(data, content=None, codes=None, sizes=())

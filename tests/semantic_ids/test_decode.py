@@ -1,0 +1,164 @@
+"""Decoding of semantic IDs and lists of candidates: beam against exact scores, masks, shares of new items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldstart.semantic_ids.channels import CHANNELS, NewItems, Recaller, combine, fuse, with_share
+from coldstart.semantic_ids.decode import TrieTensors, beam, exact_log_p, prefix_log_p, trie_tensors
+from coldstart.semantic_ids.read import build_trie
+from coldstart.semantic_ids.sequence_model import SequenceModel, Shape, item_tensors
+
+
+def model_of(seed: int, sizes: tuple[int, ...], items: int, content: int = 6) -> SequenceModel:
+    """Model of random weights, large enough that its choices differ."""
+    torch.manual_seed(seed)
+    model = SequenceModel(Shape(items, content, sizes, dim=8, layers=1, heads=2, length=6))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.5)
+    return model.eval()
+
+
+def codes_of(rng: Any, count: int, sizes: tuple[int, ...]) -> Any:
+    return np.stack([rng.integers(size, size=count) for size in sizes], 1).astype(np.int32)
+
+
+def trie_of(codes: Any) -> TrieTensors:
+    return trie_tensors(build_trie(codes), np.arange(len(codes)), len(codes))
+
+
+def per_item(trie: TrieTensors, leaves: torch.Tensor) -> torch.Tensor:
+    return leaves[:, trie.leaf_of]
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 4), st.booleans())
+def test_a_beam_of_full_width_is_exact_scoring_of_all_leaves(seed: int, count: int, depth: int, masked: bool) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = tuple(int(size) for size in rng.integers(2, 6, size=depth))
+    codes = codes_of(rng, count, sizes)
+    model, trie = model_of(seed, sizes, count), trie_of(codes)
+    states = torch.randn(3, 8)
+    allowed = torch.from_numpy(rng.random((3, count)) < (0.5 if masked else 2))
+    nodes, log_p = beam(model, trie, states, allowed, width=count)
+    exact = exact_log_p(model, trie, states)
+    for row in range(3):
+        there = {int(trie.leaf_of[place]) for place in range(count) if allowed[row, place]}
+        found = [int(node) for node in nodes[row] if node >= 0]
+        assert set(found) == there and len(found) == len(there), "every allowed ID, and no other, once"
+        assert torch.allclose(log_p[row, : len(found)], exact[row, found], atol=1e-4)
+        assert found == sorted(found, key=lambda leaf: -float(log_p[row, found.index(leaf)]))
+    # by the definition, for one item: the product of its conditional probabilities
+    query, total = model.code_query(states), torch.zeros(3)
+    for level, code in enumerate(codes[0].tolist()):
+        total = total + model.level_log_p(level, query)[:, code]
+        if level + 1 < depth:
+            query = model.after_codes(level, query, torch.tensor(code))
+    assert torch.allclose(per_item(trie, exact)[:, 0], total, atol=1e-4)
+    short = torch.from_numpy(codes[:, : min(2, depth)].astype(np.int64))
+    nodes_of = exact_log_p(model, trie, states, short.shape[1])
+    prefixes = build_trie(short.numpy().astype(np.int32))
+    leaf = np.empty(count, np.int64)
+    leaf[prefixes.items] = np.repeat(np.arange(len(prefixes.first_item) - 1), np.diff(prefixes.first_item))
+    assert torch.allclose(prefix_log_p(model, states, short), nodes_of[:, leaf], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_no_invalid_id_in_a_hundred_thousand_decodes() -> None:
+    rng = np.random.default_rng(0)
+    sizes, count, decoded = (8, 8, 8), 90, 0
+    codes = codes_of(rng, count, sizes)
+    valid = {tuple(row) for row in codes.tolist()}
+    trie, model = trie_of(codes), model_of(1, sizes, count)
+    paths = []
+    for leaf in range(trie.leaves):
+        node, path = leaf, []
+        for level in (2, 1, 0):
+            path.append(int(trie.codes[level][node]))
+            node = int(trie.parents[level][node])
+        paths.append(tuple(reversed(path)))
+    assert set(paths) == valid
+    while decoded < 100_000:
+        allowed = torch.from_numpy(rng.random((1, count)) < rng.random())
+        nodes, log_p = beam(model, trie, 3 * torch.randn(5_000, 8), allowed, width=4)
+        assert ((nodes < trie.leaves) & (nodes >= -1)).all() and torch.equal(nodes < 0, log_p == -torch.inf)
+        permitted = {paths[leaf] for leaf in trie.leaf_of[allowed[0]].tolist()}
+        assert {paths[leaf] for leaf in nodes[nodes >= 0].unique().tolist()} <= permitted
+        decoded += int((nodes >= 0).sum())
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from(CHANNELS), st.floats(0, 1), st.floats(0, 1), st.integers(0, 20))
+def test_lists_hold_only_what_is_allowed_each_once(seed: int, channel: Any, keep: float, share: float, new: int) -> None:
+    rng = np.random.default_rng(seed)
+    count, sizes = 40, (4, 4, 3)
+    model = model_of(seed, sizes, count)
+    codes, content = codes_of(rng, count, sizes), rng.normal(size=(count, 6)).astype(np.float32)
+    codes[rng.random(count) < 0.1] = -1  # items without an ID
+    is_new = np.arange(count) >= count - new
+    rows = np.where(is_new, -1, np.arange(count))
+    there = np.flatnonzero(codes[:, 0] >= 0)
+    trie = trie_tensors(build_trie(codes[there]), there, count)
+    recaller = Recaller(
+        model, item_tensors(model.shape, rows, content, codes), is_new, trie, NewItems(float(rng.random()), 2)
+    )
+    histories = [rng.choice(count, size=rng.integers(0, 9), replace=False) for _ in range(4)]
+    allowed = rng.random(count) < keep
+    found = recaller.lists(histories, channel, 15, allowed=allowed, cold_share=share)
+    assert found.places.shape == found.scores.shape == found.added.shape
+    for row, history in enumerate(histories):
+        listed = [place for place in found.places[row].tolist() if place >= 0]
+        assert len(listed) == len(set(listed)) and allowed[listed].all() and not set(listed) & set(history.tolist())
+        may = np.flatnonzero(allowed & ~np.isin(np.arange(count), history))
+        if channel == "dense":
+            assert len(listed) == min(15, len(may))
+        there_are = int(is_new[may].sum())
+        for slots in range(1, len(listed) + 1):
+            fresh = int(is_new[listed[:slots]].sum())
+            assert fresh >= min(int(share * slots + 1e-9), there_are)
+        if channel == "codes" and not share:
+            assert not is_new[listed].any(), "new items are never ranked by the probability of their whole ID"
+        if channel == "codes" and not share and len(may):
+            assert (codes[listed, 0] >= 0).all()
+
+
+def test_reciprocal_ranks_of_lists_add_up() -> None:
+    first = (np.array([[3, 1, -1]]), np.zeros((1, 3), np.float32))
+    second = (np.array([[1, 2, 3]]), np.zeros((1, 3), np.float32))
+    places, scores = fuse([first, second], 5)
+    assert places.tolist() == [[1, 3, 2, -1, -1]]
+    assert scores[0, :3] == pytest.approx([1 / 62 + 1 / 61, 1 / 61 + 1 / 63, 1 / 62])
+    assert np.isneginf(scores[0, 3:]).all()
+
+
+def test_a_share_of_new_items_keeps_the_order_of_the_rest() -> None:
+    places, scores = np.array([[0, 1, 9, 2]]), np.array([[4.0, 3, 2, 1]], np.float32)
+    is_new = np.arange(10) >= 8
+    found, worth, added = with_share(places, scores, np.array([[8, 9]]), is_new, 0.5)
+    assert found.tolist() == [[0, 8, 1, 9]] and added.tolist() == [[False, True, False, False]]
+    assert worth.tolist() == [[4, 4, 3, 2]]
+    assert with_share(places, scores, np.array([[8, 9]]), is_new, 0)[0].tolist() == places.tolist()
+
+
+def test_a_weight_of_zero_leaves_the_dense_order() -> None:
+    dense = torch.tensor([[1.0, 3, -torch.inf, 2]])
+    log_p = torch.tensor([[-1.0, -9, -1, -torch.inf]])
+    assert combine(dense, log_p, 0.0).argsort(dim=-1, descending=True).tolist() == [[1, 3, 0, 2]]
+    assert combine(dense, log_p, 5.0).argsort(dim=-1, descending=True).tolist() == [[0, 3, 1, 2]]
+
+
+def test_a_new_item_is_scored_by_its_content_alone() -> None:
+    model = model_of(0, (4, 4), 5)
+    content = np.tile(np.ones((1, 6), np.float32), (5, 1))
+    items = item_tensors(model.shape, np.array([0, 1, -1, -1, 4]), content, None)
+    vectors = model.item_vectors(items)
+    assert torch.equal(vectors[2], vectors[3]) and not torch.equal(vectors[0], vectors[1])
