@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from coldstart.encoders import Encoder
     from coldstart.recommend.service import Recommender
     from coldstart.search.calibration import Calibration
+    from coldstart.semantic_ids.recall_service import RecallService
     from coldstart.store.publications import Publication
     from coldstart.store.published import Published
 
@@ -58,6 +59,7 @@ class OpenedStore:
         self._encoders: dict[str, Encoder] = {}
         self._published: Published | None = None
         self._recommender: Recommender | None = None
+        self._recall_service: tuple[Published, RecallService] | None = None
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:

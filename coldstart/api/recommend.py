@@ -10,10 +10,18 @@ from coldstart.api.opened import OpenedStore
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.errors import ColdstartError
 
+import numpy as np
+
 if TYPE_CHECKING:
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.batch import Written
-    from coldstart.recommend.service import Recommended, Recommender
+    from coldstart.recommend.lists import Rules
+    from coldstart.recommend.service import Filters, Recommended, Recommender, Scored
+    from coldstart.recommend.users import History
+    from coldstart.semantic_ids.recall_service import Recalled, RecallService
+
+_POOL = 200
+"""Least number of candidates that a list is selected from."""
 
 
 class RecommendMethods(OpenedStore):
@@ -32,6 +40,7 @@ class RecommendMethods(OpenedStore):
         half_life_days: float | None = None,
         reasons: bool = True,
         log: str | Path | None = None,
+        recall: str | None = None,
         **rules: Any,
     ) -> Recommended:
         """List items for one user of the workspace, or for a history of liked items.
@@ -46,6 +55,8 @@ class RecommendMethods(OpenedStore):
                 ago counts half.
             reasons: explain each item by a liked one.
             log: also write the list to this new file, as one that is shown now, for `ingest_impressions`; needs a user.
+            recall: score by the sequence model of `finetune_recall`: `dense`, `codes`, `both`, or `auto`, what was best
+                on held-out items; by default by the behaviour fit, or by content.
             rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
                 `merge` as `coldstart.recommend.lists.Rules` has them.
 
@@ -72,10 +83,94 @@ class RecommendMethods(OpenedStore):
             if history is not None
             else recommender.history_of(str(user))
         )
-        found = recommender.recommend(user, known, *wanted, reasons)
+        scored = None
+        if recall is not None:
+            if interests != 1 or half_life_days is not None:
+                raise ColdstartError(
+                    "interests and half_life_days are not for recall: the sequence model reads the order"
+                )
+            scored = self._scored(recommender, user, known, wanted[0], wanted[1], recall)
+        found = recommender.recommend(user, known, *wanted, reasons, scored)
         if log is not None:
             write_log(Path(log), str(user), [(one.item_id, one.rank, one.propensity) for one in found.items])
         return found
+
+    def recall(
+        self,
+        user: str | None = None,
+        *,
+        history: str | Sequence[Any] | None = None,
+        top_k: int = 200,
+        recall: str = "auto",
+        cold_share: float = 0.0,
+        kind: str | None = None,
+        where: str | None = None,
+        seen: str = "drop",
+    ) -> Recalled:
+        """List candidates by the sequence model of `finetune_recall`, for a ranker to order, or as they are.
+
+        Args:
+            history: as for `recommend`, in order of time where rows have no `timestamp`.
+            recall: `dense`, `codes`, `both`, or `auto`, what was best on held-out items.
+            cold_share: least share of items that the model was not trained on among the first n, for every n.
+            kind, where, seen: as for `recommend`.
+
+        Raises:
+            ColdstartError: nothing is fitted or published, no item of the history is known, or a fault in the arguments.
+        """
+        from coldstart.recommend.service import Filters
+        from coldstart.recommend.users import history_from_json
+        from coldstart.store.published import check_top_k
+
+        if (user is None) == (history is None):
+            raise ColdstartError("recall: give a user or a history")
+        check_top_k(top_k)
+        if not 0 <= cold_share <= 1:
+            raise ColdstartError(f"cold_share {cold_share:g}: give a number from 0 to 1")
+        filters = Filters(kind, where, None, seen)
+        service = self._recalling()
+        known = history_from_json(history) if history is not None else self._listing().history_of(str(user))
+        condition = self.published().condition(where=where, kind=kind)
+        among = [
+            item for block in self.published().blocks([], where=condition) for item in block["item_id"].to_pylist()
+        ]
+        return service.recall(
+            user,
+            known.in_order(service.fit.min_weight),
+            recall,
+            top_k,
+            cold_share=cold_share,
+            among=among,
+            seen=known.item_ids if filters.seen == "drop" else (),
+        )
+
+    def _scored(
+        self, recommender: Recommender, user: str | None, history: History, rules: Rules, filters: Filters, recall: str
+    ) -> Scored:
+        """Score candidates by the sequence model, for the rules of a list; the best new ones are always among them."""
+        from coldstart.recommend.service import Scored
+
+        service = self._recalling()
+        among = recommender.list_builder(rules, filters).candidates.item_ids
+        ordered = history.in_order(service.fit.min_weight)
+        seen = history.item_ids if filters.seen == "drop" else ()
+        most = max(_POOL, 5 * rules.top_k)
+        found = service.recall(user, ordered, recall, most, among=among, seen=seen)
+        listed = [one.item_id for one in found.items]
+        new = service.recall(user, ordered, "dense", _POOL, cold_share=1.0, among=among, seen=seen)
+        listed += [one.item_id for one in new.items if one.new and one.item_id not in set(listed)]
+        # ranks, since the scores of channels have no common scale
+        scores = 1 / (60 + np.arange(1, len(listed) + 1, dtype=np.float32))
+        return Scored(f"recall ({found.recall})", tuple(listed), scores)
+
+    def _recalling(self) -> RecallService:
+        """Load the sequence model over the served catalog, once for each publication."""
+        from coldstart.semantic_ids.recall_service import RecallService
+
+        catalog = self.published()
+        if self._recall_service is None or self._recall_service[0] is not catalog:
+            self._recall_service = catalog, RecallService(self._store, self._reading_pipeline())
+        return self._recall_service[1]
 
     def recommend_many(
         self,

@@ -51,6 +51,34 @@ class SidMethods(WorkMethods):
         )
         return self.run(raw, overrides=[*changes, *overrides], only=[FIT, IDS], refit=True, progress=progress)
 
+    def finetune_recall(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        space: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `finetune.recall`, a sequence model of the users' histories, where items, IDs or interactions came,
+        changed or went since the last fit.
+
+        Items get semantic IDs first where they have none. IDs that are there stay.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such a stage gets it, and those of semantic IDs.
+            space: the space of content to read; by default the stage's own, for a new one the first of texts.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few histories.
+        """
+        from coldstart.semantic_ids.recall_settings import RECALL, with_recall
+        from coldstart.semantic_ids.settings import FIT, IDS
+
+        raw, changes = with_recall(self.pipeline(source), space=space)
+        pipeline = self.pipeline(raw, overrides=[*changes, *overrides])
+        self.run(pipeline, only=[FIT, IDS], progress=progress)
+        return self.run(pipeline, only=[RECALL], refit=True, progress=progress)
+
     def sids(
         self, item: str | None = None, *, prefix: str | Sequence[int] | None = None, version: str | None = None
     ) -> pa.Table:

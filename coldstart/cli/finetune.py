@@ -1,4 +1,4 @@
-"""Commands that fit models to the catalogue: `finetune align`, `behaviour`, `describe` and `sids`."""
+"""Commands that fit models to the catalogue: `finetune align`, `behaviour`, `describe`, `sids` and `recall`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def finetune() -> None:
-    """Fit models: alignment, behaviour, descriptions, semantic IDs."""
+    """Fit models: alignment, behaviour, descriptions, semantic IDs, recall."""
 
 
 @app.command("align")
@@ -218,3 +218,57 @@ def sids(
         output.as_json(done.to_dict())
     else:
         output.print_run(done)
+
+
+@app.command("recall")
+def recall(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="SPACE",
+            autocompletion=complete.spaces,
+            help="Space of content to read; by default the first one of texts.",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Fit a sequence model of what users like next.
+
+    Reads histories in order of time, and scores items by content and id, and by their semantic IDs. Items without
+    interactions are scored too. Fits again only if items, IDs or interactions came, changed or went since the last fit;
+    a fit that was stopped goes on where it was. Adds the stages it needs to a pipeline without them.
+
+    \b
+    Examples:
+      coldstart finetune recall --workspace shop.workspace
+      coldstart finetune recall --space text --set recall.dim=128
+      coldstart finetune recall --set recall.epochs=20 --json
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+
+    opened = coldstart.open(workspace)
+    done = opened.finetune_recall(source=pipeline, space=space, overrides=overrides or (), progress=ConsoleProgress())
+    fits = {stage.stage: opened.fit_report(stage.stage) for stage in done.stages}
+    if json:
+        output.as_json({**done.to_dict(), "fits": fits})
+        return
+    output.print_run(done)
+    for report in fits.values():
+        _print_channels(report)
+
+
+def _print_channels(report: Mapping[str, Any]) -> None:
+    """Print what each channel reached on held-out items, that of `auto` marked."""
+    rows: list[Sequence[Any]] = []
+    for name, measures in report.get("held_out", {}).items():
+        own = [measures[metric] for metric in ("recall@10", "ndcg@10")]
+        if all(own):
+            cells = [f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in own]
+            rows.append([f"{name} (auto)" if name == report["auto"] else name, *cells])
+    if rows:
+        output.table(["list", "recall@10", "ndcg@10"], rows, whole=("ndcg@10",))

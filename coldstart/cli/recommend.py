@@ -105,6 +105,14 @@ def recommend(
     half_life_days: Annotated[
         float | None, typer.Option("--half-life-days", metavar="N", help="Items liked N days earlier count half.")
     ] = None,
+    recall: Annotated[
+        str | None,
+        typer.Option(
+            "--recall",
+            metavar="NAME",
+            help="Score by the sequence model: dense, codes, both, or auto, what was best on held-out items.",
+        ),
+    ] = None,
     reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Explain each item by a liked one.")] = True,
     explain: Explain = False,
     json: Json = False,
@@ -115,6 +123,7 @@ def recommend(
     Examples:
       coldstart recommend --user u17 --cold-share 0.2 --per-creator 2
       coldstart recommend --history liked.json --kind video --diversity 0.3
+      coldstart recommend --user u17 --recall auto
       coldstart recommend --users u.csv --out l.csv --explore 0.1 --log s.csv
     """
     import coldstart
@@ -125,6 +134,8 @@ def recommend(
         raise ColdstartError("give exactly one of --user, --history and --users")
     if (users is None) != (out is None):
         raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
+    if users is not None and recall is not None:
+        raise ColdstartError("--recall is for one user or history: give --user or --history instead of --users")
     options: dict[str, Any] = {
         "top_k": top_k,
         "kind": kind,
@@ -157,7 +168,7 @@ def recommend(
         if written.without_history:
             output.note(f"note: {written.without_history:,} users have no liked items")
         return
-    found = opened.recommend(user, history=liked, reasons=reasons, log=log, **options)
+    found = opened.recommend(user, history=liked, reasons=reasons, log=log, recall=recall, **options)
     if json:
         output.as_json(found.to_dict())
     else:

@@ -466,6 +466,7 @@ COMMANDS: Mapping[str, Fields] = {
     "finetune behaviour": {**_RUN, "fits": ("object", "stage -> report of its fit")},
     "finetune describe": _RUN,
     "finetune sids": _RUN,
+    "finetune recall": {**_RUN, "fits": ("object", "stage -> report of its fit")},
     "evaluate align": {
         "split": ("string", "items evaluated"),
         "counts": ("object", "numbers of items"),

@@ -149,22 +149,24 @@ class Recommender:
         filters: Filters,
         query: QuerySettings,
         reasons: bool,
+        scored: Scored | None = None,
     ) -> Recommended:
         """Recommend items to a user, or to the owner of a history.
 
         Args:
             user_id: None for a history without a user; it also seeds exploration.
             reasons: explain every item.
+            scored: the only candidates, with the scores that take the place of the scoring model's.
 
         Raises:
             ColdstartError: the history has no usable item, and nothing is fitted that knows the average user.
         """
         model, liked = self.scoring_model, history.liked(self.min_weight)
-        notes = [] if model.is_fitted else [self.content_note]
+        notes = [] if model.is_fitted or scored else [self.content_note]
         notes += _unliked_note(history, self.min_weight) + _ignored_note(model, liked)
         likes = model.likes(history.rows(user_id or ""), query.half_life_s, self.min_weight)
         queries = model.query_vectors(likes, query.interests)
-        is_average = not queries.any()
+        is_average = scored is None and not queries.any()
         if is_average:
             queries = self.average_user[None, None]
             who = "the history" if user_id is None else f"the history of user {user_id!r}"
@@ -181,6 +183,8 @@ class Recommender:
         builder = self.list_builder(rules, filters)
         if is_average:
             builder = self.builder_for_average(builder)
+        if scored is not None:
+            builder, queries = scored.builder(builder), np.ones((1, 1, 1), np.float32)
         seen = self.seen(history.rows(user_id or ""), builder.candidates) if filters.seen == "drop" else None
         found = builder.lists(queries, seen, (user_id or "",))
         places = [int(place) for place in found.places[0] if place >= 0]
@@ -200,7 +204,8 @@ class Recommender:
             notes.append(f"{len(items)} items are left after the filters, and {rules.top_k} were requested")
         if not items and not builder.candidates.item_ids:
             notes.append(why_empty(self.catalog, kind=filters.kind, where=filters.where))
-        return Recommended(user_id, model.name, len(liked), tuple(items), tuple(notes))
+        name = model.name if scored is None else scored.name
+        return Recommended(user_id, name, len(liked), tuple(items), tuple(notes))
 
     @cached_property
     def average_user(self) -> NDArray[np.float32]:
@@ -429,6 +434,33 @@ class QuerySettings:
     def half_life_s(self) -> float | None:
         """Half-life in seconds."""
         return None if self.half_life_days is None else self.half_life_days * 86_400
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Candidates scored elsewhere, best first: `name` of the model, `scores` float32 [N]."""
+
+    name: str
+    item_ids: tuple[str, ...]
+    scores: NDArray[np.float32]
+
+    def builder(self, whole: ListBuilder) -> ListBuilder:
+        """Build lists by the same rules, of these candidates alone and by their scores; a query is one number, 1."""
+        candidates = whole.candidates
+        kept = [place for place, item in enumerate(self.item_ids) if item in candidates.columns]
+        places = np.array([candidates.columns[self.item_ids[place]] for place in kept], np.intp)
+        vectors = np.ascontiguousarray(self.scores[kept][:, None], np.float32)
+        compared = candidates.similarity_vectors
+        own = Candidates(
+            tuple(candidates.item_ids[place] for place in places),
+            vectors,
+            candidates.cold[places],
+            None if candidates.creators is None else candidates.creators[places],
+            None if compared is None else compared[places],
+            None if candidates.clicks is None else candidates.clicks[places],
+            None if candidates.impressions is None else candidates.impressions[places],
+        )
+        return ListBuilder(own, whole.rules)
 
 
 @dataclass(frozen=True)

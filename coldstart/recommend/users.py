@@ -284,6 +284,12 @@ class History:
             latest.setdefault(self.item_ids[place], int(place))
         return self._take(list(latest.values()))
 
+    def in_order(self, min_weight: float | None) -> tuple[str, ...]:
+        """List the liked items in order of time, each once by its latest such row; of equal times in order of rows."""
+        positive = self.weights > 0 if min_weight is None else self.weights >= min_weight
+        order = [self.item_ids[place] for place in np.argsort(self.times, kind="stable") if positive[place]]
+        return tuple(reversed(dict.fromkeys(reversed(order))))
+
     def first(self, most: int) -> History:
         """Take the first rows, at most `most`."""
         return self._take(range(min(most, len(self))))

@@ -145,6 +145,28 @@ class Recaller:
         ranks = ranks.gather(1, places).clamp(max=nodes.shape[1] - 1).long()
         return _arrays(places, log_p.gather(1, ranks).masked_fill(best == -torch.inf, -torch.inf))
 
+    @torch.no_grad()
+    def describe(
+        self, history: Sequence[int] | NDArray[np.int64], places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute the dense score and log P of the whole ID of items for one history; NaN without an ID."""
+        states = self.model.last_states(self.items, [history])
+        chosen = torch.from_numpy(places).to(self._device)
+        dense = (self.model.dense_query(states) @ self._vectors[chosen].T)[0]
+        log_p = torch.full_like(dense, torch.nan)
+        sizes = self.model.shape.sizes
+        codes = self.items.codes[chosen]
+        known = (codes < torch.tensor(sizes, device=codes.device, dtype=torch.int64)).all(1)
+        if sizes and known.any():
+            total, codes = torch.zeros(int(known.sum()), device=self._device), codes[known]
+            query = self.model.code_query(states).expand(len(codes), -1)
+            for level in range(len(sizes)):
+                total += self.model.level_log_p(level, query).gather(1, codes[:, level : level + 1])[:, 0]
+                if level + 1 < len(sizes):
+                    query = self.model.after_codes(level, query, codes[:, level])
+            log_p[known] = total
+        return dense.cpu().numpy(), log_p.cpu().numpy()
+
     def new_order(self, states: Tensor, dense: Tensor, most: int) -> NDArray[np.int64]:
         """Order the new items of a dense score that is not -inf: int64 [B, at most `most`], -1 for empty slots."""
         new = torch.nonzero(self._new)[:, 0]
@@ -164,7 +186,9 @@ class Recaller:
 def combine(dense: Tensor, log_p: Tensor, weight: float) -> Tensor:
     """Add two scores in standard deviations, [B, N]; -inf in `dense` stays, and -inf in `log_p` counts as the mean."""
     there = dense > -torch.inf
-    return torch.where(there, _standard(dense, there) + weight * _standard(log_p, there & (log_p > -torch.inf)), -torch.inf)
+    return torch.where(
+        there, _standard(dense, there) + weight * _standard(log_p, there & (log_p > -torch.inf)), -torch.inf
+    )
 
 
 def _standard(values: Tensor, there: Tensor) -> Tensor:

@@ -250,7 +250,9 @@ class _Trainer:
         channels = CHANNELS if self.shape.sizes else CHANNELS[:1]
         gains = {channel: self._gains(channel, recaller, None) for channel in channels}
         users = len(gains["dense"])
-        held_out = {channel: {"ndcg@10": _interval(own), "recall@10": _interval(own > 0)} for channel, own in gains.items()}
+        held_out = {
+            channel: {"ndcg@10": _interval(own), "recall@10": _interval(own > 0)} for channel, own in gains.items()
+        }
         best = max(channels, key=lambda channel: gains[channel].mean()) if users else "dense"
         report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best}
         new, report["new"] = self._choose_order(recaller)
@@ -264,7 +266,9 @@ class _Trainer:
             return NewItems(), nothing
         tried: list[tuple[NewItems, NDArray[np.float64]]] = []
         for depth in range(1, min(2, len(self.shape.sizes)) + 1) if self.shape.sizes else ():
-            tried += [(new, self._new_gains(new, histories, targets)) for new in (NewItems(w, depth) for w in WEIGHTS[1:])]
+            tried += [
+                (new, self._new_gains(new, histories, targets)) for new in (NewItems(w, depth) for w in WEIGHTS[1:])
+            ]
         plain = self._new_gains(NewItems(), histories, targets)
         chosen, own = max([(NewItems(), plain), *tried], key=lambda one: one[1].mean())
         gain = paired(plain, own)
@@ -273,7 +277,9 @@ class _Trainer:
         listed = [{**asdict(one), "ndcg@20": float(gains.mean())} for one, gains in [(NewItems(), plain), *tried]]
         return chosen, {**nothing, **asdict(chosen), "ndcg@20": _interval(own), "tried": listed}
 
-    def _new_gains(self, new: NewItems, histories: Sequence[History], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _new_gains(
+        self, new: NewItems, histories: Sequence[History], targets: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """Compute NDCG@20 of each user among the items that stand for new ones."""
         recaller = self._recaller(new)
         found = recaller.lists(histories, "dense", 20, allowed=self.hidden, cold_share=1.0)
@@ -326,7 +332,13 @@ class _Trainer:
                     raise ValueError(name)
             self.optimizer.steps = int(state.pop("steps"))
             phase = {name: type(value)(state[name]) for name, value in self.phase.items()}
-        except (OSError, SafetensorError, LookupError, ValueError, TypeError):  # none, or of another fit: from the start
+        except (
+            OSError,
+            SafetensorError,
+            LookupError,
+            ValueError,
+            TypeError,
+        ):  # none, or of another fit: from the start
             return
         self.phase = phase
         for name in self.weights:

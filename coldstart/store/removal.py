@@ -38,7 +38,13 @@ from coldstart.store.sql import equals, one_of
 from coldstart.store.tombstones import ITEM, USER, Tombstones, read_tombstones, write_tombstones
 
 _COPY_REASONS = ("original_not_served",)
-_COMMANDS = {HEADS: "align", CARD: "describe", "fit.json": "behaviour", "codebooks.json": "sids"}
+_COMMANDS = {
+    HEADS: "align",
+    CARD: "describe",
+    "fit.json": "behaviour",
+    "codebooks.json": "sids",
+    "recall.json": "recall",
+}
 """File of a fit -> family of `coldstart finetune` that fits it anew; others are fitted by a run with `refit`."""
 _CHUNK = 500
 _IDS_A_PATTERN = 200

@@ -63,6 +63,7 @@ WHOLE = {
     "align.text_image",
     "describe.grounds",
     "finetune.describe",
+    "finetune.recall",
     "index",
     "label",
     "sids",

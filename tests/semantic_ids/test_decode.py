@@ -98,7 +98,9 @@ def test_no_invalid_id_in_a_hundred_thousand_decodes() -> None:
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.sampled_from(CHANNELS), st.floats(0, 1), st.floats(0, 1), st.integers(0, 20))
-def test_lists_hold_only_what_is_allowed_each_once(seed: int, channel: Any, keep: float, share: float, new: int) -> None:
+def test_lists_hold_only_what_is_allowed_each_once(
+    seed: int, channel: Any, keep: float, share: float, new: int
+) -> None:
     rng = np.random.default_rng(seed)
     count, sizes = 40, (4, 4, 3)
     model = model_of(seed, sizes, count)

@@ -1,0 +1,264 @@
+"""Answer with candidates from the fitted sequence model of a workspace.
+
+Items of the fit and those that came since, which are new to it. The fit's card and weights come from a workspace, which
+may be a stranger's: shapes are checked before anything is built by them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coldstart.core.device import choose_device
+from coldstart.core.pipeline import Pipeline
+from coldstart.embed.spaces import vectors_of
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.semantic_ids.channels import CHANNELS, Channel, NewItems, Recaller
+from coldstart.semantic_ids.decode import trie_tensors
+from coldstart.semantic_ids.fit_stage import is_usable
+from coldstart.semantic_ids.read import build_trie, load_ids
+from coldstart.semantic_ids.recall_settings import RECALL
+from coldstart.semantic_ids.recall_stage import CARD_FILE, WEIGHTS_FILE, RecallFitStage, codes_of
+from coldstart.semantic_ids.sequence_model import SequenceModel, Shape, item_tensors
+from coldstart.store import Store
+from coldstart.store.fits import read_fit_items
+from coldstart.store.freshness import PipelineState
+from coldstart.store.freshness import build as build_stage
+
+MOST_BYTES = 1 << 34
+_BOUNDS = {"items": (1, 1 << 30), "content": (0, 1 << 16), "dim": (8, 1024), "layers": (1, 12), "heads": (1, 16),
+           "length": (2, 1024)}  # fmt: skip
+_MOST_LEVELS, _MOST_CODES = 16, 1 << 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate.
+
+    Attributes:
+        source: `dense`, `codes` or `both`; `new` where the share of new items gave the slot.
+        score: by which the list is ordered; dense: score of the dense head; log_p: of its whole ID, None without one.
+        new: an item that the model was not trained on.
+    """
+
+    item_id: str
+    rank: int
+    source: str
+    score: float
+    dense: float
+    log_p: float | None
+    new: bool
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Candidates for one history, best first; `recall`: channel; `history`: known items it was read from."""
+
+    user_id: str | None
+    recall: Channel
+    history: int
+    items: tuple[Candidate, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values."""
+        return {**asdict(self), "items": [asdict(one) for one in self.items]}
+
+
+@dataclass(frozen=True)
+class LoadedRecall:
+    """Model of an artifact with its card."""
+
+    model: SequenceModel
+    new: NewItems
+    auto: Channel
+    min_weight: float | None
+    sids: str | None
+    passport: str
+
+
+@lru_cache(maxsize=2)
+def load_recall(folder: Path) -> LoadedRecall:
+    """Load the fit in an artifact's folder, which never changes: once a process.
+
+    Raises:
+        ColdstartError: a file is missing or broken, or shapes do not fit together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        card = json.loads((folder / CARD_FILE).read_text("utf-8"))
+        shape = _shape(card["shape"])
+        auto, new = card["auto"], NewItems(float(card["new"]["weight"]), int(card["new"]["depth"]))
+        if auto not in CHANNELS or not 0 <= new.weight <= 100 or not 1 <= new.depth <= 2:
+            raise ValueError(f"auto={str(auto)[:40]!r}, new={str(card['new'])[:80]}")
+        if new.weight and new.depth > len(shape.sizes):
+            raise ValueError(f"an order by {new.depth} codes, and IDs have {len(shape.sizes)}")
+        if (folder / WEIGHTS_FILE).stat().st_size > MOST_BYTES:
+            raise ValueError("the weights are too large")
+        weights = load_file(folder / WEIGHTS_FILE)
+        with torch.device("meta"):
+            wanted = {name: weight.shape for name, weight in SequenceModel(shape).state_dict().items()}
+        if wanted != {name: weight.shape for name, weight in weights.items()} or not all(
+            weight.dtype == torch.float32 and bool(weight.isfinite().all()) for weight in weights.values()
+        ):
+            raise ValueError("weights of another shape than the card's, or not finite")
+        model = SequenceModel(shape)
+        model.load_state_dict(weights)
+        least = None if card["min_weight"] is None else float(card["min_weight"])
+        sids = None if card["sids"] is None else str(card["sids"])
+        return LoadedRecall(model.eval(), new, auto, least, sids, str(card["passport"]))
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ColdstartError(f"{folder} holds no fit of recall ({error}): run `coldstart finetune recall`") from None
+
+
+def _shape(card: dict[str, Any]) -> Shape:
+    for name, (low, high) in _BOUNDS.items():
+        if type(card[name]) is not int or not low <= card[name] <= high:
+            raise ValueError(f"{name}={str(card[name])[:40]}")
+    sizes = tuple(card["sizes"])
+    if len(sizes) > _MOST_LEVELS or any(type(size) is not int or not 1 <= size <= _MOST_CODES for size in sizes):
+        raise ValueError(f"sizes={str(sizes)[:80]}")
+    if card["dim"] % card["heads"]:
+        raise ValueError(f"dim={card['dim']} and heads={card['heads']}")
+    return Shape(**{name: card[name] for name in _BOUNDS}, sizes=sizes)
+
+
+def recall_stage(pipeline: Pipeline) -> RecallFitStage:
+    """Build the last stage of a pipeline that fits a sequence model.
+
+    Raises:
+        NotFitted: it has none.
+    """
+    stages = pipeline.of_kind(RECALL)
+    if not stages:
+        raise NotFitted(f"{pipeline.source} has no stage of kind {RECALL}: `coldstart finetune recall` adds one")
+    stage = build_stage(stages[-1], pipeline)
+    assert isinstance(stage, RecallFitStage)
+    return stage
+
+
+class RecallService:
+    """Sequence model over the items of a workspace with a vector, read once.
+
+    Attributes:
+        item_ids: of all items; places: of each; fit: the loaded fit.
+
+    Raises:
+        NotFitted: nothing is fitted yet.
+        ColdstartError: the fit is broken, of another encoder than the space's, or its IDs are no longer stored.
+    """
+
+    def __init__(self, store: Store, pipeline: Pipeline) -> None:
+        stage = recall_stage(pipeline)
+        made = store.artifacts.newest(stage.name)
+        if made is None:
+            raise NotFitted(f"stage {stage.name!r} has fitted nothing: run `coldstart finetune recall`")
+        self.fit = load_recall(made.folder)
+        if self.fit.passport != stage.space_stage.passport.digest:
+            raise ColdstartError(
+                f"stage {stage.name!r} was fitted on other vectors than those of space {stage.space!r}: run "
+                "`coldstart finetune recall`"
+            )
+        state = PipelineState(store, pipeline, {stage.space: stage.space_stage})
+        rows = {item: row for row, item in enumerate(read_fit_items(made))}
+        blocked = state.blocked(stage.name)
+        ids = sorted(item for item in state.of(stage.space).fresh if item not in blocked)
+        shape = self.fit.model.shape
+        if max(rows.values(), default=-1) >= shape.items:
+            raise ColdstartError(f"{made.folder} names more items than its weights have: `coldstart finetune recall`")
+        vectors = vectors_of(store, stage.space_stage, ids)
+        if vectors.shape[1] != shape.content:
+            raise ColdstartError(
+                f"{made.folder} reads vectors of {shape.content} numbers, and those of space {stage.space!r} have "
+                f"{vectors.shape[1]}: run `coldstart finetune recall`"
+            )
+        usable = is_usable(vectors)
+        self.item_ids = [item for item, is_one in zip(ids, usable.tolist(), strict=True) if is_one]
+        self.places = {item: place for place, item in enumerate(self.item_ids)}
+        self._device = choose_device(pipeline.engine.device)
+        own = np.array([rows.get(item, -1) for item in self.item_ids], np.int64)
+        codes, trie = None, None
+        if shape.sizes:
+            codes = codes_of(self.item_ids, load_ids(store, pipeline, self.fit.sids))
+            if codes.shape[1] != len(shape.sizes):
+                raise ColdstartError(f"{made.folder} decodes {len(shape.sizes)} codes, and IDs have {codes.shape[1]}")
+            # a code that came after the fit, as of a counting level, cannot be decoded
+            there = np.flatnonzero(((codes >= 0) & (codes < np.array(shape.sizes))).all(1) & (own >= 0))
+            if len(there):
+                trie = trie_tensors(build_trie(codes[there]), there, len(own), self._device)
+        self.items = item_tensors(shape, own, vectors[usable], codes, self._device)
+        self.recaller = Recaller(self.fit.model.to(self._device), self.items, own < 0, trie, self.fit.new)
+
+    def channel(self, recall: str) -> Channel:
+        """Resolve a channel; `auto` is the one that was best on held-out items.
+
+        Raises:
+            ColdstartError: it is unknown.
+        """
+        for channel in CHANNELS:
+            if recall == channel:
+                return channel
+        if recall != "auto":
+            raise ColdstartError(f"recall {recall[:80]!r}: use auto, {', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}")
+        return self.fit.auto
+
+    def known(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Find the places of the known ones among items."""
+        return np.array([self.places[item] for item in item_ids if item in self.places], np.int64)
+
+    def recall(
+        self,
+        user_id: str | None,
+        history: Sequence[str],
+        recall: str,
+        top_k: int,
+        *,
+        cold_share: float = 0.0,
+        among: Sequence[str] | None = None,
+        seen: Sequence[str] | None = None,
+    ) -> Recalled:
+        """List candidates for a history, the latest item last.
+
+        Args:
+            among: the only items that may be listed; seen: those that may not, by default the history.
+
+        Raises:
+            ColdstartError: no item of the history is known, or the channel is unknown.
+        """
+        channel, known = self.channel(recall), self.known(history)
+        if not len(known):
+            who = "the history" if user_id is None else f"the history of user {user_id!r}"
+            raise ColdstartError(
+                f"{who} has no item that the sequence model knows: leave out recall, and the list is scored without it",
+                kind="not_found",
+            )
+        allowed = None
+        if among is not None:
+            allowed = np.zeros(len(self.item_ids), bool)
+            allowed[self.known(among)] = True
+        left_out = known if seen is None else self.known(seen)
+        found = self.recaller.lists([known], channel, top_k, allowed=allowed, seen=[left_out], cold_share=cold_share)
+        places = found.places[0][found.places[0] >= 0]
+        dense, log_p = self.recaller.describe(known, places)
+        items = tuple(
+            Candidate(
+                self.item_ids[place],
+                slot + 1,
+                "new" if found.added[0, slot] else channel,
+                float(found.scores[0, slot]),
+                float(dense[slot]),
+                None if np.isnan(log_p[slot]) else float(log_p[slot]),
+                bool(self.recaller.is_new[place]),
+            )
+            for slot, place in enumerate(places.tolist())
+        )
+        return Recalled(user_id, channel, len(known), items)

@@ -1,0 +1,310 @@
+"""Fit `finetune.recall`: a sequence model of the users' histories over content and semantic IDs of items.
+
+The fit is an artifact of the workspace: weights, a card with what was measured on held-out items, and its items. It
+keeps to the IDs that it was trained on, by their version; a new fit of IDs is another vocabulary, and takes a new fit
+here. Items that come later are new items to it until then.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.core.keys import chain, digest, stage_key
+from coldstart.core.likes import Likes, find_likes
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
+from coldstart.core.stage import LedgerRow, Reject
+from coldstart.embed.spaces import vectors_of
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.semantic_ids.fit_stage import is_usable
+from coldstart.semantic_ids.read import SemanticIds, load_ids
+from coldstart.semantic_ids.recall_settings import RECALL, Settings, content_space
+from coldstart.semantic_ids.settings import IDS
+from coldstart.store import Store
+from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting, remove_scratch
+from coldstart.store.fits import ITEMS_FILE, items_file
+from coldstart.store.freshness import PipelineState
+from coldstart.store.freshness import build as build_stage
+from coldstart.store.interactions import INTERACTIONS, InteractionTable
+
+if TYPE_CHECKING:
+    from coldstart.semantic_ids.train_sequence import SequenceData
+    from coldstart.store.artifacts import Artifact
+
+WEIGHTS_FILE, CARD_FILE = "sequence.safetensors", "recall.json"
+"""Files of an artifact: weights of the model; shape, order among new items, version of IDs, passport of the space."""
+_COMMAND = "coldstart finetune recall"
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> RecallFitStage:
+    """Build the stage over an earlier space.
+
+    Raises:
+        ColdstartError: there is no such space before it, or `dim` is no multiple of `heads`.
+    """
+    if settings.dim % settings.heads:
+        raise ColdstartError(f"{name}.dim={settings.dim}: give a multiple of heads, {settings.heads}")
+    return RecallFitStage(name, settings, pipeline, content_space(pipeline, name, settings.space))
+
+
+class RecallFitStage:
+    """Fit stage; see `coldstart.core.stage.FitStage`. `space`: name of the space of content."""
+
+    kind = RECALL
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
+        self.name = name
+        self.settings = settings
+        self.space = space
+        self._pipeline = pipeline
+        self._fits = SavedFits(name, lambda: self._key, reads=_summary)
+
+    @cached_property
+    def space_stage(self) -> Any:
+        """Stage of the space."""
+        return build_stage(self._pipeline.stage(self.space), self._pipeline)
+
+    @property
+    def _key(self) -> str:
+        counted = self.settings.model_dump(mode="json", exclude={"space", "min_users", "min_items"})
+        return stage_key(self.kind, self.version, {**counted, "passport": asdict(self.space_stage.passport)})
+
+    def resolve(self) -> None:
+        """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
+        _ = self._key
+
+    # -- state of the items
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
+        return expected_or_waiting(store, self._inputs)
+
+    def present(self, store: Store) -> dict[str, str]:
+        """Read the keys of the items of the last fit."""
+        return self._fits.present(store)
+
+    def _inputs(self, store: Store) -> FitInputs:
+        key = self._key
+        pipeline_state = PipelineState(store, self._pipeline, {self.space: self.space_stage})
+        found = pipeline_state.of(self.space)
+        blocked = pipeline_state.blocked(self.name)
+        met = frozenset[str]()
+        if store.has(INTERACTIONS):
+            met = frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"])["item_id"]).to_pylist())
+        inputs = FitInputs(self.name)
+        for item, made in found.expected.items():
+            own = chain(key, made)
+            if item in blocked:
+                inputs.leave_out(item, own, blocked[item])
+            elif item in found.settled:
+                why = Reject("no_vector", f"{self.space}: {found.settled[item].reason}", "filtered")
+                inputs.leave_out(item, own, why)
+            elif met and item not in met:  # without any interaction all items wait
+                inputs.leave_out(item, own, Reject("no_interactions", "nobody has met it", "filtered"))
+            else:
+                inputs.take(item, own, ready=item in found.fresh)
+        return inputs
+
+    # -- the fit
+
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
+        """Fit if nothing was fitted under these settings and there is enough data."""
+        try:
+            fit = self._fits.newest(store)
+            inputs = self._inputs(store)
+            if fit is None:
+                training = RecallTraining(store, self, inputs)
+                if (missing := training.missing) is not None:
+                    return 0, [f"waits: {missing}"]
+                return self._fit(store, training, progress)
+        except NotFitted as waits:
+            return 0, [str(waits)]
+        note = self._fits.changes(fit, inputs.keys).note(_COMMAND)
+        if not note and self._newest_ids(store) != fit.report["sids"]:
+            note = f"; semantic IDs were fitted anew since: `{_COMMAND}`"
+        if not note and fit.report["interactions"]["digest"] != InteractionTable(store).digest():
+            note = f"; interactions came, changed or went since: `{_COMMAND}`"
+        return 0, [f"{_summary(fit)}{note}"]
+
+    def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
+        """Fit if nothing was fitted under these settings, or items, IDs or interactions changed since.
+
+        Raises:
+            ColdstartError: there is too little data.
+        """
+        fit = self._fits.newest(store)
+        inputs = self._inputs(store)
+        if fit is not None and self._newest_ids(store) == fit.report["sids"]:
+            same = fit.report["interactions"]["digest"] == InteractionTable(store).digest()
+            if same and self.present(store) == inputs.ready:
+                return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+        training = RecallTraining(store, self, inputs)
+        if (missing := training.missing) is not None:
+            raise ColdstartError(f"{self.name}: {missing}")
+        return self._fit(store, training, progress)
+
+    def ids(self, store: Store) -> SemanticIds | None:
+        """Load the newest semantic IDs; None where the pipeline gives none before this stage, or none are there yet."""
+        if not any(spec.kind == IDS for spec in self._pipeline.earlier(self.name)):
+            return None
+        try:
+            return load_ids(store, self._pipeline)
+        except NotFitted:
+            return None
+
+    def _newest_ids(self, store: Store) -> str | None:
+        ids = self.ids(store)
+        return None if ids is None else ids.version
+
+    def _fit(self, store: Store, training: RecallTraining, progress: Progress) -> tuple[int, list[str]]:
+        from safetensors.torch import save
+
+        from coldstart.semantic_ids.train_sequence import Training, train
+
+        settings = Training(**self.settings.training(self._pipeline.engine.device))
+        data = training.data
+        keys = [training.keys[item] for item in data.item_ids]
+        version = None if training.ids is None else training.ids.version
+        about: dict[str, Any] = {"sids": version, "interactions": training.digest}
+        scratch = self._fits.scratch(store, f"-{digest([keys, about])[:16]}.safetensors", of_settings=True)
+        with progress.meter(f"{self.name}: epochs", settings.epochs) as meter:
+            trained = train(data, settings, step=lambda: meter.advance(1, 0, 0.0), checkpoint=scratch)
+        card = {
+            "shape": trained.model.shape.to_dict(),
+            "new": asdict(trained.new),
+            "auto": trained.report["auto"],
+            "min_weight": training.likes.min_weight,
+            "sids": version,
+            "passport": self.space_stage.passport.digest,
+        }
+        report = {
+            **trained.report,
+            "space": self.space,
+            "sids": version,
+            "coded": None if training.ids is None else training.ids.space,
+            "items": len(data.item_ids),
+            "histories": len(data.histories),
+            "likes": str(training.likes),
+            "interactions": {"digest": training.digest, "in_workspace": InteractionTable(store).count()},
+        }
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in trained.model.state_dict().items()}
+        order = np.arange(len(keys))
+        files = {
+            WEIGHTS_FILE: save(weights),
+            CARD_FILE: json.dumps(card, sort_keys=True).encode(),
+            ITEMS_FILE: items_file(list(data.item_ids), keys, order, {"train": order}),
+        }
+        fit = self._fits.save(store, [keys, about], files, report)
+        remove_scratch(scratch)
+        return len(keys), [_summary(fit), *_details(fit)]
+
+
+class RecallTraining:
+    """Training data of a fit: items with content and an interaction, histories in order of time.
+
+    Attributes:
+        keys: item -> key; ids: semantic IDs, if there are any; digest: of the interactions.
+    """
+
+    def __init__(self, store: Store, stage: RecallFitStage, inputs: FitInputs) -> None:
+        self.ids, self._uri, self._settings = stage.ids(store), store.uri, stage.settings
+        table = InteractionTable(store)
+        self.digest = table.digest()
+        rows = table.read()
+        self.likes: Likes = find_likes(rows.weights, stage.settings.min_weight)
+        self.keys = dict(sorted(inputs.ready.items()))
+        vectors = vectors_of(store, stage.space_stage, list(self.keys))
+        vectors[~is_usable(vectors)] = 0
+        self.data = sequence_data(list(self.keys), rows.positive(self.likes.min_weight), vectors, self.ids)
+
+    @property
+    def missing(self) -> str | None:
+        """Description of what is missing and the next step; None where there is enough data."""
+        bring = f"bring more with `coldstart ingest --workspace {self._uri} --interactions FILE`"
+        users = sum(len(own) >= 2 for own in self.data.histories)
+        met = len(np.unique(np.concatenate([np.empty(0, np.int64), *self.data.histories])))
+        if users >= self._settings.min_users and met >= self._settings.min_items:
+            return None
+        return (
+            f"{users} users liked two items and more, and {met} items with content were liked; a fit needs "
+            f"{self._settings.min_users} (min_users) and {self._settings.min_items} (min_items): {bring}"
+        )
+
+
+def sequence_data(
+    item_ids: list[str], liked: Interactions, vectors: NDArray[np.float32], ids: SemanticIds | None
+) -> SequenceData:
+    """Build the training data of items from the liked rows of the log."""
+    from coldstart.semantic_ids.train_sequence import SequenceData
+
+    codes, sizes = None, ()
+    if ids is not None:
+        codes = codes_of(item_ids, ids)
+        sizes = tuple(int(size) for size in np.maximum(ids.codes.max(0, initial=0) + 1, 1))
+        if (codes < 0).all():
+            codes, sizes = None, ()
+    return SequenceData(item_ids, histories_of(liked.over(item_ids)), vectors, codes, sizes)
+
+
+def codes_of(item_ids: list[str], ids: SemanticIds) -> NDArray[np.int32]:
+    """Look up the codes of items, int32 [N, L], -1 for an item without an ID."""
+    places = np.array([ids.places.get(item, -1) for item in item_ids], np.int64)
+    found = np.full((len(item_ids), ids.codes.shape[1]), -1, np.int32)
+    found[places >= 0] = ids.codes[places[places >= 0]]
+    return found
+
+
+def histories_of(rows: Interactions) -> list[NDArray[np.int64]]:
+    """Order the items of each user by time, each item once, by its latest row: places in `rows.item_ids`."""
+    order = np.lexsort((rows.items, rows.times, rows.users))
+    users, items = rows.users[order], rows.items[order].astype(np.int64)
+    pairs = users.astype(np.int64) * max(1, len(rows.item_ids)) + items
+    _, from_end = np.unique(pairs[::-1], return_index=True)
+    last = np.sort(len(pairs) - 1 - from_end)
+    users, items = users[last], items[last]
+    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    return [part for part in np.split(items, starts[1:]) if len(part)]
+
+
+def _summary(fit: Artifact) -> str:
+    """Summarise a fit in one line: what `auto` is, and its measures on held-out items."""
+    report = fit.report
+    _ = report["sids"], report["interactions"]["digest"]
+    text = f"{int(report['histories']):,} histories of {int(report['items']):,} items, {int(report['epochs'])} epochs"
+    best = report["held_out"][report["auto"]]
+    if best["ndcg@10"] is None:
+        return f"{text}; nobody to judge by, auto is {report['auto']}"
+    ndcg = best["ndcg@10"]
+    return (
+        f"{text}; auto is {report['auto']}: on the last items of {int(report['users']):,} users NDCG@10 "
+        f"{float(ndcg['value']):.4f} ({float(ndcg['low']):.4f}–{float(ndcg['high']):.4f})"
+    )
+
+
+def _details(fit: Artifact) -> list[str]:
+    report = fit.report
+    found = [f"likes: {report['likes']}", f"content: {report['space']}"]
+    if report["sids"] is None:
+        found.append("no semantic IDs stand before it, so that it has no head of codes: `coldstart finetune sids`")
+    elif report["coded"] != report["space"]:
+        found.append(f"semantic IDs are of space {report['coded']}: where that learnt from interactions, the measures "
+                     "above are too good; `coldstart evaluate recall` fits codes inside its split")  # fmt: skip
+    new = report["new"]
+    if new["users"]:
+        order = (
+            f"dense score plus {new['weight']:g} x log P of {new['depth']} codes" if new["weight"] else "dense score"
+        )
+        found.append(f"order among new items: {order}, chosen on {new['users']:,} users")
+    if report["emitted"] is not None:
+        own = report["emitted"][report["auto"]]
+        found.append(f"new items in any list of 50: {own['0']:.0%}, with a share of 0.1 for them {own['0.1']:.0%}")
+    return found
