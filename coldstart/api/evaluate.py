@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coldstart.describe.evaluate.report import DescribeReport
     from coldstart.evaluate.workspace import EvaluationReport
     from coldstart.recommend.evaluate import RecommendReport
+    from coldstart.semantic_ids.recall_evaluation import RecallReport
     from coldstart.understand.safety_evaluation import SafetyReport
 
 
@@ -103,6 +104,43 @@ class EvaluateMethods(SearchMethods):
         from coldstart.describe.evaluate.workspace import compare_fit
 
         return compare_fit(self._store, self._loaded(pipeline), limit)
+
+    def evaluate_recall(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        split: str = "last-out",
+        methods: Iterable[str] | None = None,
+        seeds: int = 1,
+        users: int | None = None,
+        progress: Progress | None = None,
+    ) -> RecallReport:
+        """Measure how often lists hold the next item of a user, by the sequence model and by baselines, each fitted
+        inside one split.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            split: `last-out`: each user's last item is asked for; `time`: the first one after a cut; `cold:0.1`: as
+                last-out, with a tenth of the items held out as new.
+            methods: names of methods; by default all.
+            seeds: fits of each trained method.
+            users: judge so many users, drawn by a hash of their ids; by default all.
+
+        Raises:
+            LeakError: something that is read lies after a target.
+            ColdstartError: there are no interactions, or nobody is left to judge.
+        """
+        from coldstart.semantic_ids.recall_workspace import evaluate_store
+
+        return evaluate_store(
+            self._store,
+            self._loaded(pipeline),
+            progress or SilentProgress(),
+            split=split,
+            methods=None if methods is None else list(methods),
+            seeds=seeds,
+            users=users,
+        )
 
     def evaluate_recommend(
         self,

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from coldstart.api.opened import OpenedStore
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.errors import ColdstartError
-
-import numpy as np
 
 if TYPE_CHECKING:
     from coldstart.recommend.audience import Audience
@@ -116,7 +116,8 @@ class RecommendMethods(OpenedStore):
             kind, where, seen: as for `recommend`.
 
         Raises:
-            ColdstartError: nothing is fitted or published, no item of the history is known, or a fault in the arguments.
+            ColdstartError: nothing is fitted or published, no item of the history is known, or an argument is
+                out of range.
         """
         from coldstart.recommend.service import Filters
         from coldstart.recommend.users import history_from_json
@@ -160,7 +161,7 @@ class RecommendMethods(OpenedStore):
         new = service.recall(user, ordered, "dense", _POOL, cold_share=1.0, among=among, seen=seen)
         listed += [one.item_id for one in new.items if one.new and one.item_id not in set(listed)]
         # ranks, since the scores of channels have no common scale
-        scores = 1 / (60 + np.arange(1, len(listed) + 1, dtype=np.float32))
+        scores = (1 / (60 + np.arange(1, len(listed) + 1))).astype(np.float32)
         return Scored(f"recall ({found.recall})", tuple(listed), scores)
 
     def _recalling(self) -> RecallService:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import complete, evaluate_all, evaluate_recommend, evaluate_safety, output
+from coldstart.cli import complete, evaluate_all, evaluate_recall, evaluate_recommend, evaluate_safety, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Split, Uri
 
 _ALIGN_PAGE = Path("alignment.html")
@@ -318,6 +318,7 @@ def _change(found: Mapping[str, Any]) -> str:
     return f"{signed(found['value'])} ({interval(found, is_change=True)})"
 
 
+evaluate_recall.register(app)
 evaluate_recommend.register(app)
 evaluate_safety.register(app)
 evaluate_all.register(app)

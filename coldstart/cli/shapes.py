@@ -521,6 +521,16 @@ COMMANDS: Mapping[str, Fields] = {
         "left_out": ("{string}", "method -> why not"),
         "checked": ("[string]", "kinds of leaks that were looked for"),
     },
+    "evaluate recall": {
+        "split": ("object", "kind, digest, cut, seeds, and epochs of the trained methods"),
+        "counts": ("object", "users, items, and targets that are warm and new"),
+        "methods": ("object", "method -> title, measures of each set, share of new items in any list, seconds"),
+        "compared": ("object?", "both less the best other row, with intervals"),
+        "left_out": ("{string}", "method -> why not"),
+        "checked": ("[string]", "what was checked against leaks"),
+        "notes": ("[string]", "what to know of the figures"),
+        "sets": ("{string}", "set of targets -> its title"),
+    },
     "evaluate stages": {
         "steps": ("[object]", "recall, gain and seconds of each step"),
         "missing": ("[object]", "steps that were not evaluated, with the reason"),

@@ -61,22 +61,28 @@ class Recaller:
         items: ItemTensors,
         is_new: NDArray[np.bool_],
         trie: TrieTensors | None,
-        new: NewItems = NewItems(),  # noqa: B008 - frozen
+        new: NewItems = NewItems(),
+        tie_seed: int | None = None,
     ) -> None:
+        """`tie_seed`: items of one ID in random order, for measures of codes alone; None: by their dense scores."""
         self.model, self.items, self.is_new, self.trie, self.new = model.eval(), items, is_new, trie, new
         self._device = items.rows.device
         self._new = torch.from_numpy(is_new).to(self._device)
+        self._chance = None
+        if tie_seed is not None:
+            drawn = np.random.default_rng(tie_seed).random(len(items), np.float32)
+            self._chance = torch.from_numpy(drawn).to(self._device)
         with torch.no_grad():
             self._vectors = model.item_vectors(items)
 
     def lists(
         self,
-        histories: Sequence[Sequence[int]],
+        histories: Sequence[NDArray[np.int64]],
         channel: Channel,
         top_k: int,
         *,
         allowed: NDArray[np.bool_] | None = None,
-        seen: Sequence[Sequence[int]] | None = None,
+        seen: Sequence[NDArray[np.int64]] | None = None,
         cold_share: float = 0.0,
     ) -> Lists:
         """List items for histories, places of items with the latest last.
@@ -97,11 +103,11 @@ class Recaller:
     @torch.no_grad()
     def _block(
         self,
-        histories: Sequence[Sequence[int]],
+        histories: Sequence[NDArray[np.int64]],
         channel: Channel,
         top_k: int,
         allowed: NDArray[np.bool_] | None,
-        seen: Sequence[Sequence[int]],
+        seen: Sequence[NDArray[np.int64]],
         cold_share: float,
     ) -> Lists:
         states = self.model.last_states(self.items, histories)
@@ -139,7 +145,8 @@ class Recaller:
         rank_of[:, none] = nodes.shape[1]
         ranks = rank_of[:, torch.where(self.trie.leaf_of < 0, none, self.trie.leaf_of)]
         is_found = may & (ranks < nodes.shape[1])
-        within = _unit_range(dense, is_found)  # decides among items of one ID alone: ranks of IDs differ by 1
+        order = dense if self._chance is None else self._chance.expand_as(dense)
+        within = _unit_range(order, is_found)  # decides among items of one ID alone: ranks of IDs differ by 1
         keys = (within - ranks).masked_fill(~is_found, -torch.inf)
         best, places = keys.topk(min(top_k, keys.shape[1]), dim=1)
         ranks = ranks.gather(1, places).clamp(max=nodes.shape[1] - 1).long()
@@ -147,7 +154,7 @@ class Recaller:
 
     @torch.no_grad()
     def describe(
-        self, history: Sequence[int] | NDArray[np.int64], places: NDArray[np.int64]
+        self, history: NDArray[np.int64], places: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Compute the dense score and log P of the whole ID of items for one history; NaN without an ID."""
         states = self.model.last_states(self.items, [history])
@@ -221,7 +228,7 @@ def _arrays(places: Tensor, scores: Tensor) -> tuple[NDArray[np.int64], NDArray[
 def fuse(
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], top_k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Join lists by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009); of equal sums the first list decides."""
+    """Join lists by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009); the first list breaks ties."""
     joined = np.concatenate([places for places, _ in parts], 1)
     points = np.concatenate([
         np.broadcast_to(1 / (RRF_K + 1 + np.arange(places.shape[1])), places.shape) for places, _ in parts

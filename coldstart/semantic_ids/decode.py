@@ -48,11 +48,12 @@ def trie_tensors(trie: Trie, places: NDArray[np.int64], count: int, device: torc
     leaf_of = np.full(count, -1, np.int64)
     leaves = np.repeat(np.arange(len(trie.first_item) - 1), np.diff(trie.first_item))
     leaf_of[places[trie.items]] = leaves
-    found = [
-        tuple(torch.from_numpy(own.astype(np.int64)).to(device) for own in arrays)
-        for arrays in (trie.codes, trie.parents, trie.first)
-    ]
-    return TrieTensors(*found, torch.from_numpy(leaf_of).to(device))
+
+    def convert(arrays: tuple[NDArray[np.int32], ...]) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(own.astype(np.int64)).to(device) for own in arrays)
+
+    leaf_tensor = torch.from_numpy(leaf_of).to(device)
+    return TrieTensors(convert(trie.codes), convert(trie.parents), convert(trie.first), leaf_tensor)
 
 
 def allowed_nodes(trie: TrieTensors, allowed: Tensor) -> list[Tensor]:
@@ -114,7 +115,7 @@ def exact_log_p(model: SequenceModel, trie: TrieTensors, states: Tensor, depth: 
     widest = max((len(own) for own in trie.codes[: max(1, deep - 1)]), default=1)
     step = max(1, _BLOCK // max(1, widest * model.shape.dim))
     if len(states) > step:
-        return torch.cat([exact_log_p(model, trie, part, depth) for part in states.split(step)])
+        return torch.cat([exact_log_p(model, trie, part, depth) for part in torch.split(states, step)])
     query = model.code_query(states)[:, None]
     log_p = torch.zeros(len(states), 1, device=states.device)
     for level in range(deep):

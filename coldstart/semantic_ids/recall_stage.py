@@ -246,7 +246,8 @@ def sequence_data(
     """Build the training data of items from the liked rows of the log."""
     from coldstart.semantic_ids.train_sequence import SequenceData
 
-    codes, sizes = None, ()
+    codes: NDArray[np.int32] | None = None
+    sizes: tuple[int, ...] = ()
     if ids is not None:
         codes = codes_of(item_ids, ids)
         sizes = tuple(int(size) for size in np.maximum(ids.codes.max(0, initial=0) + 1, 1))

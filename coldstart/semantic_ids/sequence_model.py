@@ -168,11 +168,12 @@ class SequenceModel(nn.Module):
         found: Tensor = self.norm(states)
         return found
 
-    def last_states(self, items: ItemTensors, histories: Sequence[Sequence[int]]) -> Tensor:
+    def last_states(self, items: ItemTensors, histories: Sequence[NDArray[np.int64]]) -> Tensor:
         """Read whole histories, the latest item last: the state after each, [B, d]; of an empty one after no item."""
         padded, lengths = pad(histories, self.shape.length, len(items))
         padded, lengths = padded.to(items.rows.device), lengths.to(items.rows.device)
-        return self(items, padded)[torch.arange(len(lengths), device=lengths.device), (lengths - 1).clamp(min=0)]
+        states: Tensor = self(items, padded)
+        return states[torch.arange(len(lengths), device=lengths.device), (lengths - 1).clamp(min=0)]
 
     # -- dense head
 
@@ -243,7 +244,7 @@ class SequenceModel(nn.Module):
         return total
 
 
-def pad(histories: Sequence[Sequence[int]], length: int, empty: int) -> tuple[Tensor, Tensor]:
+def pad(histories: Sequence[NDArray[np.int64]], length: int, empty: int) -> tuple[Tensor, Tensor]:
     """Put the last `length` items of histories into one array, int64 [B, T], and count them, int64 [B]."""
     widest = max(1, min(length, max((len(own) for own in histories), default=1)))
     padded = np.full((len(histories), widest), empty, np.int64)

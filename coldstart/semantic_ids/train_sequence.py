@@ -89,6 +89,17 @@ class TrainedModel:
     report: dict[str, Any]
 
 
+@dataclass
+class _Phase:
+    """Progress of a training: `choose` on held-out items, then `all`."""
+
+    part: str = "choose"
+    epoch: int = 0
+    best_epoch: int = 0
+    best: float = -1.0
+    waited: int = 0
+
+
 def stands_for_new(item: str) -> bool:
     """Draw a tenth of the items by a hash of their ids."""
     return int(sha1(f"recall:{item}".encode()).hexdigest(), 16) % 10 == 0
@@ -128,7 +139,7 @@ class _Trainer:
         self.weights = dict(self.model.named_parameters())
         self.optimizer = AdamW(self.weights, dict.fromkeys(self.weights), training.decay)
         self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        self.phase = {"part": "choose", "epoch": 0, "best_epoch": 0, "best": -1.0, "waited": 0}
+        self.phase = _Phase()
         met = np.zeros(len(data.item_ids), bool)
         for own in data.histories:
             met[own] = True
@@ -151,28 +162,28 @@ class _Trainer:
     def train(self) -> TrainedModel:
         training = self.training
         inputs = [self._without_hidden(own[:-1] if len(own) >= 3 else own) for own in self.data.histories]
-        while self.phase["part"] == "choose":
-            if self.phase["epoch"] >= training.epochs or self.phase["waited"] >= training.patience:
+        while self.phase.part == "choose":
+            if self.phase.epoch >= training.epochs or self.phase.waited >= training.patience:
                 self._load(self.best)
-                self.phase |= {"part": "all", "epoch": 0}
+                self.phase.part, self.phase.epoch = "all", 0
                 self._save()
                 break
-            self._epoch(inputs, self.known, np.flatnonzero(self.met & ~self.hidden), int(self.phase["epoch"]))
-            self.phase["epoch"] += 1
-            if self.phase["epoch"] % EVERY == 0 or self.phase["epoch"] == training.epochs:
+            self._epoch(inputs, self.known, np.flatnonzero(self.met & ~self.hidden), self.phase.epoch)
+            self.phase.epoch += 1
+            if self.phase.epoch % EVERY == 0 or self.phase.epoch == training.epochs:
                 self._judge()
             self._save()
         self._load(self.best)
         new, report = self._choose()
-        more = max(1, round(self.phase["best_epoch"] / 4))
-        if self.phase["part"] == "all" and self.phase["epoch"]:
+        more = max(1, round(self.phase.best_epoch / 4))
+        if self.phase.part == "all" and self.phase.epoch:
             self._load(self.now)
         whole = list(self.data.histories)
-        while self.phase["epoch"] < more:
-            self._epoch(whole, self.everything, np.flatnonzero(self.met), 10_000 + int(self.phase["epoch"]))
-            self.phase["epoch"] += 1
+        while self.phase.epoch < more:
+            self._epoch(whole, self.everything, np.flatnonzero(self.met), 10_000 + self.phase.epoch)
+            self.phase.epoch += 1
             self._save()
-        report |= {"epochs": self.phase["best_epoch"], "epochs_on_everything": more}
+        report |= {"epochs": self.phase.best_epoch, "epochs_on_everything": more}
         return TrainedModel(self.model.eval(), new, report)
 
     def _without_hidden(self, history: History) -> History:
@@ -238,11 +249,11 @@ class _Trainer:
         recaller = self._recaller()
         heads: tuple[Channel, ...] = ("dense", "codes") if self.shape.sizes else ("dense",)
         value = float(np.mean([own.mean() if len(own := self._gains(head, recaller)) else 0.0 for head in heads]))
-        if value > self.phase["best"]:
-            self.phase |= {"best": value, "best_epoch": self.phase["epoch"], "waited": 0}
+        if value > self.phase.best:
+            self.phase.best, self.phase.best_epoch, self.phase.waited = value, self.phase.epoch, 0
             self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
         else:
-            self.phase["waited"] += 1
+            self.phase.waited += 1
 
     def _choose(self) -> tuple[NewItems, dict[str, Any]]:
         """Choose the channel of `auto` and the order among new items, and measure both."""
@@ -315,7 +326,7 @@ class _Trainer:
         tensors |= {f"mean.{name}": value for name, value in self.optimizer.mean.items()}
         tensors |= {f"square.{name}": value for name, value in self.optimizer.square.items()}
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        about = {"state": json.dumps({**self.phase, "steps": self.optimizer.steps})}
+        about = {"state": json.dumps({**asdict(self.phase), "steps": self.optimizer.steps})}
         written = self.checkpoint.with_suffix(".part")
         save_file({name: value.contiguous().clone() for name, value in tensors.items()}, written, about)
         written.replace(self.checkpoint)
@@ -330,8 +341,14 @@ class _Trainer:
             for name, weight in self.weights.items():
                 if any(tensors[f"{kind}.{name}"].shape != weight.shape for kind in ("now", "best", "mean", "square")):
                     raise ValueError(name)
-            self.optimizer.steps = int(state.pop("steps"))
-            phase = {name: type(value)(state[name]) for name, value in self.phase.items()}
+            steps = int(state["steps"])
+            phase = _Phase(
+                str(state["part"]),
+                int(state["epoch"]),
+                int(state["best_epoch"]),
+                float(state["best"]),
+                int(state["waited"]),
+            )
         except (
             OSError,
             SafetensorError,
@@ -340,7 +357,7 @@ class _Trainer:
             TypeError,
         ):  # none, or of another fit: from the start
             return
-        self.phase = phase
+        self.phase, self.optimizer.steps = phase, steps
         for name in self.weights:
             self.best[name] = tensors[f"best.{name}"]
             self.optimizer.mean[name], self.optimizer.square[name] = tensors[f"mean.{name}"], tensors[f"square.{name}"]

@@ -137,7 +137,7 @@ def test_a_fit_is_made_again_for_new_rows_alone_and_items_that_came_are_new_to_i
 
 @pytest.mark.slow
 def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
-    with pytest.raises(NotFitted, match="no stage of kind finetune.recall: `coldstart finetune recall`"):
+    with pytest.raises(NotFitted, match=r"no stage of kind finetune\.recall: `coldstart finetune recall`"):
         empty = coldstart.open(Path(shop.uri).parent / "empty", create=True)
         from coldstart.semantic_ids.recall_service import recall_stage
 
@@ -153,7 +153,7 @@ def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
     ):
         (folder / CARD_FILE).write_text(json.dumps({**card, **change}))
         load_recall.cache_clear()
-        with pytest.raises(ColdstartError, match="holds no fit of recall .*: run `coldstart finetune recall`"):
+        with pytest.raises(ColdstartError, match=r"holds no fit of recall .*: run `coldstart finetune recall`"):
             load_recall(folder)
     (folder / CARD_FILE).write_text(json.dumps(card))
     (folder / WEIGHTS_FILE).write_bytes(b"x" * 99)
