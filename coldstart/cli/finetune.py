@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def finetune() -> None:
-    """Fit models: alignment, behaviour, descriptions, semantic IDs, recall."""
+    """Fit models: align, behaviour, describe, semantic IDs, recall."""
 
 
 @app.command("align")

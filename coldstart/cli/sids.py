@@ -187,6 +187,8 @@ def _print_health(card: Health) -> None:
             f"when these come, {card.churn.moved:,} of {card.churn.items:,} old items move; by a new fit that begins "
             f"with the last codebooks as the table says, by one that begins anew {card.churn.fresh:.0%} at level 1"
         )
+    if card.emitted is not None:
+        output.note(f"new items in any list of 50 by the sequence model: {card.emitted:.0%}, as its fit measured")
     if card.agreement:
         from coldstart.semantic_ids.page import agreement_cells, agreement_note
 

@@ -375,6 +375,7 @@ def health_of_codes(
     left: Sequence[float] | None = None,
     about: Mapping[str, str] | None = None,
     new_items: tuple[Sequence[Reach], Churn | None, int] = ((), None, 0),
+    emitted: float | None = None,
 ) -> Health:
     """Measure the health of IDs given as arrays, such as those of another system.
 
@@ -384,6 +385,7 @@ def health_of_codes(
         left: share of variance left after each level.
         about: `version`, `space`, `method`, `rule`.
         new_items: reach and churn, and the items that they were measured on.
+        emitted: share of new items in any list of a sequence model.
     """
     known = {"version": "", "space": "", "method": "", "rule": "keep", **(about or {})}
     levels = level_health(codes, nearest, sizes, left)
@@ -392,11 +394,11 @@ def health_of_codes(
     groupings = {**prefix_groups(codes[:, :depth]), **category_groups(categories)}
     agreement = measure_agreement(groupings, met, categories)
     unique, colliding, largest = buckets(codes)
-    warned = warnings_of(known["rule"], unique, levels, None)
+    warned = warnings_of(known["rule"], unique, levels, emitted)
     before = buckets(nearest)
     reach, churn, refitted = new_items
     users = 0 if met is None else len(np.unique(met.users))
     return Health(
         known["version"], known["space"], known["method"], known["rule"], len(item_ids), unique, colliding, largest,
-        *before, levels, refitted, reach, churn, users, agreement, None, warned,
+        *before, levels, refitted, reach, churn, users, agreement, emitted, warned,
     )  # fmt: skip

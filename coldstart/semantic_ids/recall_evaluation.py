@@ -300,11 +300,11 @@ class _Evaluation:
 
 def _gains(seeds: Sequence[NDArray[np.int64]], targets: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """Compute recall and NDCG at every cut of each user, averaged over seeds."""
-    found = {}
+    found: dict[str, NDArray[np.float64]] = {}
     for k in CUTS:
         hits = [(places[:, :k] == targets[:, None]).any(1) for places in seeds]
-        found[f"recall@{k}"] = np.mean(hits, axis=0, dtype=np.float64)
-        found[f"ndcg@{k}"] = np.mean([gains_at(places, targets, k) for places in seeds], axis=0)
+        found[f"recall@{k}"] = np.asarray(np.mean(hits, axis=0), np.float64)
+        found[f"ndcg@{k}"] = np.asarray(np.mean([gains_at(places, targets, k) for places in seeds], axis=0), np.float64)
     return found
 
 

@@ -125,7 +125,8 @@ def split_histories(rows: Interactions, kind: str, most_users: int | None = None
     if most_users is not None and len(users) > most_users:
         drawn = sorted(range(len(users)), key=lambda place: sha1(f"judged:{users[place]}".encode()).digest())
         kept = sorted(drawn[:most_users])
-        histories, users, targets = ([values[place] for place in kept] for values in (histories, users, targets))
+        histories, users = [histories[place] for place in kept], [users[place] for place in kept]
+        targets = [targets[place] for place in kept]
         judged = [judged[place] for place in kept]
     if not targets:
         raise ColdstartError(f"split {kind}: no user has a history and a next item to ask for: bring more interactions")

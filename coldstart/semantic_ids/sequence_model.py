@@ -56,7 +56,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class ItemTensors:
-    """What the model reads of N items; row N stands for an empty place of a history.
+    """N items as the model reads them; row N stands for an empty place of a history.
 
     Attributes:
         rows: row of the id vector, `Shape.items` for a new item, int64 [N + 1].

@@ -20,6 +20,7 @@ from coldstart.semantic_ids.health import MOST_REFITTED, Churn, Health, Reach, h
 from coldstart.semantic_ids.ids_stage import SidsStage, load_fit
 from coldstart.semantic_ids.kmeans import Vectors
 from coldstart.semantic_ids.read import TAG, SemanticIds, ids_stage, load_ids, parse_prefix, text_of, versions
+from coldstart.semantic_ids.recall_settings import RECALL
 from coldstart.store import ITEMS, Store
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
 
@@ -166,7 +167,21 @@ def read_health(store: Store, pipeline: Pipeline, version: str | None = None) ->
     return health_of_codes(
         ids.item_ids, ids.codes, ids.nearest, ids.sizes,
         categories=categories, interactions=met, left=left, about=about, new_items=new_items,
+        emitted=_emitted(store, pipeline, ids.version),
     )  # fmt: skip
+
+
+def _emitted(store: Store, pipeline: Pipeline, version: str) -> float | None:
+    """Read the share of new items in the lists of the newest sequence model of these IDs; None without one."""
+    stages = pipeline.of_kind(RECALL)
+    made = store.artifacts.newest(stages[-1].name) if stages else None
+    if made is None or made.report.get("sids") != version:
+        return None
+    try:
+        found = float(made.report["emitted"][made.report["auto"]]["0"])
+    except (KeyError, TypeError, ValueError):  # too few to measure, or a report of a stranger
+        return None
+    return found if 0 <= found <= 1 else None
 
 
 def _vectors(

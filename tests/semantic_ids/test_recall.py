@@ -82,6 +82,7 @@ def test_candidates_are_of_the_catalogue_unseen_and_say_where_they_are_from(fitt
     report = opened.fit_report("recall")
     assert set(report["held_out"]) == {"dense", "codes", "both"} and report["auto"] in report["held_out"]
     assert report["sids"] == opened.sid_versions()[0]["version"] and report["histories"] == USERS
+    assert opened.sid_health().emitted == report["emitted"][report["auto"]]["0"]
     for channel in ("dense", "codes", "both", "auto"):
         found = opened.recall("u3", top_k=12, recall=channel)
         listed = [one.item_id for one in found.items]
