@@ -164,7 +164,7 @@ class Recaller:
         sizes = self.model.shape.sizes
         codes = self.items.codes[chosen]
         known = (codes < torch.tensor(sizes, device=codes.device, dtype=torch.int64)).all(1)
-        if sizes and known.any():
+        if sizes and bool(known.any()):
             total, codes = torch.zeros(int(known.sum()), device=self._device), codes[known]
             query = self.model.code_query(states).expand(len(codes), -1)
             for level in range(len(sizes)):

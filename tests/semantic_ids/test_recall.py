@@ -137,6 +137,24 @@ def test_a_fit_is_made_again_for_new_rows_alone_and_items_that_came_are_new_to_i
 
 
 @pytest.mark.slow
+def test_the_commands_fit_and_measure(shop: Workspace, tmp_path: Path) -> None:
+    ran = run_cli("finetune", "recall", "--workspace", shop.uri, "--json", *(f"--set={one}" for one in SMALL))
+    assert json.loads(ran.stdout)["fits"]["recall"]["auto"] in ("dense", "codes", "both")
+    out = tmp_path / "out"
+    options = ("--workspace", shop.uri, "--methods", "popularity,content,both", "--users", "40", "--out", str(out))
+    ran = run_cli("evaluate", "recall", *options, "--json")
+    found = json.loads(ran.stdout)
+    assert list(found["methods"]) == ["popularity", "content", "both"] and found["counts"]["users"] == 40
+    assert json.loads((out / "recall.json").read_text())["methods"] == found["methods"]
+    assert "| both, by reciprocal rank |" in (out / "recall.md").read_text()
+    assert "both, by reciprocal rank" in (out / "recall.html").read_text()
+    ran = run_cli("evaluate", "recall", "--workspace", shop.uri, "--methods", "content", "--split", "time")
+    assert "no leak found" in ran.stdout + ran.stderr
+    wrong = run_cli("evaluate", "recall", "--workspace", shop.uri, "--split", "weekly")
+    assert "split 'weekly': use last-out, time, cold:0.1" in wrong.stderr and wrong.returncode
+
+
+@pytest.mark.slow
 def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
     with pytest.raises(NotFitted, match=r"no stage of kind finetune\.recall: `coldstart finetune recall`"):
         empty = coldstart.open(Path(shop.uri).parent / "empty", create=True)
