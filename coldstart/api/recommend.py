@@ -130,14 +130,19 @@ class RecommendMethods(OpenedStore):
             raise ColdstartError(f"cold_share {cold_share:g}: give a number from 0 to 1")
         filters = Filters(kind, where, None, seen)
         service = self._recalling()
-        known = history_from_json(history) if history is not None else self._listing().history_of(str(user))
+        least = service.fit.min_weight
+        known = (
+            history_from_json(history, weight=max(1.0, least or 1.0))
+            if history is not None
+            else self._listing().history_of(str(user))
+        )
         condition = self.published().condition(where=where, kind=kind)
         among = [
             item for block in self.published().blocks([], where=condition) for item in block["item_id"].to_pylist()
         ]
         return service.recall(
             user,
-            known.in_order(service.fit.min_weight),
+            known.in_order(least),
             recall,
             top_k,
             cold_share=cold_share,
@@ -153,7 +158,7 @@ class RecommendMethods(OpenedStore):
 
         service = self._recalling()
         among = recommender.list_builder(rules, filters).candidates.item_ids
-        ordered = history.in_order(service.fit.min_weight)
+        ordered = history.in_order(recommender.min_weight)
         seen = history.item_ids if filters.seen == "drop" else ()
         most = max(_POOL, 5 * rules.top_k)
         found = service.recall(user, ordered, recall, most, among=among, seen=seen)

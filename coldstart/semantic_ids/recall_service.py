@@ -202,10 +202,15 @@ class RecallService:
         """Resolve a channel; `auto` is the one that was best on held-out items.
 
         Raises:
-            ColdstartError: it is unknown.
+            ColdstartError: it is unknown, or there are no codes to decode.
         """
         for channel in CHANNELS:
             if recall == channel:
+                if channel != "dense" and self.recaller.trie is None:
+                    raise ColdstartError(
+                        f"recall {recall!r}: the model was fitted without semantic IDs, or none of its items has "
+                        "one: `coldstart finetune sids`, then `coldstart finetune recall`"
+                    )
                 return channel
         if recall != "auto":
             raise ColdstartError(f"recall {recall[:80]!r}: use auto, {', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}")
