@@ -59,6 +59,7 @@ AREAS: dict[str, tuple[str, ...]] = {
         "recommend_films",
         "recommend_default",
         "semantic_ids",
+        "recall",
     ),
 }
 MODULES = tuple(name for names in AREAS.values() for name in names)
