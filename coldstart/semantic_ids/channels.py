@@ -271,7 +271,7 @@ def with_share(
                 rest.pop(0)
             while fresh and fresh[0] in taken:
                 fresh.pop(0)
-            is_due = count < int(share * (slot + 1) + 1e-9) and not (rest and is_new[rest[0]])
+            is_due = count < int(share * (slot + 1) + 1e-9)
             added[row, slot] = bool(fresh) and is_due
             if not (source := fresh if added[row, slot] else rest):
                 break

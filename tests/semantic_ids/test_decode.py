@@ -146,8 +146,8 @@ def test_a_share_of_new_items_keeps_the_order_of_the_rest() -> None:
     places, scores = np.array([[0, 1, 9, 2]]), np.array([[4.0, 3, 2, 1]], np.float32)
     is_new = np.arange(10) >= 8
     found, worth, added = with_share(places, scores, np.array([[8, 9]]), is_new, 0.5)
-    assert found.tolist() == [[0, 8, 1, 9]] and added.tolist() == [[False, True, False, False]]
-    assert worth.tolist() == [[4, 4, 3, 2]]
+    assert found.tolist() == [[0, 8, 1, 9]] and added.tolist() == [[False, True, False, True]]
+    assert worth.tolist() == [[4, 4, 3, 3]]
     assert with_share(places, scores, np.array([[8, 9]]), is_new, 0)[0].tolist() == places.tolist()
 
 
@@ -156,6 +156,27 @@ def test_a_weight_of_zero_leaves_the_dense_order() -> None:
     log_p = torch.tensor([[-1.0, -9, -1, -torch.inf]])
     assert combine(dense, log_p, 0.0).argsort(dim=-1, descending=True).tolist() == [[1, 3, 0, 2]]
     assert combine(dense, log_p, 5.0).argsort(dim=-1, descending=True).tolist() == [[0, 3, 1, 2]]
+
+
+def test_a_list_of_new_items_alone_is_in_their_order() -> None:
+    rng = np.random.default_rng(0)
+    sizes, count = (4, 4), 30
+    model, codes = model_of(5, sizes, count), codes_of(rng, count, sizes)
+    content = rng.normal(size=(count, 6)).astype(np.float32)
+    rows = np.where(np.arange(count) < 15, np.arange(count), -1)
+    items, trie = item_tensors(model.shape, rows, content, codes), trie_of(codes)
+    history, new = np.array([3, 4]), np.arange(count) >= 15
+    lists = {
+        weight: Recaller(model, items, rows < 0, trie, NewItems(weight, 1)).lists(
+            [history], "dense", 15, allowed=new, cold_share=1.0
+        )
+        for weight in (0.0, 1000.0)
+    }
+    dense, _ = Recaller(model, items, rows < 0, trie).describe(history, np.arange(count))
+    assert lists[0.0].places[0].tolist() == sorted(range(15, count), key=lambda place: -dense[place])
+    log_p = model.level_log_p(0, model.code_query(model.last_states(items, [history])))[0].detach()
+    by_code = [float(log_p[codes[place, 0]]) for place in lists[1000.0].places[0]]
+    assert by_code == sorted(by_code, reverse=True) and len(set(by_code)) > 1
 
 
 def test_a_new_item_is_scored_by_its_content_alone() -> None:
