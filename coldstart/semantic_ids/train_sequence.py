@@ -29,7 +29,7 @@ from coldstart.semantic_ids.read import build_trie
 from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, Shape, item_tensors, pad
 
 History = NDArray[np.int64]
-WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Weights of the first codes that are tried for the order among new items."""
 MOST_JUDGED = 3000
 """Users that an epoch is judged by, drawn at random."""
