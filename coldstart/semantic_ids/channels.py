@@ -2,26 +2,31 @@
 
 A new item is one that no training row has. The dense head scores it by its content tower. No decoder was trained on its
 codes, so that it is never ranked by the probability of its whole ID: among new items the order is the dense score plus
-a weight times the log probability of their first codes, each in standard deviations, and the weight may be 0.
+a weight times the log probability of their first codes, plus a weight times their cosine with the content of the
+history, recent items first; each in standard deviations, and the weights may be 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from coldstart.semantic_ids.decode import BEAM, TrieTensors, beam, prefix_log_p
-from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel
+from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, pad
 
 Channel = Literal["dense", "codes", "both"]
 CHANNELS: tuple[Channel, ...] = ("dense", "codes", "both")
 RRF_K = 60
+RECENCY = 0.7
+"""Weight of an item of a history by the one after it, for the cosine with new items."""
 _BLOCK = 1 << 23  # scores in memory at a time
 
 
@@ -42,10 +47,11 @@ class Lists:
 
 @dataclass(frozen=True)
 class NewItems:
-    """Order among new items: dense score plus `weight` times log P of the first `depth` codes."""
+    """Order among new items: dense score, `weight` times log P of the first `depth` codes, `content` times cosine."""
 
     weight: float = 0.0
     depth: int = 1
+    content: float = 0.0
 
 
 class Recaller:
@@ -128,7 +134,7 @@ class Recaller:
         places, scores = found
         added = np.zeros(places.shape, bool)
         if cold_share > 0 and self.is_new.any():
-            order = self.new_order(states, dense, places.shape[1])
+            order = self.new_order(histories, states, dense, places.shape[1])
             places, scores, added = with_share(places, scores, order, self.is_new, cold_share)
         return Lists(places, scores, added)
 
@@ -174,31 +180,43 @@ class Recaller:
             log_p[known] = total
         return dense.cpu().numpy(), log_p.cpu().numpy()
 
-    def new_order(self, states: Tensor, dense: Tensor, most: int) -> NDArray[np.int64]:
+    def new_order(
+        self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor, most: int
+    ) -> NDArray[np.int64]:
         """Order the new items of a dense score that is not -inf: int64 [B, at most `most`], -1 for empty slots."""
         new = torch.nonzero(self._new)[:, 0]
-        scores = dense[:, new]
+        scores, there = dense[:, new], dense[:, new] > -torch.inf
+        if self.new.weight or self.new.content:
+            scores = standard(scores, there)
         if self.new.weight and self.trie is not None:
             codes = self.items.codes[new][:, : self.new.depth]
             known = (codes < torch.tensor(self.model.shape.sizes[: self.new.depth], device=codes.device)).all(1)
-            log_p = torch.full_like(scores, -torch.inf)
-            if known.any():
+            log_p = torch.zeros_like(scores)
+            if bool(known.any()):
                 log_p[:, known] = prefix_log_p(self.model, states, codes[known])
-            scores = combine(scores, log_p, self.new.weight)
-        best, order = scores.topk(min(most, len(new)), dim=1)
+            scores = scores + self.new.weight * standard(log_p, there & known)
+        if self.new.content:
+            near = self._profiles(histories) @ self._unit_content[new].T
+            scores = scores + self.new.content * standard(near, there)
+        best, order = scores.masked_fill(~there, -torch.inf).topk(min(most, len(new)), dim=1)
         found: NDArray[np.int64] = torch.where(best == -torch.inf, -1, new[order]).cpu().numpy()
         return found
 
+    @cached_property
+    def _unit_content(self) -> Tensor:
+        """Content of items and of the empty place, each of length 1."""
+        return functional.normalize(self.items.content, dim=1)
 
-def combine(dense: Tensor, log_p: Tensor, weight: float) -> Tensor:
-    """Add two scores in standard deviations, [B, N]; -inf in `dense` stays, and -inf in `log_p` counts as the mean."""
-    there = dense > -torch.inf
-    return torch.where(
-        there, _standard(dense, there) + weight * _standard(log_p, there & (log_p > -torch.inf)), -torch.inf
-    )
+    def _profiles(self, histories: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Sum the content of the latest items of histories, recent ones first, [B, D]."""
+        padded, lengths = pad(histories, self.model.shape.length, len(self.items))
+        age = lengths[:, None] - 1 - torch.arange(padded.shape[1])
+        weights = torch.where(age >= 0, RECENCY ** age.clamp(min=0).float(), 0).to(self._device)
+        return torch.einsum("bt,btd->bd", weights, self._unit_content[padded.to(self._device)])
 
 
-def _standard(values: Tensor, there: Tensor) -> Tensor:
+def standard(values: Tensor, there: Tensor) -> Tensor:
+    """Centre the values of each row that are there, in standard deviations; 0 for the others, as for the mean."""
     count = there.sum(1, keepdim=True).clamp(min=1)
     kept = torch.where(there, values, 0)
     centred = torch.where(there, kept - kept.sum(1, keepdim=True) / count, 0)

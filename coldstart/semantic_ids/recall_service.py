@@ -97,8 +97,11 @@ def load_recall(folder: Path) -> LoadedRecall:
     try:
         card = json.loads((folder / CARD_FILE).read_text("utf-8"))
         shape = _shape(card["shape"])
-        auto, new = card["auto"], NewItems(float(card["new"]["weight"]), int(card["new"]["depth"]))
-        if auto not in CHANNELS or not 0 <= new.weight <= 100 or not 1 <= new.depth <= 2:
+        auto, new = (
+            card["auto"],
+            NewItems(float(card["new"]["weight"]), int(card["new"]["depth"]), float(card["new"]["content"])),
+        )
+        if auto not in CHANNELS or not 0 <= new.weight <= 100 or not 0 <= new.content <= 100 or not 1 <= new.depth <= 2:
             raise ValueError(f"auto={str(auto)[:40]!r}, new={str(card['new'])[:80]}")
         if new.weight and new.depth > len(shape.sizes):
             raise ValueError(f"an order by {new.depth} codes, and IDs have {len(shape.sizes)}")

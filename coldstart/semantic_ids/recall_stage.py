@@ -301,9 +301,9 @@ def _details(fit: Artifact) -> list[str]:
                      "above are too good; `coldstart evaluate recall` fits codes inside its split")  # fmt: skip
     new = report["new"]
     if new["users"]:
-        order = (
-            f"dense score plus {new['weight']:g} x log P of {new['depth']} codes" if new["weight"] else "dense score"
-        )
+        order = "dense score"
+        order += f" + {new['weight']:g} x log P of {new['depth']} codes" if new["weight"] else ""
+        order += f" + {new['content']:g} x cosine of content" if new["content"] else ""
         found.append(f"order among new items: {order}, chosen on {new['users']:,} users")
     if report["emitted"] is not None:
         own = report["emitted"][report["auto"]]

@@ -30,7 +30,7 @@ from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, Sh
 
 History = NDArray[np.int64]
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Weights of the first codes that are tried for the order among new items."""
+"""Weights of the first codes, and of content, that are tried for the order among new items."""
 MOST_JUDGED = 3000
 """Users that an epoch is judged by, drawn at random."""
 EVERY = 2
@@ -272,21 +272,26 @@ class _Trainer:
 
     def _choose_order(self, recaller: Recaller) -> tuple[NewItems, dict[str, Any]]:
         histories, targets = self._judged(True, None)
-        nothing = {"weight": 0.0, "depth": 1, "users": len(targets), "items": int(self.hidden.sum()), "tried": []}
+        count = {"users": len(targets), "items": int(self.hidden.sum())}
         if len(targets) < FEWEST_COMPARED:
-            return NewItems(), nothing
-        tried: list[tuple[NewItems, NDArray[np.float64]]] = []
-        for depth in range(1, min(2, len(self.shape.sizes)) + 1) if self.shape.sizes else ():
-            tried += [
-                (new, self._new_gains(new, histories, targets)) for new in (NewItems(w, depth) for w in WEIGHTS[1:])
-            ]
-        plain = self._new_gains(NewItems(), histories, targets)
-        chosen, own = max([(NewItems(), plain), *tried], key=lambda one: one[1].mean())
-        gain = paired(plain, own)
-        if gain.low <= 0:  # a weight is worth having when the gain is more than chance
-            chosen, own = NewItems(), plain
-        listed = [{**asdict(one), "ndcg@20": float(gains.mean())} for one, gains in [(NewItems(), plain), *tried]]
-        return chosen, {**nothing, **asdict(chosen), "ndcg@20": _interval(own), "tried": listed}
+            return NewItems(), {**asdict(NewItems()), **count, "tried": []}
+        gains: dict[NewItems, NDArray[np.float64]] = {}
+
+        def best(tried: Sequence[NewItems]) -> NewItems:
+            for one in tried:
+                if one not in gains:
+                    gains[one] = self._new_gains(one, histories, targets)
+            return max(tried, key=lambda one: float(gains[one].mean()))
+
+        found = best([NewItems(content=content) for content in WEIGHTS])
+        if self.shape.sizes:
+            depths = range(1, min(2, len(self.shape.sizes)) + 1)
+            found = best([found, *(NewItems(w, depth, found.content) for depth in depths for w in WEIGHTS[1:])])
+        plain = gains[NewItems()]
+        if paired(plain, gains[found]).low <= 0:  # weights are worth having when the gain is more than chance
+            found = NewItems()
+        listed = [{**asdict(one), "ndcg@20": float(own.mean())} for one, own in gains.items()]
+        return found, {**asdict(found), **count, "ndcg@20": _interval(gains[found]), "tried": listed}
 
     def _new_gains(
         self, new: NewItems, histories: Sequence[History], targets: NDArray[np.int64]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldstart.semantic_ids.channels import CHANNELS, NewItems, Recaller, combine, fuse, with_share
+from coldstart.semantic_ids.channels import CHANNELS, NewItems, Recaller, fuse, standard, with_share
 from coldstart.semantic_ids.decode import TrieTensors, beam, exact_log_p, prefix_log_p, trie_tensors
 from coldstart.semantic_ids.read import build_trie
 from coldstart.semantic_ids.sequence_model import SequenceModel, Shape, item_tensors
@@ -111,7 +111,11 @@ def test_lists_hold_only_what_is_allowed_each_once(
     there = np.flatnonzero(codes[:, 0] >= 0)
     trie = trie_tensors(build_trie(codes[there]), there, count)
     recaller = Recaller(
-        model, item_tensors(model.shape, rows, content, codes), is_new, trie, NewItems(float(rng.random()), 2)
+        model,
+        item_tensors(model.shape, rows, content, codes),
+        is_new,
+        trie,
+        NewItems(float(rng.random()), 2, float(rng.random())),
     )
     histories = [rng.choice(count, size=rng.integers(0, 9), replace=False) for _ in range(4)]
     allowed = rng.random(count) < keep
@@ -151,11 +155,11 @@ def test_a_share_of_new_items_keeps_the_order_of_the_rest() -> None:
     assert with_share(places, scores, np.array([[8, 9]]), is_new, 0)[0].tolist() == places.tolist()
 
 
-def test_a_weight_of_zero_leaves_the_dense_order() -> None:
-    dense = torch.tensor([[1.0, 3, -torch.inf, 2]])
-    log_p = torch.tensor([[-1.0, -9, -1, -torch.inf]])
-    assert combine(dense, log_p, 0.0).argsort(dim=-1, descending=True).tolist() == [[1, 3, 0, 2]]
-    assert combine(dense, log_p, 5.0).argsort(dim=-1, descending=True).tolist() == [[0, 3, 1, 2]]
+def test_standard_scores_leave_out_what_is_not_there() -> None:
+    there = torch.tensor([[True, True, False, True]])
+    found = standard(torch.tensor([[1.0, 3, -torch.inf, 2]]), there)
+    assert found[0].tolist() == pytest.approx([-1.2247, 1.2247, 0, 0], abs=1e-3)
+    assert standard(torch.tensor([[5.0, 5]]), torch.ones(1, 2, dtype=torch.bool)).tolist() == [[0, 0]]
 
 
 def test_a_list_of_new_items_alone_is_in_their_order() -> None:
@@ -177,6 +181,12 @@ def test_a_list_of_new_items_alone_is_in_their_order() -> None:
     log_p = model.level_log_p(0, model.code_query(model.last_states(items, [history])))[0].detach()
     by_code = [float(log_p[codes[place, 0]]) for place in lists[1000.0].places[0]]
     assert by_code == sorted(by_code, reverse=True) and len(set(by_code)) > 1
+    by_content = Recaller(model, items, rows < 0, trie, NewItems(content=1000.0)).lists(
+        [history], "dense", 15, allowed=new, cold_share=1.0
+    )
+    unit = content / np.linalg.norm(content, axis=1, keepdims=True)
+    near = unit @ (0.7 * unit[3] + unit[4])
+    assert by_content.places[0].tolist() == sorted(range(15, count), key=lambda place: -near[place])
 
 
 def test_a_new_item_is_scored_by_its_content_alone() -> None:

@@ -167,7 +167,7 @@ def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
         {"shape": {**card["shape"], "dim": 1 << 20}},
         {"shape": {**card["shape"], "sizes": [9, 9]}},
         {"shape": {**card["shape"], "items": -1}},
-        {"new": {"weight": float("nan"), "depth": 1}},
+        {"new": {"weight": float("nan"), "depth": 1, "content": 0}},
         {"auto": "best"},
     ):
         (folder / CARD_FILE).write_text(json.dumps({**card, **change}))
