@@ -130,7 +130,11 @@ class Recaller:
         else:
             found = self._by_codes(states, dense, may & ~self._new, top_k)
             if channel == "both":
-                found = fuse([_top(dense, max(top_k, BEAM)), found], top_k)
+                by_dense = _top(dense, max(top_k, BEAM))
+                # what cannot be decoded has its dense rank in the place of a rank by codes, or it would fall behind
+                undecoded = (self._new | (self.trie.leaf_of < 0)).cpu().numpy()
+                again = np.where(undecoded[by_dense[0]], by_dense[0], -1)
+                found = fuse([by_dense, found, (again, by_dense[1])], top_k)
         places, scores = found
         added = np.zeros(places.shape, bool)
         if cold_share > 0 and self.is_new.any():

@@ -137,6 +137,22 @@ def test_lists_hold_only_what_is_allowed_each_once(
             assert (codes[listed, 0] >= 0).all()
 
 
+def test_what_cannot_be_decoded_keeps_its_dense_rank_in_both() -> None:
+    rng = np.random.default_rng(2)
+    sizes, count = (4, 4), 40
+    model, codes = model_of(3, sizes, count), codes_of(rng, count, sizes)
+    content, is_new = rng.normal(size=(count, 6)).astype(np.float32), np.arange(count) % 3 == 0
+    items = item_tensors(model.shape, np.where(is_new, -1, np.arange(count)), content, codes)
+    there = np.flatnonzero(~is_new)
+    recaller = Recaller(model, items, is_new, trie_tensors(build_trie(codes[there]), there, count))
+    dense, both = (recaller.lists([np.array([1, 2])], channel, 38) for channel in ("dense", "both"))
+    ranks = {place: rank for rank, place in enumerate(dense.places[0].tolist(), 1)}
+    points = dict(zip(both.places[0].tolist(), both.scores[0].tolist(), strict=True))
+    new = [place for place in points if place >= 0 and is_new[place]]
+    assert len(new) == is_new.sum()
+    assert [points[place] for place in new] == pytest.approx([2 / (60 + ranks[place]) for place in new])
+
+
 def test_reciprocal_ranks_of_lists_add_up() -> None:
     first = (np.array([[3, 1, -1]]), np.zeros((1, 3), np.float32))
     second = (np.array([[1, 2, 3]]), np.zeros((1, 3), np.float32))
