@@ -394,7 +394,8 @@ def test_nothing_at_all_is_turned_away() -> None:
         check_description(json.dumps({**GOOD, "summary": "Rockets."}), "stop", ATTRIBUTES, Sources(), RULES)
     assert caught.value.state == "filtered"
     assert str(caught.value) == (
-        "nothing_grounded: claims without evidence, whose words stand in no source; and nothing known of the item can stand in"
+        "nothing_grounded: claims without evidence, whose words stand in no source; and nothing known of the item can "
+        "stand in"
     )
 
 
