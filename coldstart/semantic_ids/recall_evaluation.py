@@ -142,6 +142,8 @@ def evaluate_recall(
             meter.advance(1, 0, 0.0)
     notes = [f"codes: {work.coded}"] if work.coded else []
     notes.append("seconds: processor time; the four rows of the sequence model share one fit, counted with the first")
+    if split.is_new.any() and any(name in _SEQUENCE for name in found):
+        notes.append("among new items alone, codes and both are the order among new items: no ID of theirs is decoded")
     about = {"kind": split.kind, "digest": split.digest(), "cut": split.cut, "seeds": seeds, "epochs": work.epochs}
     compared = compare_both(gains)
     return RecallReport(about, as_counts(split), found, compared, left_out, checks_of(split), notes)
