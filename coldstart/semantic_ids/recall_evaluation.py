@@ -291,7 +291,8 @@ class _Evaluation:
         count = int(chosen.sum())
         if not count:
             return None
-        found: dict[str, Any] = {"n": count, "few": count < FEWEST_COMPARED}
+        different = len(np.unique(self.split.targets[chosen]))
+        found: dict[str, Any] = {"n": count, "items": different, "few": different < FEWEST_COMPARED}
         for metric, values in gains.items():
             own, items = values[chosen], self.split.targets[chosen].tolist()
             users, targets = bootstrap(own), bootstrap(own, groups=items)

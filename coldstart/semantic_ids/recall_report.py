@@ -35,12 +35,12 @@ def rows_of(known: Mapping[str, Any], name: str) -> list[list[str]]:
 
 
 def heading(known: Mapping[str, Any], name: str) -> str:
-    """Title of a set with its number of targets, and whether they are too few to judge by."""
+    """Write the title of a set with its number of targets, and whether they are too few to judge by."""
     measured = [method["sets"][name] for method in known["methods"].values() if method["sets"].get(name)]
-    count = measured[0]["n"] if measured else 0
-    few = "" if count >= FEWEST_COMPARED else f"; too few to judge: {FEWEST_COMPARED} are needed"
+    count, items = (measured[0]["n"], measured[0]["items"]) if measured else (0, 0)
+    few = "" if items >= FEWEST_COMPARED else f"; too few to judge: {FEWEST_COMPARED} different items are needed"
     title = str(known["sets"][name])
-    return f"{title[0].upper()}{title[1:]}: {count:,}{few}"
+    return f"{title[0].upper()}{title[1:]}: {count:,}, of {items:,} items{few}"
 
 
 def lines_of(known: Mapping[str, Any]) -> list[str]:

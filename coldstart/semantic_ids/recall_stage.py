@@ -176,7 +176,7 @@ class RecallFitStage:
         version = None if training.ids is None else training.ids.version
         about: dict[str, Any] = {"sids": version, "interactions": training.digest}
         scratch = self._fits.scratch(store, f"-{digest([keys, about])[:16]}.safetensors", of_settings=True)
-        with progress.meter(f"{self.name}: epochs", settings.epochs) as meter:
+        with progress.meter(f"{self.name}: epochs", settings.epochs + max(1, settings.epochs // 4)) as meter:
             trained = train(data, settings, step=lambda: meter.advance(1, 0, 0.0), checkpoint=scratch)
         card = {
             "shape": trained.model.shape.to_dict(),
