@@ -8,16 +8,17 @@ from typing import Any
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.page import environment
 
-_METRICS = ("recall@10", "ndcg@10", "recall@5", "ndcg@5", "recall@20")
+_METRICS = ("recall@10", "ndcg@10", "recall@20")
+_ALL = ("recall@10", "ndcg@10", "recall@5", "ndcg@5", "recall@20")
 
 
-def columns_of(known: Mapping[str, Any]) -> list[str]:
+def columns_of(known: Mapping[str, Any], metrics: Sequence[str] = _METRICS) -> list[str]:
     """List the columns of a table: method, measures, share of new items in any list, seconds."""
     emitted = ["new in lists"] if known["counts"]["new_items"] else []
-    return ["method", *_METRICS, *emitted, "seconds"]
+    return ["method", *metrics, *emitted, "seconds"]
 
 
-def rows_of(known: Mapping[str, Any], name: str) -> list[list[str]]:
+def rows_of(known: Mapping[str, Any], name: str, metrics: Sequence[str] = _METRICS) -> list[list[str]]:
     """List the rows of one set of targets, a method each; none where it has no target."""
     found = []
     for method in known["methods"].values():
@@ -26,7 +27,7 @@ def rows_of(known: Mapping[str, Any], name: str) -> list[list[str]]:
             continue
         cells = [
             f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})"
-            for one in (measures[metric] for metric in _METRICS)
+            for one in (measures[metric] for metric in metrics)
         ]
         if known["counts"]["new_items"]:
             cells.append("" if method["emitted"] is None else f"{method['emitted']:.0%}")
@@ -72,9 +73,9 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
 def markdown(known: Mapping[str, Any]) -> str:
     """Write an evaluation as Markdown."""
     found = ["# Recall", "", *(f"- {line}" for line in lines_of(known))]
-    columns = columns_of(known)
+    columns = columns_of(known, _ALL)
     for name in known["sets"]:
-        rows = rows_of(known, name)
+        rows = rows_of(known, name, _ALL)
         if rows:
             found += ["", f"## {heading(known, name)}", "", _line(columns), _line(["---"] * len(columns))]
             found += [_line(row) for row in rows]
