@@ -137,7 +137,8 @@ def test_a_fit_is_made_again_for_new_rows_alone_and_items_that_came_are_new_to_i
 
 
 @pytest.mark.slow
-def test_the_commands_fit_and_measure(shop: Workspace, tmp_path: Path) -> None:
+def test_the_commands_fit_and_measure(shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a page without --out goes here
     ran = run_cli("finetune", "recall", "--workspace", shop.uri, "--json", *(f"--set={one}" for one in SMALL))
     assert json.loads(ran.stdout)["fits"]["recall"]["auto"] in ("dense", "codes", "both")
     out = tmp_path / "out"
