@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def sids(
     item: Annotated[
-        str | None, typer.Argument(metavar="[ITEM]", autocompletion=complete.items, help="Id of an item.")
+        str | None, typer.Argument(metavar="ITEM", autocompletion=complete.items, help="Id of an item.")
     ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     prefix: Annotated[

@@ -112,7 +112,9 @@ def test_several_pictures_of_an_item_are_one_piece_of_evidence() -> None:
     items = np.arange(40)
     once = evaluate_space(vectors, items, vectors[::-1], items, np.full(40, -1)).image_to_text.metrics["recall_at_5"]
     often = evaluate_space(np.repeat(vectors, 4, axis=0), np.repeat(items, 4), vectors[::-1], items, np.full(40, -1))
-    assert often.image_to_text.metrics["recall_at_5"] == once
+    found = often.image_to_text.metrics["recall_at_5"]
+    assert found.value == once.value
+    assert (found.low, found.high) == pytest.approx((once.low, once.high), abs=0.04)  # of 160 queries it ends at .16
 
 
 def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
@@ -143,9 +145,10 @@ def test_changes_are_paired() -> None:
     assert changed["image_to_text"]["recall_at_1"].value == pytest.approx(2 / 6)
     assert changed["image_to_text"]["recall_at_1"].low >= 0
     assert changed["image_to_text"]["median_rank"].value == 0
-    assert changed["zero_shot"] == Interval(0, 0, 0)
+    assert changed["zero_shot"].value == 0
+    assert changed["zero_shot"].low == -changed["zero_shot"].high < -0.4  # four of four the same say little
     assert changed["shape"]["alignment"] == pytest.approx(-2 * 2 / 6)
-    assert compare(after, after)["text_to_image"]["mrr"] == Interval(0, 0, 0)
+    assert compare(after, after)["text_to_image"]["mrr"].value == 0
     with pytest.raises(ValueError, match=r"^image_to_text: the reports are of different queries or galleries$"):
         compare(before, evaluate_space(EYE[:5], ITEMS[:5], EYE, ITEMS, ALONE))
 

@@ -91,6 +91,7 @@ def test_every_command_says_what_it_does() -> None:
         "run", "ingest", "understand", "embed", "index", "retry", "status", "check", "doctor", "search",
         "demo", "models", "show", "finetune", "evaluate", "label", "match", "describe", "export", "prompts",
         "recommend", "audience", "remove", "import", "init", "schema", "serve", "mcp", "ask", "review",
+        "sids",
     }  # fmt: skip
     for path in found:
         result = CliRunner().invoke(app, [*path, "--help"])

@@ -4,7 +4,7 @@ from coldstart import encoders
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 
-KNOWN = "align, colours, fake, open_clip, sentence-transformers, starter, starter-clip"
+KNOWN = "align, colours, open_clip, sentence-transformers, starter, starter-clip"
 
 
 @pytest.mark.parametrize(
