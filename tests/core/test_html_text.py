@@ -43,7 +43,6 @@ def test_thousands_of_tags_take_no_seconds() -> None:
     assert clean_html("<div>" * 200_000 + "x<script>y</script>") == "x"
 
 
-@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.text(alphabet="<>/&;#x01pbrliul divscript!-[]\n é", max_size=60))
 def test_any_text_has_a_plain_text(text: str) -> None:
