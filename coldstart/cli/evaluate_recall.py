@@ -87,13 +87,7 @@ def recall(
     texts = {_PAGE: recall_html(known)}
     if out is not None:
         texts |= {_RECORD: dumps(known, ensure_ascii=False, indent=2) + "\n", _TABLE: found.to_markdown()}
-    for name, text in texts.items():
-        path = (out or Path()) / name
-        with output.writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        if not json:
-            output.line(f"written: {path}")
+    output.write_files(out, texts, quiet=json)
     if json:
         output.as_json(known)
 

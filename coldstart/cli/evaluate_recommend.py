@@ -106,13 +106,7 @@ def recommend(
     texts = {_PAGE: recommend_html(known)}
     if out is not None:
         texts |= {_RECORD: dumps(known, ensure_ascii=False, indent=2) + "\n", _TABLE: found.to_markdown()}
-    for name, text in texts.items():
-        path = (out or Path()) / name
-        with output.writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        if not json:
-            output.line(f"written: {path}")
+    output.write_files(out, texts, quiet=json)
     if json:
         output.as_json(known)
     elif out is not None:
@@ -232,13 +226,7 @@ def stages(
     texts = {_STAGES_PAGE: ablation_html(found)}
     if out is not None:
         texts |= {_STAGES_RECORD: dumps(found, ensure_ascii=False, indent=2), _STAGES_TABLE: markdown(found)}
-    for name, text in texts.items():
-        path = (out or Path()) / name
-        with output.writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        if not json:
-            output.line(f"written: {path}")
+    output.write_files(out, texts, quiet=json)
     if json:
         output.as_json(found)
 

@@ -227,6 +227,17 @@ def writing(path: Path) -> Iterator[None]:
         raise ColdstartError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from error
 
 
+def write_files(folder: Path | None, texts: Mapping[str, str], *, quiet: bool) -> None:
+    """Write the files of a report into a folder, by default this one, and name each on stdout unless `quiet`."""
+    for name, text in texts.items():
+        path = (folder or Path()) / name
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if not quiet:
+            line(f"written: {path}")
+
+
 def table(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],

@@ -6,7 +6,7 @@ every item its ID, new ones too. Codebooks belong to the passport of their space
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.keys import chain, stage_key
-from coldstart.core.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
 from coldstart.core.settings import suggestion
 from coldstart.core.stage import SPACES, LedgerRow, Reject
@@ -66,18 +66,27 @@ class SidTraining:
     learns: NDArray[np.bool_]
 
 
-class SidFitStage:
-    """Fit stage; see `coldstart.core.stage.FitStage`. `space`: name of the space that is coded."""
+class SpaceFitStage:
+    """Compute keys, and the items that a fit takes, for fit stages over the vectors of one space.
 
-    kind = FIT
+    Attributes:
+        uncounted: settings that change no result, or that the key has by the passport of the space.
+        summary: summarises a fit in one line; raises where its report lacks a field.
+    """
+
+    name: str
+    kind: str
     version = 1
+    uncounted: frozenset[str]
 
-    def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
+    def __init__(
+        self, name: str, settings: Section, pipeline: Pipeline, space: str, summary: Callable[[Artifact], str]
+    ) -> None:
         self.name = name
-        self.settings = settings
         self.space = space
+        self._counted = settings.model_dump(mode="json", exclude=set(self.uncounted))
         self._pipeline = pipeline
-        self._fits = SavedFits(name, lambda: self._key, reads=_summary)
+        self._fits = SavedFits(name, lambda: self._key, reads=summary)
 
     @cached_property
     def space_stage(self) -> Any:
@@ -86,14 +95,11 @@ class SidFitStage:
 
     @property
     def _key(self) -> str:
-        counted = self.settings.model_dump(mode="json", exclude={"space", "warm_start"})
-        return stage_key(self.kind, self.version, {**counted, "passport": asdict(self.space_stage.passport)})
+        return stage_key(self.kind, self.version, {**self._counted, "passport": asdict(self.space_stage.passport)})
 
     def resolve(self) -> None:
         """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
         _ = self._key
-
-    # -- state of the items
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
@@ -103,11 +109,16 @@ class SidFitStage:
         """Read the keys of the items of the last fit."""
         return self._fits.present(store)
 
+    def _left_out(self, store: Store) -> Callable[[str], Reject | None]:
+        """Return the test of an item with a vector: None where the fit takes it, or the reason why not."""
+        return lambda item: None
+
     def _inputs(self, store: Store) -> FitInputs:
         key = self._key
         pipeline_state = PipelineState(store, self._pipeline, {self.space: self.space_stage})
         found = pipeline_state.of(self.space)
         blocked = pipeline_state.blocked(self.name)
+        left_out = self._left_out(store)
         inputs = FitInputs(self.name)
         for item, made in found.expected.items():
             own = chain(key, made)
@@ -116,11 +127,22 @@ class SidFitStage:
             elif item in found.settled:
                 why = Reject("no_vector", f"{self.space}: {found.settled[item].reason}", "filtered")
                 inputs.leave_out(item, own, why)
+            elif (reject := left_out(item)) is not None:
+                inputs.leave_out(item, own, reject)
             else:
                 inputs.take(item, own, ready=item in found.fresh)
         return inputs
 
-    # -- the fit
+
+class SidFitStage(SpaceFitStage):
+    """Fit stage; see `coldstart.core.stage.FitStage`. `space`: name of the space that is coded."""
+
+    kind = FIT
+    uncounted = frozenset({"space", "warm_start"})
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
+        super().__init__(name, settings, pipeline, space, _summary)
+        self.settings = settings
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings and there are enough items."""

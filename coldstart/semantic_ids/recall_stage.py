@@ -8,8 +8,8 @@ here. Items that come later are new items to it until then.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,22 +17,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
-from coldstart.core.keys import chain, digest, stage_key
+from coldstart.core.keys import digest
 from coldstart.core.likes import Likes, find_likes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
-from coldstart.core.stage import LedgerRow, Reject
+from coldstart.core.stage import Reject
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.semantic_ids.fit_stage import is_usable
+from coldstart.semantic_ids.fit_stage import SpaceFitStage, is_usable
 from coldstart.semantic_ids.read import SemanticIds, load_ids
 from coldstart.semantic_ids.recall_settings import RECALL, Settings, content_space
 from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting, remove_scratch
+from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
-from coldstart.store.freshness import PipelineState
-from coldstart.store.freshness import build as build_stage
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
 
 if TYPE_CHECKING:
@@ -55,66 +53,22 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> RecallFitStage:
     return RecallFitStage(name, settings, pipeline, content_space(pipeline, name, settings.space))
 
 
-class RecallFitStage:
+class RecallFitStage(SpaceFitStage):
     """Fit stage; see `coldstart.core.stage.FitStage`. `space`: name of the space of content."""
 
     kind = RECALL
-    version = 1
+    uncounted = frozenset({"space", "min_users", "min_items"})
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
-        self.name = name
+        super().__init__(name, settings, pipeline, space, _summary)
         self.settings = settings
-        self.space = space
-        self._pipeline = pipeline
-        self._fits = SavedFits(name, lambda: self._key, reads=_summary)
 
-    @cached_property
-    def space_stage(self) -> Any:
-        """Stage of the space."""
-        return build_stage(self._pipeline.stage(self.space), self._pipeline)
-
-    @property
-    def _key(self) -> str:
-        counted = self.settings.model_dump(mode="json", exclude={"space", "min_users", "min_items"})
-        return stage_key(self.kind, self.version, {**counted, "passport": asdict(self.space_stage.passport)})
-
-    def resolve(self) -> None:
-        """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
-        _ = self._key
-
-    # -- state of the items
-
-    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
-        """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
-        return expected_or_waiting(store, self._inputs)
-
-    def present(self, store: Store) -> dict[str, str]:
-        """Read the keys of the items of the last fit."""
-        return self._fits.present(store)
-
-    def _inputs(self, store: Store) -> FitInputs:
-        key = self._key
-        pipeline_state = PipelineState(store, self._pipeline, {self.space: self.space_stage})
-        found = pipeline_state.of(self.space)
-        blocked = pipeline_state.blocked(self.name)
+    def _left_out(self, store: Store) -> Callable[[str], Reject | None]:
         met = frozenset[str]()
         if store.has(INTERACTIONS):
             met = frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"])["item_id"]).to_pylist())
-        inputs = FitInputs(self.name)
-        for item, made in found.expected.items():
-            own = chain(key, made)
-            if item in blocked:
-                inputs.leave_out(item, own, blocked[item])
-            elif item in found.settled:
-                why = Reject("no_vector", f"{self.space}: {found.settled[item].reason}", "filtered")
-                inputs.leave_out(item, own, why)
-            elif met and item not in met:  # without any interaction all items wait
-                inputs.leave_out(item, own, Reject("no_interactions", "nobody has met it", "filtered"))
-            else:
-                inputs.take(item, own, ready=item in found.fresh)
-        return inputs
-
-    # -- the fit
+        why = Reject("no_interactions", "nobody has met it", "filtered")
+        return lambda item: why if met and item not in met else None  # without any interaction all items wait
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings and there is enough data."""
