@@ -28,8 +28,8 @@ import torch
 from benchmarks.report import Row, against
 from coldstart.core.device import choose_device
 from coldstart.describe.finetune import _trl, sft
-from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.training import Example, LoraSettings
+from coldstart.generators._base_model import load_base, suppress_output
 
 PADDED_AT_ONCE = 8
 PACK = 512

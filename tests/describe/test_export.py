@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from coldstart import generators
 from coldstart.describe.finetune import sft
-from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.export import MergeCheck, greedy_texts, merge_adapter, verify_merge
 from coldstart.describe.finetune.training import LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import Request, _chat_template, fake
+from coldstart.generators._base_model import load_base, suppress_output
 
 CPU = torch.device("cpu")
 

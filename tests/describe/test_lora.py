@@ -13,9 +13,9 @@ from tiny_writers import byte_tokenizer, sft_examples, tiny_llama
 from torch.nn.functional import cross_entropy
 
 from coldstart.describe.finetune import _speed, _trl, lora, sft
-from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
+from coldstart.generators._base_model import load_base, suppress_output
 
 CPU = torch.device("cpu")
 FEW = LoraSettings(lr=1e-2, epochs=2, batch_tokens=512, pack_tokens=256)

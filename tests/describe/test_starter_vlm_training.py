@@ -14,13 +14,13 @@ from sklearn.linear_model import Ridge
 from tiny_writers import COLOURS, KINDS, byte_tokenizer, tiny_llama
 
 from coldstart.describe.finetune import vlm
-from coldstart.describe.finetune.base_model import suppress_output
 from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.describe.finetune.vlm import RIDGE_PARTS, set_standardisation, solve_linear_part, train_vlm
 from coldstart.describe.finetune.vlm_state import Epoch, VlmResult
 from coldstart.encoders.starter import CELLS, GRID_DIM, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import Sampling, _chat_template, _vision
+from coldstart.generators._base_model import suppress_output
 from coldstart.generators._constrained import GrammarCompiler
 from coldstart.generators._decode import Row, generate
 

@@ -140,7 +140,7 @@ def test_code_and_pickles_beside_a_generator_are_left_alone(tmp_path: Path, mark
 def test_code_beside_the_base_of_a_fit_is_left_alone(tmp_path: Path, marker: Path) -> None:
     import torch
 
-    from coldstart.describe.finetune.base_model import load_base
+    from coldstart.generators._base_model import load_base
 
     folder = tiny_writers.tiny_llama(tmp_path / "model")
     plant(folder, marker)

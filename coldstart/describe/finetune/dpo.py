@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from coldstart.core.progress import Progress
-from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.sft import (
     ADAPTER,
     checkpointing_arguments,
@@ -30,6 +29,7 @@ from coldstart.describe.finetune.sft import (
 from coldstart.describe.finetune.training import DpoSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
+from coldstart.generators._base_model import load_base, suppress_output
 from coldstart.generators._local import WEIGHTS
 from coldstart.models.adapters import read_lora_config
 

@@ -18,7 +18,6 @@ from coldstart import generators
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.scratch import scratch_folder, sweep
-from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.dataset import item_rows
 from coldstart.describe.finetune.fit import requires_fit
 from coldstart.describe.finetune.settings import FINETUNE
@@ -26,6 +25,7 @@ from coldstart.describe.prompt_input import PromptBuilder
 from coldstart.describe.writing import build_requests, given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.generators import _local
+from coldstart.generators._base_model import load_base, suppress_output
 from coldstart.generators._chat_form import own_chat_template
 from coldstart.store import Store
 from coldstart.store.fits import read_fit_items, read_writer_config

@@ -21,10 +21,10 @@ from coldstart.core.device import choose_dtype
 from coldstart.core.progress import Progress
 from coldstart.describe.finetune import _speed
 from coldstart.describe.finetune._trl import IGNORED_LABEL
-from coldstart.describe.finetune.base_model import BaseModel, load_base, suppress_output
 from coldstart.describe.finetune.training import MAX_BATCH_TOKENS, Example, LoadItemPictures, LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
+from coldstart.generators._base_model import BaseModel, load_base, suppress_output
 
 _PICTURE_BATCH, _PICTURE_MICRO_BATCH = 16, 2
 

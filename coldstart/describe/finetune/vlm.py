@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from coldstart.describe.finetune.base_model import suppress_output
 from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.describe.finetune.vlm_state import (
     Epoch,
@@ -36,6 +35,7 @@ from coldstart.describe.finetune.vlm_state import (
 from coldstart.encoders.starter import CELLS, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template, _vision
+from coldstart.generators._base_model import suppress_output
 from coldstart.generators._vision import Projector, ProjectorShape
 
 BATCHES_PER_POOL = 16
