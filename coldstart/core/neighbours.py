@@ -32,7 +32,7 @@ def histories_matrix(histories: Histories, count: int, recency: float = 1.0) -> 
 
 
 def cosine_neighbours(histories: Histories, count: int, most: int | None = None) -> csr_matrix:
-    """Compute cosines of the users of items, csr float32 [N, N] without the diagonal; of each item the `most` greatest."""
+    """Compute cosines of the users of items, csr float32 [N, N], diagonal empty; of each item the `most` greatest."""
     from scipy.sparse import csr_matrix, vstack
 
     met = histories_matrix(histories, count)
