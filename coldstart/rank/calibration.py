@@ -1,0 +1,187 @@
+"""Calibrate logits to probabilities, and measure how far probabilities are from shares.
+
+Isotonic regression from 5,000 rows on, else Platt's sigmoid ("Probabilistic Outputs for Support Vector Machines", 1999:
+two numbers, with its targets that keep away from 0 and 1); by event, and apart for warm and cold items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ISOTONIC_ROWS = 5_000
+"""Rows from which on a slice is calibrated by isotonic regression."""
+FEWEST_ROWS = 200
+"""Rows below which a slice takes the calibration of all rows, and all rows take none."""
+FEWEST_POSITIVE = 20
+BINS = 15
+SLICES = ("warm", "cold")
+_EPSILON = 1e-6
+
+Doubles = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One calibration: a line through knots (logit, probability), rising; or sigmoid(a logit + b)."""
+
+    rows: int
+    positive: int
+    knots: tuple[list[float], list[float]] | None = None
+    platt: tuple[float, float] | None = None
+
+    @property
+    def method(self) -> str:
+        return "isotonic" if self.knots is not None else "platt"
+
+    def apply(self, logits: Doubles) -> Doubles:
+        if self.knots is not None:
+            return np.asarray(np.interp(logits, *self.knots), np.float64)
+        assert self.platt is not None
+        return sigmoid(self.platt[0] * logits + self.platt[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "positive": self.positive, "knots": self.knots, "platt": self.platt}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Curves by event and slice, `warm`, `cold` or `all`; an event without one keeps its sigmoid, uncalibrated."""
+
+    curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
+
+    def calibrated(self, event: str) -> bool:
+        return bool(self.curves.get(event))
+
+    def apply(self, logits: Mapping[str, Doubles], cold: Flags) -> dict[str, Doubles]:
+        """Turn logits into probabilities, float64 [N] an event."""
+        found: dict[str, Doubles] = {}
+        for event, own in logits.items():
+            curves, values = self.curves.get(event, {}), sigmoid(own)
+            for name, chosen in zip(SLICES, (~cold, cold), strict=True):
+                curve = curves.get(name, curves.get("all"))
+                if curve is not None and chosen.any():
+                    values[chosen] = curve.apply(own[chosen])
+            found[event] = np.clip(values, _EPSILON, 1 - _EPSILON)
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """Event -> slice -> method, rows and positive rows."""
+        return {
+            event: {
+                name: {"method": curve.method, "rows": curve.rows, "positive": curve.positive}
+                for name, curve in curves.items()
+            }
+            for event, curves in self.curves.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return {event: {name: curve.to_dict() for name, curve in own.items()} for event, own in self.curves.items()}
+
+    @classmethod
+    def from_dict(cls, known: Mapping[str, Any]) -> Calibration:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else.
+        """
+        return cls({str(event): {str(name): _curve(one) for name, one in own.items()} for event, own in known.items()})
+
+
+def _curve(known: Mapping[str, Any]) -> Curve:
+    rows, positive = int(known["rows"]), int(known["positive"])
+    if known["knots"] is not None:
+        x, y = (np.asarray(one, np.float64) for one in known["knots"])
+        fine = len(x) == len(y) > 0 and np.isfinite(x).all() and (np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()
+        if not fine or y[0] < 0 or y[-1] > 1:
+            raise ValueError("the knots of a calibration do not rise from 0 to 1")
+        return Curve(rows, positive, knots=(x.tolist(), y.tolist()))
+    a, b = (float(one) for one in known["platt"])
+    if not np.isfinite([a, b]).all():
+        raise ValueError("a calibration has no numbers")
+    return Curve(rows, positive, platt=(a, b))
+
+
+def fit_calibration(logits: Mapping[str, Doubles], labels: Mapping[str, Any], cold: Flags) -> Calibration:
+    """Fit the calibration of each event on rows that no model was fitted on."""
+    found: dict[str, dict[str, Curve]] = {}
+    for event, own in logits.items():
+        target = np.asarray(labels[event], np.float64)
+        known = ~np.isnan(target)
+        curves = {}
+        for name, chosen in (("all", known), ("warm", known & ~cold), ("cold", known & cold)):
+            positive = int(target[chosen].sum())
+            enough = min(positive, int(chosen.sum()) - positive) >= FEWEST_POSITIVE
+            if chosen.sum() >= FEWEST_ROWS and enough:
+                curves[name] = fit_curve(own[chosen], target[chosen])
+        found[event] = curves
+    return Calibration({event: curves for event, curves in found.items() if curves})
+
+
+def fit_curve(logits: Doubles, target: Doubles) -> Curve:
+    """Fit one calibration: isotonic from `ISOTONIC_ROWS` rows on, else Platt's."""
+    rows, positive = len(target), int(target.sum())
+    if rows < ISOTONIC_ROWS:
+        return Curve(rows, positive, platt=_platt(logits, target))
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(logits, kind="stable")
+    fitted = isotonic_regression(target[order])
+    starts = np.asarray(fitted.blocks)
+    at = np.add.reduceat(logits[order], starts[:-1]) / np.diff(starts)  # the middle of each block, so that order stays
+    values = np.maximum.accumulate(np.asarray(fitted.x)[starts[:-1]])
+    return Curve(rows, positive, knots=(at.tolist(), np.clip(values, 0, 1).tolist()))
+
+
+def _platt(logits: Doubles, target: Doubles) -> tuple[float, float]:
+    """Fit sigmoid(a x + b) by Newton's method on Platt's targets; a is at least 0."""
+    positive = target.sum()
+    wanted = np.where(target > 0, (positive + 1) / (positive + 2), 1 / (len(target) - positive + 2))
+    design = np.stack([logits, np.ones(len(logits))], 1)
+    found = np.array([1.0, 0.0])
+    for _ in range(50):
+        p = sigmoid(design @ found)
+        slope = design.T @ (p - wanted)
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, slope)
+        found -= np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-8:
+            break
+    if found[0] <= 0:  # the order of the model is worth nothing on these rows: the mean rate for all
+        rate = wanted.mean()
+        return 0.0, float(np.log(rate / (1 - rate)))
+    return float(found[0]), float(found[1])
+
+
+def sigmoid(logits: Doubles) -> Doubles:
+    """Compute 1 / (1 + exp(-x)) without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float64))), np.float64)
+
+
+def log_loss(p: Doubles, target: Any) -> float:
+    """Mean log loss over the rows with a label."""
+    own = np.asarray(target, np.float64)
+    known = ~np.isnan(own)
+    p, own = np.clip(p[known], _EPSILON, 1 - _EPSILON), own[known]
+    return float(-(own * np.log(p) + (1 - own) * np.log1p(-p)).mean())
+
+
+def reliability(p: Doubles, target: Doubles, bins: int = BINS) -> list[dict[str, Any]]:
+    """Mean probability and share of positives of each of `bins` equal intervals of p that has rows."""
+    place = np.minimum((p * bins).astype(np.int64), bins - 1)
+    rows = np.bincount(place, minlength=bins)
+    sums, hits = (np.bincount(place, own, minlength=bins) for own in (p, target))
+    return [
+        {"rows": int(rows[one]), "predicted": float(sums[one] / rows[one]), "observed": float(hits[one] / rows[one])}
+        for one in np.flatnonzero(rows)
+    ]
+
+
+def expected_calibration_error(p: Doubles, target: Doubles, bins: int = BINS) -> float:
+    """Mean over rows of |share - mean probability| of their bin, of `bins` equal ones."""
+    return float(sum(one["rows"] * abs(one["observed"] - one["predicted"]) for one in reliability(p, target, bins)) / len(p))

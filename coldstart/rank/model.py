@@ -1,0 +1,251 @@
+"""Fit a ranker and predict with it: plain arrays in, plain arrays out. Knows no tables and no workspace.
+
+A window of rows is cut by time in three: trees and attention are fitted on the earliest part, stopped on the next, and
+chosen and calibrated on the latest. Then both are fitted anew on the whole window, for as long as they took before, so
+that no row is lost; the calibration stays that of predictions on rows that came later than the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+from coldstart.rank.calibration import Calibration, fit_calibration, log_loss, sigmoid
+from coldstart.rank.settings import FEWEST_OF_A_CLASS
+
+if TYPE_CHECKING:
+    from coldstart.rank.attention import Attention
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+MODELS = ("trees", "attention", "both")
+_FITTED, _STOPPED = 0.65, 0.8
+"""Shares of a window, by time, where the fit ends and where stopping ends; the rest chooses and calibrates."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Candidates and histories as places of items, for target attention.
+
+    Attributes:
+        items: candidate of each row, int32 [N], -1 for one that the item table lacks.
+        rows: history of each row, int32 [N].
+        histories: items of each history, the latest last, int32 [H, L], -1 before its beginning.
+        events: event of each action, int32 [H, L], 0 without one.
+        found: further actions that are like the candidate, int32 [N, K], -1 for none; None: not searched.
+        attributes: codes of each item's creator, category, … int32 [I, C], 0 where not known.
+    """
+
+    items: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    histories: NDArray[np.int32]
+    events: NDArray[np.int32]
+    attributes: NDArray[np.int32]
+    found: NDArray[np.int32] | None = None
+
+    def where(self, chosen: NDArray[Any]) -> Sequences:
+        """Select rows; histories and items stay."""
+        found = None if self.found is None else self.found[chosen]
+        return replace(self, items=self.items[chosen], rows=self.rows[chosen], found=found)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N candidates: names, values float32 [N, F] with NaN where one is not known, perhaps sequences."""
+
+    names: tuple[str, ...]
+    values: Floats
+    sequences: Sequences | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def where(self, chosen: NDArray[Any]) -> Features:
+        """Select rows."""
+        sequences = None if self.sequences is None else self.sequences.where(chosen)
+        return replace(self, values=self.values[chosen], sequences=sequences)
+
+    def without(self, prefix: str) -> Features:
+        """Leave out the features whose names begin so."""
+        kept = [place for place, name in enumerate(self.names) if not name.startswith(prefix)]
+        return replace(self, names=tuple(self.names[place] for place in kept), values=self.values[:, kept])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a fit, as `coldstart.rank.settings.Settings` names them; `threads` of the trees."""
+
+    model: str = "auto"
+    rounds: int = 400
+    leaves: int = 31
+    min_in_leaf: int = 60
+    tree_rate: float = 0.05
+    dim: int = 32
+    length: int = 50
+    epochs: int = 3
+    learning_rate: float = 1e-3
+    decay: float = 1e-2
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass
+class RankModel:
+    """A fitted ranker.
+
+    Attributes:
+        kind: `trees`, `attention` or `both`; events: what it predicts, in order.
+        names: features that it reads; trees: event -> model text of LightGBM; attention: network and its scaling.
+        calibration: of its logits; report: what was measured on the latest part of the window.
+    """
+
+    kind: str
+    events: tuple[str, ...]
+    names: tuple[str, ...]
+    trees: dict[str, str] = field(default_factory=dict)
+    attention: Attention | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    report: dict[str, Any] = field(default_factory=dict)
+    _boosters: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        features: Features,
+        labels: Mapping[str, Floats],
+        times: NDArray[np.int64],
+        cold: Flags,
+        recipe: Recipe,
+        *,
+        offsets: Mapping[str, Floats] | None = None,
+        step: Callable[[], None] = lambda: None,
+    ) -> RankModel:
+        """Fit a ranker on a window.
+
+        Args:
+            labels: event -> 0 or 1 of each row, float32 [N]; NaN where it is not known.
+            times: by which the window is cut, int64 [N]; rows of one time stay together.
+            cold: rows of items without interactions, which get a calibration of their own where there are enough.
+            offsets: event -> logit that the place of a showing adds, float32 [N]; known in the fit, not in use.
+            step: called after each model.
+
+        Raises:
+            ColdstartError: an event has too few rows of a class.
+        """
+        events = tuple(labels)
+        for event, own in labels.items():
+            check_classes(event, own)
+        parts = time_parts(times)
+        recipe = replace(recipe, model=_possible(recipe.model, features))
+        wanted = MODELS[:2] if recipe.model in ("auto", "both") else (recipe.model,)
+        offsets = offsets or {event: np.zeros(len(features), np.float32) for event in events}
+        logits, rounds, epochs = {}, dict[str, int](), 0
+        later = parts == 2
+        if "trees" in wanted:
+            from coldstart.rank.trees import fit_trees, predict_trees
+
+            early, rounds = fit_trees(features, labels, parts == 0, parts == 1, recipe, offsets)
+            logits["trees"] = predict_trees(early, features.where(later))
+            step()
+        if "attention" in wanted:
+            from coldstart.rank.attention import fit_attention
+
+            network, epochs = fit_attention(features, labels, parts == 0, parts == 1, recipe, offsets)
+            logits["attention"] = network.predict(features.where(later))
+            step()
+        if len(wanted) == 2:
+            logits["both"] = {event: (logits["trees"][event] + logits["attention"][event]) / 2 for event in events}
+        own = {event: values[later] for event, values in labels.items()}
+        losses = {name: _loss(found, own, cold[later]) for name, found in logits.items()}
+        kind = recipe.model if recipe.model != "auto" else min(losses, key=lambda name: losses[name])
+        calibration = fit_calibration(logits[kind], own, cold[later])
+        every = np.ones(len(features), bool)
+        found = cls(kind, events, features.names, calibration=calibration)
+        if kind != "attention":
+            found.trees, _ = fit_trees(features, labels, every, None, recipe, offsets, rounds)
+            step()
+        if kind != "trees":
+            found.attention, _ = fit_attention(features, labels, every, None, recipe, offsets, epochs)
+            step()
+        found.report = {
+            "model": kind,
+            "log_loss": losses,
+            "rounds": rounds,
+            "epochs": epochs,
+            "parts": np.bincount(parts, minlength=3).tolist(),
+            "calibration": calibration.about(),
+        }
+        return found
+
+    def logits(self, features: Features) -> dict[str, Doubles]:
+        """Predict the logit of each event before calibration, float64 [N].
+
+        Raises:
+            ColdstartError: the features are others than those of the fit.
+        """
+        if features.names != self.names:
+            raise ColdstartError(f"the ranker reads features {list(self.names)}; given are {list(features.names)}")
+        found: list[dict[str, Doubles]] = []
+        if self.kind != "attention":
+            from coldstart.rank.trees import load_tree, predict_trees
+
+            for event, text in self.trees.items():
+                if event not in self._boosters:
+                    self._boosters[event] = load_tree(text)
+            found.append(predict_trees(self._boosters, features))
+        if self.kind != "trees" and self.attention is not None:
+            found.append(self.attention.predict(features))
+        return {event: np.mean([one[event] for one in found], axis=0) for event in self.events}
+
+    def predict(self, features: Features, cold: Flags | None = None) -> dict[str, Doubles]:
+        """Predict the calibrated probability of each event, float64 [N]."""
+        cold = np.zeros(len(features), bool) if cold is None else cold
+        return self.calibration.apply(self.logits(features), cold)
+
+
+def score(probabilities: Mapping[str, Doubles], weights: Mapping[str, float]) -> Doubles:
+    """Sum weight x log p over the events."""
+    terms = [weights.get(event, 1.0) * np.log(np.clip(own, 1e-9, 1)) for event, own in probabilities.items()]
+    found: Doubles = np.sum(terms, axis=0)
+    return found
+
+
+def time_parts(times: NDArray[np.int64], shares: tuple[float, float] = (_FITTED, _STOPPED)) -> NDArray[np.int64]:
+    """Cut rows by time in three: 0, 1 or 2 of each row; equal times are one part."""
+    order = np.sort(times)
+    cuts = [order[min(len(order) - 1, int(share * len(order)))] for share in shares]
+    return (times >= cuts[0]).astype(np.int64) + (times >= cuts[1])
+
+
+def check_classes(event: str, labels: Floats) -> None:
+    """Refuse an event that nearly all rows have, or nearly none.
+
+    Raises:
+        ColdstartError: with the counts.
+    """
+    with_it, without = int((labels > 0).sum()), int((labels == 0).sum())
+    if min(with_it, without) < FEWEST_OF_A_CLASS:
+        raise ColdstartError(
+            f"{event}: {with_it:,} showings have it and {without:,} do not; a fit needs {FEWEST_OF_A_CLASS} of each: "
+            "name other events with --events, or ingest more showings"
+        )
+
+
+def _possible(model: str, features: Features) -> str:
+    if features.sequences is not None:
+        return model
+    if model in ("attention", "both"):
+        raise ColdstartError(f"model={model} reads histories, and there are none: take `trees`, or ingest interactions")
+    return "trees"
+
+
+def _loss(logits: Mapping[str, Doubles], labels: Mapping[str, Floats], cold: Flags) -> float:
+    """Mean log loss over the events, each over its rows with a label."""
+    return float(np.mean([log_loss(sigmoid(logits[event]), own) for event, own in labels.items()]))

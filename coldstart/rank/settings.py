@@ -1,0 +1,95 @@
+"""Settings of `finetune.rank`, and their way into a pipeline. Imports no torch and no LightGBM."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from coldstart.core.impressions import is_signal
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.settings import with_stage
+
+RANK = "finetune.rank"
+"""Stage kind: the fit of a ranker."""
+OWN_RANK = "rank"
+"""Name of such a stage that is added to a pipeline."""
+FEWEST_SHOWINGS = 2_000
+"""Showings with outcomes below which no ranker is fitted on them."""
+FEWEST_OF_A_CLASS = 20
+"""Showings with an event, and without it, below which the event is no label."""
+
+
+class Settings(Section):
+    """Settings of the ranker."""
+
+    events: dict[str, float] | None = None
+    """Outcome of a showing -> its weight in the score, the sum of weight x log p. By default all outcomes of the log
+    that are 0 or 1 and of both kinds, `hide` and `hate` left out, each with weight 1."""
+    model: Literal["auto", "trees", "attention", "both"] = "auto"
+    """Boosted trees, target attention over the user's history, the mean of their logits, or what had the smallest log
+    loss on the latest part of the fit window."""
+    surface: str | None = None
+    """Read only showings of this surface."""
+    rounds: int = Field(default=400, ge=1, le=10_000)
+    """Most trees of an event; fewer where log loss on later rows no longer falls."""
+    leaves: int = Field(default=31, ge=2, le=1_024)
+    """Most leaves of a tree."""
+    min_in_leaf: int = Field(default=60, ge=1)
+    """Fewest rows of a leaf."""
+    tree_rate: float = Field(default=0.05, gt=0, le=1)
+    """Step size of the trees."""
+    dim: int = Field(default=32, ge=8, le=512)
+    """Width of target attention, a multiple of 4."""
+    length: int = Field(default=50, ge=1, le=1_024)
+    """Latest actions of a history that are read, and as many more that are like the candidate."""
+    epochs: int = Field(default=3, ge=1, le=100)
+    """Most passes over the rows in the fit of target attention."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Step size of AdamW."""
+    decay: float = Field(default=1e-2, ge=0, le=1)
+    """Weight decay of AdamW."""
+    prior: float = Field(default=20.0, gt=0)
+    """Showings with the mean rate that are added to a rate, so that few showings say little."""
+    min_showings: int = Field(default=FEWEST_SHOWINGS, ge=100)
+    """Showings with outcomes below which nothing is fitted on them."""
+    seed: int = 0
+    """Random seed of the fit."""
+
+    @field_validator("events")
+    @classmethod
+    def _check_events(cls, events: dict[str, float] | None) -> dict[str, float] | None:
+        if events is not None:
+            if not events:
+                raise ValueError("name one event at least")
+            for name, weight in events.items():
+                if not is_signal(name):
+                    raise ValueError(f"{name!r} cannot be an outcome: small letters, digits and _")
+                if not 0 < weight <= 1000:
+                    raise ValueError(f"{name}: {weight} is no weight; give a number above 0, at most 1000")
+        return events
+
+    @field_validator("dim")
+    @classmethod
+    def _check_dim(cls, dim: int) -> int:
+        if dim % 4:
+            raise ValueError(f"{dim} is no multiple of 4")
+        return dim
+
+
+def with_rank(
+    pipeline: Pipeline, *, events: dict[str, float] | None = None, model: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Add `finetune.rank` to a pipeline where it lacks one: its raw settings, and overrides."""
+    names = [spec.name for spec in pipeline.of_kind(RANK)]
+    given: dict[str, Any] = {}
+    if events is not None:
+        given["events"] = events
+    if model is not None:
+        given["model"] = model
+    if not names:
+        return with_stage(dict(pipeline.raw), OWN_RANK, RANK, given), []
+    overrides = [] if model is None else [f"{names[-1]}.model={model}"]
+    if events is not None:
+        overrides.append(f"{names[-1]}.events={{{', '.join(f'{name}: {weight:g}' for name, weight in events.items())}}}")
+    return dict(pipeline.raw), overrides
