@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.report import Row
 from coldstart.metrics.ranking import bootstrap, paired
-from coldstart.recommend.rerank import LEAST_RATE, MOST_RATE, STRENGTH, Posterior, posterior, sample_orders
+from coldstart.recommend.explore import LEAST_RATE, MOST_RATE, STRENGTH, Posterior, posterior, sample_orders
 
 SEEDS, SHORT_SEEDS = 30, 3
 MEAN_LOGIT, SPREAD = -3.2, 0.8

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.diversity import Quota, dpp, mmr, relevance_weight
 from coldstart.errors import ColdstartError
+from coldstart.recommend.explore import explore
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.scoring import Scorer
-from coldstart.recommend.rerank import Quota, dpp, explore, mmr, relevance_weight
 from coldstart.store.published import check_top_k
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ class ListBuilder:
     def _explored(
         self, name: str, listed: Places, pool: Places, pool_scores: NDArray[np.float64]
     ) -> tuple[Any, Any, Any]:
-        """Add exploration to one list; see `coldstart.recommend.rerank.explore`."""
+        """Add exploration to one list; see `coldstart.recommend.explore.explore`."""
         items = self.candidates
         fit = (pool >= 0) & items.cold[pool] & ~np.isin(pool, listed)
         if self.rules.per_creator is not None and items.creators is not None:

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from coldstart.recommend.rerank import RHO, Quota, dpp, intra_list_diversity, mmr, relevance_weight
+from coldstart.core.diversity import RHO, Quota, dpp, intra_list_diversity, mmr, relevance_weight
 
 
 def problem(seed, count=8, dim=3, lists=None):

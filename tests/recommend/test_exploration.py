@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import beta as beta_of
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.rerank import Posterior, exploration_slots, explore, merge_lists, posterior, sample_orders
+from coldstart.recommend.explore import Posterior, exploration_slots, explore, merge_lists, posterior, sample_orders
 
 
 def test_a_posterior_counts_clicks_and_impressions() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from coldstart.core.diversity import intra_list_diversity
 from coldstart.errors import ColdstartError
 from coldstart.recommend.lists import Candidates, ListBuilder, Rules
-from coldstart.recommend.rerank import intra_list_diversity
 from coldstart.recommend.service import QuerySettings
 
 rng = np.random.default_rng(0)
