@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from coldstart.semantic_ids.decode import BEAM, TrieTensors, beam, prefix_log_p
+from coldstart.semantic_ids.decode import BEAM, CodeDecoder, TrieTensors, beam, prefix_log_p
 from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, pad
 
 Channel = Literal["dense", "codes", "both"]
@@ -69,9 +69,16 @@ class Recaller:
         trie: TrieTensors | None,
         new: NewItems = NewItems(),
         tie_seed: int | None = None,
+        decoder: CodeDecoder | None = None,
     ) -> None:
-        """`tie_seed`: items of one ID in random order, for measures of codes alone; None: by their dense scores."""
+        """Build the vectors of all items.
+
+        Args:
+            tie_seed: items of one ID in random order, for measures of codes alone; None: by their dense scores.
+            decoder: what IDs are decoded by; None: the model's own head of codes.
+        """
         self.model, self.items, self.is_new, self.trie, self.new = model.eval(), items, is_new, trie, new
+        self.decoder = decoder
         self._device = items.rows.device
         self._new = torch.from_numpy(is_new).to(self._device)
         self._chance = None
@@ -128,7 +135,7 @@ class Recaller:
         if channel == "dense" or self.trie is None:
             found = _top(dense, top_k)
         else:
-            found = self._by_codes(states, dense, may & ~self._new, top_k)
+            found = self._by_codes(histories, states, dense, may & ~self._new, top_k)
             if channel == "both":
                 by_dense = _top(dense, max(top_k, BEAM))
                 # what cannot be decoded has its dense rank in the place of a rank by codes, or it would fall behind
@@ -143,11 +150,15 @@ class Recaller:
         return Lists(places, scores, added)
 
     def _by_codes(
-        self, states: Tensor, dense: Tensor, may: Tensor, top_k: int
+        self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor, may: Tensor, top_k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Decode IDs; items that share one stand together, in the order of their dense scores, a slot each."""
         assert self.trie is not None
-        nodes, log_p = beam(self.model, self.trie, states, may, max(BEAM, top_k))
+        width = max(BEAM, top_k)
+        if self.decoder is None:
+            nodes, log_p = beam(self.model, self.trie, states, may, width)
+        else:
+            nodes, log_p = self.decoder.beam(histories, self.trie, may, width)
         none = self.trie.leaves
         rank_of = torch.full((len(states), none + 1), nodes.shape[1], dtype=torch.float64, device=self._device)
         ranks = torch.arange(nodes.shape[1], dtype=torch.float64, device=self._device).expand_as(log_p)
@@ -164,9 +175,12 @@ class Recaller:
 
     @torch.no_grad()
     def describe(
-        self, history: NDArray[np.int64], places: NDArray[np.int64]
+        self, history: NDArray[np.int64], places: NDArray[np.int64], decoded: bool = True
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute the dense score and log P of the whole ID of items for one history; NaN without an ID."""
+        """Compute the dense score and log P of the whole ID of items for one history.
+
+        log P is NaN without an ID, and by a decoder beside the model where the list is not `decoded`.
+        """
         states = self.model.last_states(self.items, [history])
         chosen = torch.from_numpy(places).to(self._device)
         dense = (self.model.dense_query(states) @ self._vectors[chosen].T)[0]
@@ -174,7 +188,9 @@ class Recaller:
         sizes = self.model.shape.sizes
         codes = self.items.codes[chosen]
         known = (codes < torch.tensor(sizes, device=codes.device, dtype=torch.int64)).all(1)
-        if sizes and bool(known.any()):
+        if decoded and self.decoder is not None and bool(known.any()):
+            log_p[known] = self.decoder.log_p(history, codes[known])
+        elif self.decoder is None and sizes and bool(known.any()):
             total, codes = torch.zeros(int(known.sum()), device=self._device), codes[known]
             query = self.model.code_query(states).expand(len(codes), -1)
             for level in range(len(sizes)):

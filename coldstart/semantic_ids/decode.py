@@ -6,8 +6,9 @@ node counts as there while an item below it is allowed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -68,6 +69,18 @@ def allowed_nodes(trie: TrieTensors, allowed: Tensor) -> list[Tensor]:
     return [counts > 0 for counts in found]
 
 
+class CodeDecoder(Protocol):
+    """Decoder of IDs that reads histories itself, places of items, as a language model does."""
+
+    def beam(
+        self, histories: Sequence[NDArray[np.int64]], trie: TrieTensors, allowed: Tensor, width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Search for the likeliest IDs after each history; as `beam`."""
+
+    def log_p(self, history: NDArray[np.int64], codes: Tensor) -> Tensor:
+        """Compute log P of whole IDs after one history, [N]; `codes`: int64 [N, L], known ones alone."""
+
+
 @torch.no_grad()
 def beam(
     model: SequenceModel, trie: TrieTensors, states: Tensor, allowed: Tensor | None = None, width: int = BEAM
@@ -81,13 +94,37 @@ def beam(
     Returns:
         last nodes, int64 [B, width], likeliest first and -1 where there are no more; log P, -inf there.
     """
-    count, device = len(states), states.device
-    masks = None if allowed is None else [one.expand(count, -1) for one in allowed_nodes(trie, allowed)]
     query = model.code_query(states)[:, None]
+
+    def advance(level: int, above: Tensor, codes: Tensor) -> Tensor:
+        nonlocal query
+        query = query.gather(1, above[..., None].expand(-1, -1, query.shape[-1]))
+        query = model.after_codes(level, query, codes)
+        return model.level_log_p(level + 1, query)
+
+    return search(trie, model.level_log_p(0, query), advance, allowed, width)
+
+
+def search(
+    trie: TrieTensors,
+    first: Tensor,
+    advance: Callable[[int, Tensor, Tensor], Tensor],
+    allowed: Tensor | None,
+    width: int,
+) -> tuple[Tensor, Tensor]:
+    """Keep the likeliest prefixes that the trie has, level by level; see `beam`.
+
+    Args:
+        first: log P of the codes of the first level, [B, 1, K].
+        advance: of a level, the place among the prefixes kept before of each one kept now, int64 [B, W], and its code,
+            int64 [B, W]: log P of the codes of the next level after it, [B, W, K].
+    """
+    count, device = len(first), first.device
+    masks = None if allowed is None else [one.expand(count, -1) for one in allowed_nodes(trie, allowed)]
     nodes = torch.zeros(count, 1, dtype=torch.int64, device=device)
     log_p = torch.zeros(count, 1, device=device)
+    own = first
     for level in range(len(trie.codes)):
-        own = model.level_log_p(level, query)  # [B, W, K]
         start, stop = trie.first[level][nodes.clamp(min=0)], trie.first[level][nodes.clamp(min=0) + 1]
         sizes = (stop - start) * (nodes >= 0)
         widest = max(1, int(sizes.max()))
@@ -102,9 +139,7 @@ def beam(
         log_p, best = scores.topk(min(width, scores.shape[1]), dim=1)
         nodes = torch.where(log_p == -torch.inf, -1, children.flatten(1).gather(1, best))
         if level + 1 < len(trie.codes):
-            above = best // widest
-            query = query.gather(1, above[..., None].expand(-1, -1, query.shape[-1]))
-            query = model.after_codes(level, query, trie.codes[level][nodes.clamp(min=0)])
+            own = advance(level, best // widest, trie.codes[level][nodes.clamp(min=0)])
     return nodes, log_p
 
 

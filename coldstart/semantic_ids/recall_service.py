@@ -256,7 +256,7 @@ class RecallService:
         left_out = known if seen is None else self.known(seen)
         found = self.recaller.lists([known], channel, top_k, allowed=allowed, seen=[left_out], cold_share=cold_share)
         places = found.places[0][found.places[0] >= 0]
-        dense, log_p = self.recaller.describe(known, places)
+        dense, log_p = self.recaller.describe(known, places, decoded=channel != "dense")
         items = tuple(
             Candidate(
                 self.item_ids[place],

@@ -24,7 +24,7 @@ from coldstart.core.optim import AdamW
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import bootstrap, paired
 from coldstart.semantic_ids.channels import CHANNELS, Channel, NewItems, Recaller
-from coldstart.semantic_ids.decode import trie_tensors
+from coldstart.semantic_ids.decode import CodeDecoder, trie_tensors
 from coldstart.semantic_ids.read import build_trie
 from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, Shape, item_tensors, pad
 
@@ -37,6 +37,8 @@ EVERY = 2
 """Epochs between two judgements."""
 EMITTED = 50
 """Length of the lists that new items are counted in."""
+LearnDecoder = Callable[[Sequence[History]], tuple[CodeDecoder, int]]
+"""Fit a decoder on histories; the number of users that it can be judged by beside it, since it may be slow."""
 _BATCH = 128
 
 
@@ -111,17 +113,31 @@ def train(
     *,
     step: Callable[[], None] = lambda: None,
     checkpoint: Path | None = None,
+    decoder: LearnDecoder | None = None,
 ) -> TrainedModel:
-    """Train; with a `checkpoint` a killed call goes on where it was, to the same result."""
+    """Train; with a `checkpoint` a killed call goes on where it was, to the same result.
+
+    Args:
+        decoder: fits what IDs are decoded by, in place of the model's head of codes, on the histories that the choice
+            of `auto` may know; by default that head.
+    """
     with torch.random.fork_rng(devices=[]):
-        return _Trainer(data, training, step, checkpoint).train()
+        return _Trainer(data, training, step, checkpoint, decoder).train()
 
 
 class _Trainer:
     def __init__(
-        self, data: SequenceData, training: Training, step: Callable[[], None], checkpoint: Path | None
+        self,
+        data: SequenceData,
+        training: Training,
+        step: Callable[[], None],
+        checkpoint: Path | None,
+        learn_decoder: LearnDecoder | None,
     ) -> None:
         self.data, self.training, self.step, self.checkpoint = data, training, step, checkpoint
+        self.learn_decoder = learn_decoder
+        self.decoder: CodeDecoder | None = None
+        self.most_decoded: int | None = None
         self.device = choose_device(training.device)
         self.shape = Shape(
             len(data.item_ids),
@@ -174,6 +190,8 @@ class _Trainer:
                 self._judge()
             self._save()
         self._load(self.best)
+        if self.learn_decoder is not None and self.shape.sizes:
+            self.decoder, self.most_decoded = self.learn_decoder(inputs)
         new, report = self._choose()
         more = max(1, round(self.phase.best_epoch / 4))
         if self.phase.part == "all" and self.phase.epoch:
@@ -224,7 +242,7 @@ class _Trainer:
             assert self.data.codes is not None
             there = np.flatnonzero((self.data.codes >= 0).all(1))
             trie = trie_tensors(build_trie(self.data.codes[there]), there, len(self.known), self.device)
-        return Recaller(self.model, self.known, self.hidden | ~self.met, trie, new)
+        return Recaller(self.model, self.known, self.hidden | ~self.met, trie, new, decoder=self.decoder)
 
     def _judged(self, targets_hidden: bool, most: int | None) -> tuple[list[History], NDArray[np.int64]]:
         histories, targets = [], []
@@ -259,12 +277,14 @@ class _Trainer:
         """Choose the channel of `auto` and the order among new items, and measure both."""
         recaller = self._recaller()
         channels = CHANNELS if self.shape.sizes else CHANNELS[:1]
-        gains = {channel: self._gains(channel, recaller, None) for channel in channels}
+        gains = {channel: self._gains(channel, recaller, self.most_decoded) for channel in channels}
         users = len(gains["dense"])
         held_out = {
             channel: {"ndcg@10": _interval(own), "recall@10": _interval(own > 0)} for channel, own in gains.items()
         }
         best = max(channels, key=lambda channel: gains[channel].mean()) if users else "dense"
+        if self.decoder is not None and paired(gains["dense"], gains[best]).low <= 0:
+            best = "dense"  # a decoder that is slow is worth having when the gain is more than chance
         report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best}
         new, report["new"] = self._choose_order(recaller)
         report["emitted"] = self._emitted(new) if self.hidden.any() and users else None
@@ -303,7 +323,7 @@ class _Trainer:
 
     def _emitted(self, new: NewItems) -> dict[str, dict[str, float]]:
         """Measure which share of the items that stand for new ones is in any list, without and with a share of 0.1."""
-        histories, _ = self._judged(False, MOST_JUDGED)
+        histories, _ = self._judged(False, min(MOST_JUDGED, self.most_decoded or MOST_JUDGED))
         recaller = self._recaller(new)
         found: dict[str, dict[str, float]] = {}
         for channel in CHANNELS if self.shape.sizes else CHANNELS[:1]:
