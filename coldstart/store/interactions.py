@@ -7,7 +7,7 @@ million rows the chance that any two are taken for one is 3 in a million. Writer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b, sha256
@@ -70,10 +70,15 @@ class InteractionTable:
     def count(self) -> int:
         return self._store.count(INTERACTIONS)
 
-    def append(self, batches: Iterable[pa.RecordBatch]) -> AppendCounts:
+    def append(
+        self, batches: Iterable[pa.RecordBatch], observe: Callable[[pa.Table], None] | None = None
+    ) -> AppendCounts:
         """Add rows (`coldstart.ingest.interaction_file.SCHEMA`), each batch by one commit; equal rows are stored once.
 
         Holds 12 bytes for every row of the table while it runs.
+
+        Args:
+            observe: takes the rows that are new, as stored.
         """
         known = _Known(*self._columns("row_key", "weight", kinds=(np.int64, np.float32)))
         total = AppendCounts()
@@ -87,7 +92,10 @@ class InteractionTable:
             fresh, changed = known.compare(own, weights[last])
             rows = pa.Table.from_batches([batch]).add_column(0, _KEY, pa.array(keys))
             if fresh.any():
-                self._store.append(INTERACTIONS, rows.take(pa.array(np.sort(last[fresh]))))
+                new = rows.take(pa.array(np.sort(last[fresh])))
+                self._store.append(INTERACTIONS, new)
+                if observe is not None:
+                    observe(new)
             if changed.any():
                 self._store.merge(INTERACTIONS, rows.take(pa.array(np.sort(last[changed]))), on=("row_key",))
             known = known.updated(own, weights[last], fresh, changed)
