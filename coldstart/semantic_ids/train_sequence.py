@@ -283,7 +283,7 @@ class _Trainer:
             channel: {"ndcg@10": _interval(own), "recall@10": _interval(own > 0)} for channel, own in gains.items()
         }
         best = max(channels, key=lambda channel: gains[channel].mean()) if users else "dense"
-        if self.decoder is not None and paired(gains["dense"], gains[best]).low <= 0:
+        if users and self.decoder is not None and paired(gains["dense"], gains[best]).low <= 0:
             best = "dense"  # a decoder that is slow is worth having when the gain is more than chance
         report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best}
         new, report["new"] = self._choose_order(recaller)
