@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart.api.work import WorkMethods
 from coldstart.core.progress import Progress
 from coldstart.engine.report import RunReport
+from coldstart.store.catalog import Catalog
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from coldstart.semantic_ids.health import Health
     from coldstart.semantic_ids.read import SemanticIds
     from coldstart.semantic_ids.workspace import Branch
+    from coldstart.store.published import Published
 
 
 class SidMethods(WorkMethods):
@@ -86,14 +88,15 @@ class SidMethods(WorkMethods):
 
         Args:
             item: only this item; prefix: only items whose ID begins so, such as `12-7` or `(12, 7)`.
-            version: first digits of an earlier version, as `sid_versions` lists them; by default the newest.
+            version: first digits of a stored version, as `sid_versions` lists them; by default that of the publication.
 
         Raises:
             ColdstartError: there are no IDs yet, or no such item, prefix or version.
         """
         from coldstart.semantic_ids.workspace import ids_table
 
-        return ids_table(self._store, self._reading_pipeline(), item=item, prefix=prefix, version=version)
+        pipeline, published = self._reading_pipeline(), self._served_catalog()
+        return ids_table(self._store, pipeline, item=item, prefix=prefix, version=version, published=published)
 
     def sid_arrays(self, version: str | None = None) -> SemanticIds:
         """Load semantic IDs as arrays: item ids, codes int32 [N, L], and their trie.
@@ -103,7 +106,7 @@ class SidMethods(WorkMethods):
         """
         from coldstart.semantic_ids.read import load_ids
 
-        return load_ids(self._store, self._reading_pipeline(), version)
+        return load_ids(self._store, self._reading_pipeline(), version, self._served_catalog())
 
     def sid_branches(self, prefix: str | Sequence[int] = (), version: str | None = None) -> list[Branch]:
         """List the prefixes one level below a prefix, the one of most items first.
@@ -135,10 +138,13 @@ class SidMethods(WorkMethods):
         return int(rows.num_rows)
 
     def sid_versions(self) -> list[dict[str, Any]]:
-        """List the stored versions of semantic IDs, newest first."""
+        """List the stored versions of semantic IDs, newest first; `served` is that of the publication.
+
+        A new fit is `served` from the next publication on, by `run` or `index`; a rollback brings the last one back.
+        """
         from coldstart.semantic_ids.workspace import list_versions
 
-        return list_versions(self._store, self._reading_pipeline())
+        return list_versions(self._store, self._reading_pipeline(), self._served_catalog())
 
     def sid_health(self, version: str | None = None) -> Health:
         """Measure semantic IDs: uniqueness, use of codes, reach of new items, churn, agreement with behaviour.
@@ -150,7 +156,7 @@ class SidMethods(WorkMethods):
         """
         from coldstart.semantic_ids.workspace import read_health
 
-        return read_health(self._store, self._reading_pipeline(), version)
+        return read_health(self._store, self._reading_pipeline(), version, self._served_catalog())
 
     def sid_page(self, out: str | Path, health: Health | None = None, version: str | None = None) -> None:
         """Write a page with the tree of codes, example pictures and, where given, the health card.
@@ -161,3 +167,9 @@ class SidMethods(WorkMethods):
         from coldstart.semantic_ids.page import write_page
 
         write_page(self._store, self.sid_arrays(version), Path(out), health=health, limits=self.media_limits())
+
+    def _served_catalog(self) -> Published | None:
+        """Open the catalog that is served, or is held here since it was first asked for; None where there is none."""
+        if self._published is not None:
+            return self._published
+        return Catalog(self._store.reader).published()  # which needs no import of LanceDB

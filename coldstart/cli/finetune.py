@@ -205,7 +205,8 @@ def sids(
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
 
-    done = coldstart.open(workspace).finetune_sids(
+    opened = coldstart.open(workspace)
+    done = opened.finetune_sids(
         source=pipeline,
         space=space,
         method=method,
@@ -218,6 +219,8 @@ def sids(
         output.as_json(done.to_dict())
     else:
         output.print_run(done)
+        if not all(one["served"] for one in opened.sid_versions()[:1]):
+            output.note(f"readers see these IDs from the next `coldstart index --workspace {workspace}` or run on")
 
 
 @app.command("recall")

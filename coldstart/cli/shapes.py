@@ -57,6 +57,7 @@ PARTS: Mapping[str, Fields] = {
     },
     "SID_VERSION": {
         "version": ("string", "first digits of the fit's digest"),
+        "served": ("boolean", "the publication has these IDs, or has none and these are the newest"),
         "made_at": ("string", "ISO 8601"),
         "method": ("string", "rqkmeans, opq, fsq or rqvae"),
         "sizes": ("[integer]", "codes of each level"),

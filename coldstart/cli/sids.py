@@ -43,7 +43,8 @@ def sids(
         typer.Option("--export", metavar="FILE", help="Write all IDs as .csv, .tsv, .jsonl, .json or .parquet."),
     ] = None,
     version: Annotated[
-        str | None, typer.Option("--version", metavar="DIGITS", help="Read an earlier version; by default the newest.")
+        str | None,
+        typer.Option("--version", metavar="DIGITS", help="Read this version; by default the one that is served."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -138,9 +139,12 @@ def _branch(one: Any) -> dict[str, Any]:
 
 
 def _print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
+    served = next((place for place, one in enumerate(versions) if one["served"]), len(versions))
     for place, one in enumerate(versions):
         sizes = " x ".join(map(str, one["sizes"] or ()))
-        state = "in force" if place == 0 else "stored"
+        state = (
+            "served" if place == served else "stored" if place > served else "served from the next `coldstart index`"
+        )
         output.note(
             f"version {one['version']} ({state}): {one['method']} {sizes} of space {one['space']}, collisions "
             f"{one['collisions']}, {one['made_at'][:16]}"

@@ -6,6 +6,7 @@ is served without a vector there. A copy that is linked to its original is serve
 evidence and its own words; searches show it with the original, not beside it, and what is stated of it is what its
 media show: the original's creator and record are not its own. A label is a column beside the category, and what was
 written of an item columns beside its own words, and none is part of the text: the model's word is not the seller's.
+Semantic IDs are columns too, so that a publication has those of one fit, and a rollback brings them back.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.catalog import Catalog
 from coldstart.store.freshness import Assessment, PipelineState
 from coldstart.store.items_view import ItemsView
-from coldstart.store.published import Published
+from coldstart.store.published import SID, SID_VERSION, Published
 
 VERSION = 3
 _CLEANED_EVERY = 16
@@ -102,6 +103,7 @@ class _Inputs:
         rows: stage -> state of each space, and of the evidence and the descriptions where there are any.
         originals: copies that are served by the rows of another item -> that item.
         labels: item -> its label and the score of it, of those that have one.
+        sids: item -> its semantic ID, of those that have one; sid_version: digest of the fit that gave all of them.
     """
 
     keys: Mapping[str, str]
@@ -109,6 +111,8 @@ class _Inputs:
     rows: Mapping[str, Assessment]
     originals: Mapping[str, str]
     labels: Mapping[str, tuple[str, float]]
+    sids: Mapping[str, str]
+    sid_version: str
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class IndexStage:
         self._duplicates = pipeline.before(name, "understand.duplicates")
         self._label = pipeline.before(name, "label")
         self._described = pipeline.before(name, "describe.check")
+        self._coded = pipeline.before(name, "sids")
         self.drop_spaces = False
         """Take spaces out of the catalog that the pipeline no longer makes."""
         self._found: _Inputs | None = None
@@ -200,6 +205,8 @@ class IndexStage:
     def _publish(self, store: Store, inputs: _Inputs, among: Collection[str] | None) -> tuple[int, list[str]] | None:
         """Write, index and publish the items, or those `among` them; None where these alone cannot be written."""
         catalog = Catalog(store.db)
+        if among is not None and self._moves_over(catalog, inputs):
+            return None
         kept = self._kept(catalog)
         passports = {space: stage.passport for space, stage in self._spaces.items()} | {
             space: Passport.from_json(text) for space, text in (kept.passports if kept else {}).items()
@@ -224,6 +231,11 @@ class IndexStage:
         left = passports.keys() - self._spaces.keys()
         notes = [_describe_kept(report, publication.rows, store.uri) for report in reports if report.space in left]
         return changed, [first, *spaces, *calibrated, *notes]
+
+    def _moves_over(self, catalog: Catalog, inputs: _Inputs) -> bool:
+        """Tell whether the catalog has semantic IDs of another fit: those of two never stand in one publication."""
+        published = catalog.published()
+        return bool(self._coded) and published is not None and published.sid_version() != (inputs.sid_version or None)
 
     def _kept(self, catalog: Catalog) -> _Kept | None:
         """Find the spaces that are served and that the pipeline no longer makes: they stay as they are.
@@ -251,6 +263,7 @@ class IndexStage:
         copies = {item: why for item, why in pipeline_state.blocked(self.name).items() if why.state == "duplicate"}
         originals = self._originals(store, pipeline_state, copies) if all_originals is None else all_originals
         labels = self._labels(store, pipeline_state) if scope is None else self._kept_labels(view, scope)
+        sid_version, sids = self._sids(store, view, pipeline_state)
         keys: dict[str, str] = {}
         verdicts: dict[str, LedgerRow] = {}
         sources = view.keys(ITEMS, "source_key")
@@ -258,7 +271,9 @@ class IndexStage:
             if why := barred.get(item) or (copies.get(item) if item not in originals else None):
                 verdicts[item] = self._verdict(item, source_key, why)
             elif item not in originals:
-                found = self._key_or_reject(item, source_key, rows, labels.get(item))
+                own = [labels[item]] if item in labels else []
+                own += [("sid", sid_version, sids[item])] if item in sids else []
+                found = self._key_or_reject(item, source_key, rows, own)
                 if isinstance(found, Reject):
                     verdicts[item] = self._verdict(item, source_key, found)
                 else:
@@ -273,7 +288,7 @@ class IndexStage:
             else:
                 why = Reject("original_not_served", f"a copy of {original!r}, which is not served", "filtered")
                 verdicts[item] = self._verdict(item, sources[item], why)
-        return _Inputs({**keys, **linked}, verdicts, rows, originals, labels)
+        return _Inputs({**keys, **linked}, verdicts, rows, originals, labels, sids, sid_version)
 
     def _all_originals(self, store: Store, scope: _Scope) -> dict[str, str]:
         """Find the copies of the whole catalogue that are to be served with their original -> that item."""
@@ -305,17 +320,29 @@ class IndexStage:
         labels: dict[str, tuple[str, float]] = stage.labels(store)
         return labels
 
+    def _sids(self, store: Store, view: Store, pipeline_state: PipelineState) -> tuple[str, Mapping[str, str]]:
+        """Read the semantic IDs of the newest fit that has given any, and its digest; empty where there are none."""
+        if self._coded is None:
+            return "", {}
+        stage: Any = pipeline_state.stage(self._coded)
+        found: tuple[str, Mapping[str, str]] = stage.newest_ids(store, view)
+        return found
+
     def _key_or_reject(
-        self, item: str, source_key: str, rows: Mapping[str, Assessment], label: tuple[str, float] | None
+        self, item: str, source_key: str, rows: Mapping[str, Assessment], own: Sequence[Any]
     ) -> str | Reject:
-        """Compute the key of an item's row, empty while it waits for a stage, or the reason why it has none."""
+        """Compute the key of an item's row, empty while it waits for a stage, or the reason why it has none.
+
+        Args:
+            own: its label and its semantic ID, where it has them.
+        """
         spaces = {name: rows[name] for name in self._spaces}
         failed = {name: space.settled[item] for name, space in spaces.items() if _failed(space, item)}
         if failed:
             return Reject("upstream_failed", "; ".join(f"{name}: {row.reason}" for name, row in failed.items()))
         made = {name: state.expected[item] for name, state in rows.items() if item in state.fresh}
         if made.keys() & self._spaces.keys():
-            return digest([VERSION, source_key, made, *([label] if label else [])])
+            return digest([VERSION, source_key, made, *own])
         if all(item in space.settled for space in spaces.values()):
             return Reject("no_vector", "no space has a vector of it", "filtered")
         return ""  # not embedded yet: expected, and never equal to a key that was written
@@ -337,6 +364,11 @@ class IndexStage:
         labels = [inputs.labels.get(owner, (None, None)) for owner in owners]
         items = items.append_column("label", pa.array([label for label, _ in labels], pa.string()))
         items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
+        if self._coded:
+            sids = [inputs.sids.get(item) for item in ids]
+            items = items.append_column(SID, pa.array(sids, pa.string()))
+            versions = [sid and inputs.sid_version for sid in sids]
+            items = items.append_column(SID_VERSION, pa.array(versions, pa.string()))
         if self._described:
             described = self._columns(store, inputs, self._described, _DESCRIBED, owners)
             for name, column in _of_media(described, originals).items():

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.keys import chain, stage_key
@@ -35,6 +36,9 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 from coldstart.store.items_view import ItemsView
+
+if TYPE_CHECKING:
+    from coldstart.store.artifacts import Artifact
 
 SCHEMA = pa.schema(
     [
@@ -216,6 +220,26 @@ class SidsStage:
 
     # -- the IDs
 
+    def versions(self, store: Store) -> list[Artifact]:
+        """List the stored fits whose IDs are in the workspace, newest first."""
+        return [one for one in store.artifacts.all(self.fit.name) if store.count(table_of(self.name, one.digest))]
+
+    def newest_ids(self, store: Store, view: Store) -> tuple[str, dict[str, str]]:
+        """Read what the next publication has: digest of the newest fit that has given IDs, and item -> ID as text.
+
+        Args:
+            view: `store`, or a view of it through some items, of which alone the IDs are read.
+
+        Raises:
+            ColdstartError: the table has other values, as in a stranger's workspace.
+        """
+        known = self.versions(store)
+        if not known:
+            return "", {}
+        rows = view.read(table_of(self.name, known[0].digest), ["item_id", "codes"], where="codes IS NOT NULL")
+        texts = pc.binary_join(_checked_lists(rows["codes"]).cast(pa.list_(pa.string())), "-")
+        return known[0].digest, dict(zip(rows["item_id"].to_pylist(), texts.to_pylist(), strict=True))
+
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Give an ID to every item that has none by the fit in force, or whose vector changed."""
         try:
@@ -319,13 +343,18 @@ def codes_array(column: Any, width: int) -> Codes:
     Raises:
         ColdstartError: they are no lists of int32, or one has another length, as in a stranger's workspace.
     """
-    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not (pa.types.is_list(lists.type) and pa.types.is_int32(lists.type.value_type)) or lists.flatten().null_count:
-        raise ColdstartError(f"a table of semantic IDs has {lists.type} in place of lists of codes: fit it again")
+    lists = _checked_lists(column)
     values = lists.flatten().to_numpy()
     if len(values) != len(lists) * width or (len(lists) and (np.diff(lists.offsets.to_numpy()) != width).any()):
         raise ColdstartError(f"a table of semantic IDs has lists of another length than {width}: fit it again")
     return np.asarray(values, np.int32).reshape(-1, width)
+
+
+def _checked_lists(column: Any) -> Any:
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not (pa.types.is_list(lists.type) and pa.types.is_int32(lists.type.value_type)) or lists.flatten().null_count:
+        raise ColdstartError(f"a table of semantic IDs has {lists.type} in place of lists of codes: fit it again")
+    return lists
 
 
 def _lists(codes: Codes, present: NDArray[np.bool_]) -> pa.ListArray:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.semantic_ids.ids_stage import codes_array, load_fit, table_of
+from coldstart.semantic_ids.ids_stage import SidsStage, codes_array, load_fit, table_of
 from coldstart.semantic_ids.kmeans import Codes
 from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
+from coldstart.store.published import SID
 
 if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
+    from coldstart.store.published import Published
 
 TAG = 8
 """Digits of a fit's digest that name a version of IDs."""
@@ -145,7 +147,7 @@ def parse_prefix(prefix: str | Sequence[int]) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-def ids_stage(pipeline: Pipeline) -> Any:
+def ids_stage(pipeline: Pipeline) -> SidsStage:
     """Build the last stage of a pipeline that gives IDs.
 
     Raises:
@@ -156,26 +158,68 @@ def ids_stage(pipeline: Pipeline) -> Any:
     stages = pipeline.of_kind(IDS)
     if not stages:
         raise NotFitted(f"{pipeline.source} has no stage of kind {IDS}: `coldstart finetune sids` adds one")
-    return build(stages[-1], pipeline)
+    stage = build(stages[-1], pipeline)
+    assert isinstance(stage, SidsStage)
+    return stage
 
 
-def versions(store: Store, stage: Any) -> list[Artifact]:
-    """List the stored fits whose IDs are in the workspace, newest first."""
-    made = store.artifacts.all(stage.fit.name)
-    return [one for one in made if store.count(table_of(stage.name, one.digest))]
+def load_ids(
+    store: Store, pipeline: Pipeline, version: str | None = None, published: Published | None = None
+) -> SemanticIds:
+    """Load the IDs of one version.
 
-
-def load_ids(store: Store, pipeline: Pipeline, version: str | None = None) -> SemanticIds:
-    """Load the IDs of one version: by default of the newest fit that has given any.
-
-    A new fit takes the place of the last one when its IDs are stored, by one write; until then the last one answers.
+    Args:
+        version: first digits of a stored version; by default that of the publication, else the newest fit that has
+            given any: its IDs are stored by one write, and until then the last one answers.
+        published: the publication whose IDs are asked for; one without any counts as none.
 
     Raises:
         NotFitted: there are no IDs yet.
-        ColdstartError: no such version, or its fit or table is damaged.
+        ColdstartError: no such version, or its fit, table or publication is damaged.
     """
     stage = ids_stage(pipeline)
-    known = versions(store, stage)
+    served = None if version is not None or published is None else published.sid_version()
+    if served is not None and all(one.digest != served for one in stage.versions(store)):
+        raise ColdstartError(
+            f"the fit {served[:TAG]!r}, whose semantic IDs are served, is no longer stored: serve those of the newest "
+            f"with `coldstart index --workspace {store.uri}`"
+        )
+    made = choose_version(store, stage, version if served is None else served)
+    fit, table = load_fit(made.folder), table_of(stage.name, made.digest)
+    depth = len(fit.codebooks.sizes)
+    width = depth + (fit.rule == "suffix")
+    rows = store.read(table, ["item_id", "codes", "nearest"], where="codes IS NOT NULL").combine_chunks()
+    if served is None:
+        turned_away = store.verdicts(stage.name)
+        if turned_away:  # by a gate or a review since they got their ID, which stays theirs
+            rows = rows.filter(pc.invert(pc.is_in(rows["item_id"], pa.array(sorted(turned_away), pa.string()))))
+        rows = rows.sort_by("item_id").combine_chunks()
+    ids, source = rows["item_id"].combine_chunks(), f"table {table!r}"
+    codes, nearest = codes_array(rows["codes"], width), codes_array(rows["nearest"], depth)
+    if served is not None and published is not None:
+        source = f"publication {published.publication.tag}"
+        found = published.sids().combine_chunks()
+        places = pc.index_in(found["item_id"].combine_chunks(), value_set=ids).fill_null(-1).to_numpy()
+        ids, codes = found["item_id"].combine_chunks(), _codes_of_texts(found[SID], width)
+        kept, nearest = nearest, codes[:, :depth].copy()
+        nearest[places >= 0] = kept[places[places >= 0]]
+    sizes = np.array(fit.codebooks.sizes)
+    if len(codes) and (
+        min(codes.min(), nearest.min()) < 0 or (codes[:, :depth] >= sizes).any() or (nearest >= sizes).any()
+    ):
+        raise ColdstartError(f"{source} has codes that its codebooks do not have: `coldstart finetune sids`")
+    space = str(made.report.get("space", ""))
+    return SemanticIds(tuple(ids.to_pylist()), codes, nearest, fit.codebooks.sizes, fit.rule, space, made.digest[:TAG])
+
+
+def choose_version(store: Store, stage: SidsStage, version: str | None) -> Artifact:
+    """Find the stored fit of a version, by its first digits; by default the newest that has given IDs.
+
+    Raises:
+        NotFitted: there are no IDs yet.
+        ColdstartError: there is no such version, or several.
+    """
+    known = stage.versions(store)
     if not known:
         raise NotFitted(
             f"no item has a semantic ID yet: run `coldstart finetune sids --workspace {store.uri}`"
@@ -188,21 +232,17 @@ def load_ids(store: Store, pipeline: Pipeline, version: str | None = None) -> Se
         raise ColdstartError(
             f"{what} {version!r} of semantic IDs: there is {', '.join(one.digest[:TAG] for one in known)}"
         )
-    fit = load_fit(chosen[0].folder)
-    table = table_of(stage.name, chosen[0].digest)
-    rows = store.read(table, ["item_id", "codes", "nearest"], where="codes IS NOT NULL").combine_chunks()
-    turned_away = store.verdicts(stage.name)
-    if turned_away:  # by a gate or a review since they got their ID, which stays theirs
-        rows = rows.filter(pc.invert(pc.is_in(rows["item_id"], pa.array(sorted(turned_away), pa.string()))))
-    rows = rows.sort_by("item_id").combine_chunks()
-    depth = len(fit.codebooks.sizes)
-    codes = codes_array(rows["codes"], depth + (fit.rule == "suffix"))
-    nearest = codes_array(rows["nearest"], depth)
-    sizes = np.array(fit.codebooks.sizes)
-    if len(codes) and (
-        min(codes.min(), nearest.min()) < 0 or (codes[:, :depth] >= sizes).any() or (nearest >= sizes).any()
-    ):
-        raise ColdstartError(f"table {table!r} has codes that its codebooks do not have: `coldstart finetune sids`")
-    space = str(chosen[0].report.get("space", ""))
-    ids = tuple(rows["item_id"].to_pylist())
-    return SemanticIds(ids, codes, nearest, fit.codebooks.sizes, fit.rule, space, chosen[0].digest[:TAG])
+    return chosen[0]
+
+
+def _codes_of_texts(column: Any, width: int) -> Codes:
+    """Read IDs such as `12-7-201` as int32 [N, width].
+
+    Raises:
+        ColdstartError: they are none, as in a stranger's workspace.
+    """
+    try:
+        parts = pc.split_pattern(column, "-")
+        return codes_array(parts.cast(pa.list_(pa.int32())), width)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ColdstartError(f"the publication has semantic IDs that are none ({error}): `coldstart run`") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,13 @@ from coldstart.semantic_ids.fit_stage import is_usable, variance_left
 from coldstart.semantic_ids.health import MOST_REFITTED, Churn, Health, Reach, health_of_codes, measure_new_items
 from coldstart.semantic_ids.ids_stage import SidsStage, load_fit
 from coldstart.semantic_ids.kmeans import Vectors
-from coldstart.semantic_ids.read import TAG, SemanticIds, ids_stage, load_ids, parse_prefix, text_of, versions
+from coldstart.semantic_ids.read import TAG, SemanticIds, choose_version, ids_stage, load_ids, parse_prefix, text_of
 from coldstart.semantic_ids.recall_settings import RECALL
 from coldstart.store import ITEMS, Store
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
+
+if TYPE_CHECKING:
+    from coldstart.store.published import Published
 
 _RECORD = ("title", "category", "kind")
 
@@ -68,17 +71,19 @@ def ids_table(
     item: str | None = None,
     prefix: str | Sequence[int] | None = None,
     version: str | None = None,
+    published: Published | None = None,
 ) -> pa.Table:
     """Build a table of IDs: item_id, sid, codes, title, category; in the order of IDs.
 
     Args:
         item: only this one; prefix: only items whose ID begins so.
+        version, published: as for `load_ids`.
 
     Raises:
         NotFitted: there are no IDs yet.
         ColdstartError: the item has no ID, or the prefix is none.
     """
-    ids = load_ids(store, pipeline, version)
+    ids = load_ids(store, pipeline, version, published)
     if item is not None:
         if item not in ids.places:
             raise ColdstartError(_no_id(store, ids, item))
@@ -110,7 +115,10 @@ def export_table(ids: SemanticIds) -> pa.Table:
 def _no_id(store: Store, ids: SemanticIds, item: str) -> str:
     known = store.keys(ITEMS)
     if item not in known:
-        return f"no item {item!r}{suggestion(item, known)} in workspace {store.uri}: list ids with `coldstart sids`"
+        return (
+            f"no item {item!r}{suggestion(item, known)} in workspace {store.uri}: list ids with `coldstart export "
+            f"items --workspace {store.uri}`"
+        )
     return (
         f"item {item!r} has no semantic ID in version {ids.version}: see `coldstart show {item}`, or give new items "
         f"theirs with `coldstart run --workspace {store.uri}`"
@@ -126,27 +134,37 @@ def read_records(store: Store, item_ids: Sequence[str], columns: Sequence[str] =
     return {row["item_id"]: row for row in rows}
 
 
-def list_versions(store: Store, pipeline: Pipeline) -> list[dict[str, Any]]:
-    """List the stored versions of IDs, newest first: version, made_at, method, sizes, space, collisions."""
+def list_versions(store: Store, pipeline: Pipeline, published: Published | None = None) -> list[dict[str, Any]]:
+    """List the stored versions of IDs, newest first: version, served, made_at, method, sizes, space, collisions.
+
+    `served` is that of the publication; the newest one where it has none.
+    """
+    known = ids_stage(pipeline).versions(store)
+    served = None if published is None else published.sid_version()
+    if served is None and known:
+        served = known[0].digest
     return [
         {
             "version": made.digest[:TAG],
+            "served": made.digest == served,
             "made_at": made.made_at.isoformat(timespec="seconds"),
             **{name: made.report.get(name) for name in ("method", "sizes", "space", "collisions")},
         }
-        for made in versions(store, ids_stage(pipeline))
+        for made in known
     ]
 
 
-def read_health(store: Store, pipeline: Pipeline, version: str | None = None) -> Health:
-    """Measure the IDs of one version; see `coldstart.semantic_ids.health`.
+def read_health(
+    store: Store, pipeline: Pipeline, version: str | None = None, published: Published | None = None
+) -> Health:
+    """Measure the IDs of one version; see `coldstart.semantic_ids.health`, and `load_ids` for which one.
 
     Raises:
         NotFitted: there are no IDs yet.
     """
     stage = ids_stage(pipeline)
-    ids = load_ids(store, pipeline, version)
-    made = next(one for one in versions(store, stage) if one.digest.startswith(ids.version))
+    ids = load_ids(store, pipeline, version, published)
+    made = choose_version(store, stage, ids.version)
     fit = load_fit(made.folder)
     records = read_records(store, ids.item_ids)
     categories = [records.get(item, {}).get("category") for item in ids.item_ids]

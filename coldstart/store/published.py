@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 COPY_OF = "duplicate_of"
 """Column that names the original of an item that is linked to one."""
 
+SID, SID_VERSION = "sid", "sid_version"
+"""Columns of an item's semantic ID, and of the digest of the fit that gave it."""
+
 TIMEOUT = timedelta(seconds=60)
 """Time in which a condition is evaluated over the catalog."""
 
@@ -323,6 +326,18 @@ class Published:
             return self._held.word_scores(held, item_ids)
         found = self.text_search(text, len(item_ids), where=sql.one_of("item_id", item_ids)) if item_ids else None
         return {} if found is None else dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+    def sid_version(self) -> str | None:
+        """Read the digest of the fit whose semantic IDs it has; None where no item has one."""
+        if SID_VERSION not in self.schema.names:
+            return None
+        rows = self._table.search().where(f"{SID_VERSION} IS NOT NULL").select([SID_VERSION]).limit(1).to_arrow()
+        return str(rows[SID_VERSION][0].as_py()) if rows.num_rows else None
+
+    def sids(self) -> pa.Table:
+        """Read the semantic IDs as texts, such as `12-7-201`: item_id, sid; in the order of items."""
+        query = self._table.search().where(f"{SID} IS NOT NULL").select(["item_id", SID])
+        return query.limit(None).to_arrow().sort_by("item_id")
 
     def count(self, where: str | None = None) -> int:
         """Count the items that meet an SQL condition, see `condition`."""

@@ -130,10 +130,21 @@ def test_a_fit_is_made_again_for_new_rows_alone_and_items_that_came_are_new_to_i
     shop.run(manifest=manifest(tmp_path, ITEMS + 3))
     found = shop.recall("u3", top_k=12, cold_share=1.0)
     assert {"p084", "p085", "p086"} <= {one.item_id for one in found.items if one.new}
+    decoded = shop.recall("u3", recall="codes").to_dict()
     shop.finetune_sids(levels=(6, 6, 6))
     note = "; ".join(next(one for one in shop.run().stages if one.stage == "recall").notes)
     assert "semantic IDs were fitted anew since: `coldstart finetune recall`" in note
-    assert shop.recall("u3", recall="codes").items, "until then those of before are decoded"
+    served = [(one["sizes"], one["served"]) for one in shop.sid_versions()]
+    assert served[0] == ([6, 6, 6], True) and not served[1][1]
+    assert shop.recall("u3", recall="codes").to_dict() == decoded, "by the codes that it was fitted on, none of others"
+    shop.rollback()
+    assert shop.recall("u3", recall="codes").to_dict() == decoded
+    for size in (5, 7, 9):  # the IDs of the sequence model are of the fit before the last four by now
+        shop.finetune_sids(levels=(size,) * 3)
+    with pytest.raises(ColdstartError, match=r"no version '[0-9a-f]{8}' of semantic IDs: there is"):
+        coldstart.open(shop.uri).recall("u3", recall="codes")
+    with pytest.raises(ColdstartError, match="whose semantic IDs are served, is no longer stored: serve those of the"):
+        shop.sids()
 
 
 @pytest.mark.slow

@@ -117,19 +117,35 @@ def test_a_changed_item_keeps_its_id_unless_its_codes_change_and_a_removed_one_l
 
 
 @pytest.mark.slow
-def test_versions_stand_side_by_side_until_a_new_one_has_its_ids(shop: Workspace) -> None:
+def test_a_publication_has_the_ids_of_one_fit_and_a_rollback_brings_them_back(shop: Workspace, tmp_path: Path) -> None:
     first, old = shop.sid_versions()[0]["version"], by_item(shop)
+    shop.run()
+    reader = coldstart.open(shop.uri)
+    assert [hit.item_id for hit in reader.search(text="article", where=f"sid = '{old['p004']}'")] == ["p004"]
+    # beside the old ones: fitted, then given to every item, and not published
     shop.run(only=[FIT], refit=True, overrides=["codebooks.collisions=suffix"])
     assert [one["version"] for one in shop.sid_versions()] == [first], "a fit without IDs takes no one's place"
-    assert by_item(shop) == old
-    shop.run()
-    second = shop.sid_versions()
-    assert [one["version"] for one in second][1:] == [first] and second[0]["collisions"] == "suffix"
-    assert len(shop.sid_arrays().codes[0]) == 4
-    assert by_item(shop, first) == old
-    with pytest.raises(
-        ColdstartError, match=f"no version 'zz' of semantic IDs: there is {second[0]['version']}, {first}"
-    ):
+    shop.run(only=["sids"])
+    newest = shop.sid_versions()[0]["version"]
+    assert [(one["version"], one["served"]) for one in shop.sid_versions()] == [(newest, False), (first, True)]
+    assert by_item(shop) == old and shop.sid_arrays().version == first
+    assert set(by_item(shop, newest).values()).isdisjoint(old.values()), "by a fourth code"
+    # cut over: all items of the publication at once, by an item that arrives too
+    added = shop.add_items([{"item_id": "late", "title": "a thing that came late"}])
+    assert added.items[0].state == "searchable"
+    new = by_item(shop)
+    assert len(new) == COUNT + 1 and {len(parse_prefix(sid)) for sid in new.values()} == {4}
+    assert shop.sid_arrays().version == newest and shop.sid_arrays().nearest.shape == (COUNT + 1, 3)
+    assert by_item(reader) == old, "a reader of the old publication keeps its IDs"
+    changed = rows(COUNT)
+    changed[5]["title"] = "something else entirely"
+    shop.run(manifest=write_manifest(tmp_path / "items.jsonl", changed))
+    shop.rollback()
+    assert by_item(shop) == by_item(coldstart.open(shop.uri)) == new, "an item that changed since has its old ID"
+    shop.rollback()
+    assert by_item(shop) == old and shop.sid_versions()[0]["served"] is False
+    assert "served from the next `coldstart index`" in run_cli("sids", "--workspace", shop.uri).stdout
+    with pytest.raises(ColdstartError, match=f"no version 'zz' of semantic IDs: there is {newest}, {first}"):
         shop.sids(version="zz")
 
 
