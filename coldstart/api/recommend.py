@@ -85,10 +85,7 @@ class RecommendMethods(OpenedStore):
         )
         scored = None
         if recall is not None:
-            if interests != 1 or half_life_days is not None:
-                raise ColdstartError(
-                    "interests and half_life_days are not for recall: the sequence model reads the order"
-                )
+            _check_recall_options(interests, half_life_days)
             scored = self._scored(recommender, user, known, wanted[0], wanted[1], recall)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
         if log is not None:
@@ -154,20 +151,35 @@ class RecommendMethods(OpenedStore):
         self, recommender: Recommender, user: str | None, history: History, rules: Rules, filters: Filters, recall: str
     ) -> Scored:
         """Score candidates by the sequence model, for the rules of a list; the best new ones are always among them."""
+        (found,) = self._scored_many(recommender, [history], rules, filters, recall)
+        if found is None:
+            who = "the history" if user is None else f"the history of user {user!r}"
+            raise ColdstartError(
+                f"{who} has no item that the sequence model knows: leave out recall, and the list is scored without it",
+                kind="not_found",
+            )
+        return found
+
+    def _scored_many(
+        self, recommender: Recommender, histories: Sequence[History], rules: Rules, filters: Filters, recall: str
+    ) -> list[Scored | None]:
+        """Score candidates of many histories; None where the sequence model knows no item of one."""
         from coldstart.recommend.service import Scored
 
         service = self._recalling()
-        among = recommender.list_builder(rules, filters).candidates.item_ids
-        ordered = history.in_order(recommender.min_weight)
-        seen = history.item_ids if filters.seen == "drop" else ()
-        most = max(_POOL, 5 * rules.top_k)
-        found = service.recall(user, ordered, recall, most, among=among, seen=seen)
-        listed = [one.item_id for one in found.items]
-        new = service.recall(user, ordered, "dense", _POOL, cold_share=1.0, among=among, seen=seen)
-        listed += [one.item_id for one in new.items if one.new and one.item_id not in set(listed)]
+        pools = service.pools(
+            [one.in_order(recommender.min_weight) for one in histories],
+            recall,
+            max(_POOL, 5 * rules.top_k),
+            _POOL,
+            among=recommender.list_builder(rules, filters).candidates.item_ids,
+            seen=[one.item_ids if filters.seen == "drop" else () for one in histories],
+        )
+        name = f"recall ({service.channel(recall)})"
         # ranks, since the scores of channels have no common scale
-        scores = (1 / (60 + np.arange(1, len(listed) + 1))).astype(np.float32)
-        return Scored(f"recall ({found.recall})", tuple(listed), scores)
+        most = max((len(own) for own in pools if own), default=0)
+        scores = (1 / (60 + np.arange(1, most + 1))).astype(np.float32)
+        return [None if own is None else Scored(name, own, scores[: len(own)]) for own in pools]
 
     def _recalling(self) -> RecallService:
         """Load the sequence model over the served catalog, once for each publication."""
@@ -190,6 +202,7 @@ class RecommendMethods(OpenedStore):
         interests: int = 1,
         half_life_days: float | None = None,
         log: str | Path | None = None,
+        recall: str | None = None,
         progress: Progress | None = None,
         **rules: Any,
     ) -> Written:
@@ -199,6 +212,7 @@ class RecommendMethods(OpenedStore):
             users: their ids, or a CSV, JSONL, Parquet or text file of them.
             out: a name that ends in .csv, .tsv, .jsonl, .json or .parquet.
             log: a further, new file of the lists, as ones that are shown now, for `ingest_impressions`.
+            recall: as for `recommend`; a user of whose history the sequence model knows no item gets no list.
             The others are those of `recommend`.
 
         Raises:
@@ -215,7 +229,15 @@ class RecommendMethods(OpenedStore):
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         user_ids = read_user_ids(users) if isinstance(users, Path) else list(users)
         own = None if log is None else Path(log)
-        return write_lists(self._listing(), user_ids, Path(out), *wanted, progress or SilentProgress(), own)
+        recommender, scored = self._listing(), None
+        if recall is not None:
+            _check_recall_options(interests, half_life_days)
+            self._recalling().channel(recall)
+
+            def scored(histories: Sequence[History]) -> list[Scored | None]:
+                return self._scored_many(recommender, histories, wanted[0], wanted[1], recall)
+
+        return write_lists(recommender, user_ids, Path(out), *wanted, progress or SilentProgress(), own, scored)
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
         """List the users of the highest score for an item that have not met it yet, each with a reason.
@@ -240,3 +262,8 @@ class RecommendMethods(OpenedStore):
         if self._recommender is None or self._recommender.catalog is not catalog:
             self._recommender = Recommender(self._store, self._reading_pipeline(), catalog)
         return self._recommender
+
+
+def _check_recall_options(interests: int, half_life_days: float | None) -> None:
+    if interests != 1 or half_life_days is not None:
+        raise ColdstartError("interests and half_life_days are not for recall: the sequence model reads the order")

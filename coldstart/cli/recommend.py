@@ -134,8 +134,6 @@ def recommend(
         raise ColdstartError("give exactly one of --user, --history and --users")
     if (users is None) != (out is None):
         raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
-    if users is not None and recall is not None:
-        raise ColdstartError("--recall is for one user or history: give --user or --history instead of --users")
     options: dict[str, Any] = {
         "top_k": top_k,
         "kind": kind,
@@ -156,7 +154,7 @@ def recommend(
     liked = None if history is None else _read(history)
     opened = coldstart.open(workspace)
     if users is not None and out is not None:
-        written = opened.recommend_many(users, out, log=log, progress=ConsoleProgress(), **options)
+        written = opened.recommend_many(users, out, log=log, recall=recall, progress=ConsoleProgress(), **options)
         if json:
             output.as_json(written.to_dict())
             return
@@ -166,7 +164,8 @@ def recommend(
             f"{written.scored_by}: {written.out}"
         )
         if written.without_history:
-            output.note(f"note: {written.without_history:,} users have no liked items")
+            what = "no liked items" if recall is None else "no item that the sequence model knows, and no list"
+            output.note(f"note: {written.without_history:,} users have {what}")
         return
     found = opened.recommend(user, history=liked, reasons=reasons, log=log, recall=recall, **options)
     if json:

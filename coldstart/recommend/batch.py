@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,9 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from coldstart.core.interactions import Interactions
 from coldstart.core.sanitize import check_text
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import are_whole_floats, parse_id
@@ -26,10 +28,10 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.columns import encode_ids, parse_ids
 from coldstart.ingest.files import KNOWN
 from coldstart.ingest.tables import open_table
-from coldstart.recommend.lists import Candidates, Lists, Rules
-from coldstart.recommend.service import Filters, QuerySettings, Recommender
+from coldstart.recommend.lists import Candidates, ListBuilder, Lists, Rules
+from coldstart.recommend.service import Filters, QuerySettings, Recommender, Scored
 from coldstart.recommend.table_files import check_out_path, table_writer
-from coldstart.recommend.users import BATCH_USERS
+from coldstart.recommend.users import BATCH_USERS, History
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -72,7 +74,8 @@ class Written:
     """Summary of a batch of lists.
 
     Attributes:
-        users: requested; without_history: those of them that got the average user's list, or none where content scores.
+        users: requested; without_history: those of them that got the average user's list, or none where content or the
+            sequence model scores.
         rows: written to `out`.
     """
 
@@ -98,11 +101,13 @@ def write_lists(
     query: QuerySettings,
     meters: Meters,
     log: Path | None = None,
+    scored: Callable[[Sequence[History]], Sequence[Scored | None]] | None = None,
 ) -> Written:
     """Write lists of users, in their order, with the columns of `SCHEMA`; the end of the file's name is its format.
 
     Args:
         log: a further file of them, with the columns of `SHOWN`.
+        scored: scores candidates of histories in the place of the scoring model; a user with None gets no list.
 
     Raises:
         ColdstartError: the name has another end, the file cannot be written, or as for `Recommender.recommend`.
@@ -111,11 +116,25 @@ def write_lists(
     builder, model = recommender.list_builder(rules, filters), recommender.scoring_model
     users = tuple(dict.fromkeys(user_ids))
     every = recommender.interactions()
-    average = recommender.average_user
-    has_average = bool(average.any())
     rows = every.over(every.item_ids, users)
+    average, name = recommender.average_user, model.name
+    has_average = bool(average.any())
     likes = model.likes(rows, query.half_life_s, recommender.min_weight)
-    seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" else None
+    seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" and scored is None else None
+
+    def by_model(block: slice) -> tuple[Lists, NDArray[np.bool_]]:
+        """Build lists by the scoring model; the average user's, where there is one, for those without a history."""
+        queries = model.query_vectors(likes[block], query.interests)
+        known = queries.any(axis=(1, 2))
+        own, names = None if seen is None else seen[block], users[block]
+        found = builder.lists(queries, own, names)
+        if has_average and not known.all():
+            others = np.flatnonzero(~known)
+            left_out, some = None if own is None else own[others], tuple(names[place] for place in others)
+            unknown = np.repeat(average[None], len(others), axis=0)
+            found = found.replaced(others, recommender.builder_for_average(builder).lists(unknown, left_out, some))
+        return found, known
+
     written = cold = without_history = 0
     with ExitStack() as opened:
         writer = opened.enter_context(table_writer(out, SCHEMA))
@@ -123,26 +142,46 @@ def write_lists(
         logged = None if log is None else opened.enter_context(table_writer(log, SHOWN, "--log"))
         for start in range(0, len(users), BATCH_USERS):
             block = slice(start, min(start + BATCH_USERS, len(users)))
-            queries = model.query_vectors(likes[block], query.interests)
-            known = queries.any(axis=(1, 2))
-            names = users[block]
-            own = None if seen is None else seen[block]
-            found = builder.lists(queries, own, names)
-            if has_average and not known.all():
-                others = np.flatnonzero(~known)
-                left_out, some = None if own is None else own[others], tuple(names[place] for place in others)
-                unknown = np.repeat(average[None], len(others), axis=0)
-                found = found.replaced(others, recommender.builder_for_average(builder).lists(unknown, left_out, some))
-            table = _table(names, found, builder.candidates, known | has_average)
+            if scored is None:
+                found, known = by_model(block)
+                table = _table(users[block], found, builder.candidates, known | has_average)
+            else:
+                pools = scored(histories_of(rows, range(block.start, block.stop)))
+                name = next((own.name for own in pools if own is not None), name)
+                known = np.array([own is not None for own in pools], bool)
+                table = _of_pools(builder, pools, users[block])
             writer.write_table(table)
             if logged is not None:
                 logged.write_table(_shown(table))
             written += table.num_rows
             cold += pc.sum(table["cold"]).as_py() or 0
             without_history += int((~known).sum())
-            meter.advance(len(names), 0, 0.0)
+            meter.advance(block.stop - block.start, 0, 0.0)
     seconds = time.perf_counter() - began
-    return Written(str(out), len(users), without_history, written, cold / max(written, 1), model.name, seconds)
+    return Written(str(out), len(users), without_history, written, cold / max(written, 1), name, seconds)
+
+
+def histories_of(rows: Interactions, users: Iterable[int]) -> list[History]:
+    """Collect the rows of users, by their places: without events."""
+    order = np.argsort(rows.users, kind="stable")
+    starts = np.searchsorted(rows.users[order], np.arange(len(rows.user_ids) + 1))
+    found = []
+    for user in users:
+        own = order[starts[user] : starts[user + 1]]
+        items = tuple(rows.item_ids[item] for item in rows.items[own].tolist())
+        found.append(History(items, rows.times[own], rows.weights[own], ("",) * len(own)))
+    return found
+
+
+def _of_pools(builder: ListBuilder, pools: Sequence[Scored | None], names: Sequence[str]) -> pa.Table:
+    """Build table rows of the lists of candidates that were scored elsewhere, without what users have seen."""
+    parts = [SCHEMA.empty_table()]
+    for own, name in zip(pools, names, strict=True):
+        if own is not None:
+            lists = own.builder(builder)
+            found = lists.lists(np.ones((1, 1, 1), np.float32), None, (name,))
+            parts.append(_table([name], found, lists.candidates, np.ones(1, bool)))
+    return pa.concat_tables(parts).combine_chunks()
 
 
 def _table(names: Sequence[str], found: Lists, candidates: Candidates, kept: Any) -> pa.Table:

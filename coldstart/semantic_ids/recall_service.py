@@ -37,6 +37,8 @@ MOST_BYTES = 1 << 34
 _BOUNDS = {"items": (1, 1 << 30), "content": (0, 1 << 16), "dim": (8, 1024), "layers": (1, 12), "heads": (1, 16),
            "length": (2, 1024)}  # fmt: skip
 _MOST_LEVELS, _MOST_CODES = 16, 1 << 20
+_BATCH = 256
+"""Histories that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -249,10 +251,7 @@ class RecallService:
                 f"{who} has no item that the sequence model knows: leave out recall, and the list is scored without it",
                 kind="not_found",
             )
-        allowed = None
-        if among is not None:
-            allowed = np.zeros(len(self.item_ids), bool)
-            allowed[self.known(among)] = True
+        allowed = self._allowed(among)
         left_out = known if seen is None else self.known(seen)
         found = self.recaller.lists([known], channel, top_k, allowed=allowed, seen=[left_out], cold_share=cold_share)
         places = found.places[0][found.places[0] >= 0]
@@ -270,3 +269,47 @@ class RecallService:
             for slot, place in enumerate(places.tolist())
         )
         return Recalled(user_id, channel, len(known), items)
+
+    def pools(
+        self,
+        histories: Sequence[Sequence[str]],
+        recall: str,
+        most: int,
+        most_new: int,
+        *,
+        among: Sequence[str],
+        seen: Sequence[Sequence[str]],
+    ) -> list[tuple[str, ...] | None]:
+        """List candidates of many histories for the rules of lists, best first: those of a channel, then the best new
+        items that are not among them.
+
+        Args:
+            most, most_new: the number of each; among: the only items; seen: of each history those that are left out.
+
+        Returns:
+            Items of each history; None where the model knows no item of it.
+        """
+        channel, allowed = self.channel(recall), self._allowed(among)
+        found: list[tuple[str, ...] | None] = [None] * len(histories)
+        known = [self.known(own) for own in histories]
+        own = [row for row, one in enumerate(known) if len(one)]
+        for start in range(0, len(own), _BATCH):
+            rows = own[start : start + _BATCH]
+            read, left_out = [known[row] for row in rows], [self.known(seen[row]) for row in rows]
+            listed = self.recaller.lists(read, channel, most, allowed=allowed, seen=left_out).places
+            by_order = self.recaller.lists(
+                read, "dense", most_new, allowed=allowed, seen=left_out, cold_share=1.0
+            ).places
+            for place, row in enumerate(rows):
+                best = listed[place][listed[place] >= 0]
+                new = by_order[place][by_order[place] >= 0]
+                new = new[self.recaller.is_new[new] & ~np.isin(new, best)]
+                found[row] = tuple(self.item_ids[one] for one in [*best.tolist(), *new.tolist()])
+        return found
+
+    def _allowed(self, among: Sequence[str] | None) -> NDArray[np.bool_] | None:
+        if among is None:
+            return None
+        allowed = np.zeros(len(self.item_ids), bool)
+        allowed[self.known(among)] = True
+        return allowed

@@ -122,6 +122,33 @@ def test_lists_by_recall_keep_the_rules_of_lists(fitted: Path) -> None:
 
 
 @pytest.mark.slow
+def test_many_users_get_the_lists_of_one_at_a_time(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = coldstart.open(fitted)
+    monkeypatch.setattr("coldstart.recommend.batch.BATCH_USERS", 7)
+    monkeypatch.setattr("coldstart.semantic_ids.recall_service._BATCH", 3)
+    users = [f"u{user}" for user in range(0, USERS, 4)]
+    rules: dict[str, Any] = {"top_k": 8, "cold_share": 0.3, "explore": 0.2, "where": "category != 'shelf 3'"}
+    for recall in ("both", "dense"):
+        out = tmp_path / f"{recall}.jsonl"
+        written = opened.recommend_many([*users, "nobody"], out, recall=recall, **rules)
+        assert (written.users, written.without_history, written.scored_by) == (len(users) + 1, 1, f"recall ({recall})")
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        assert {row["user_id"] for row in found} == set(users)
+        for user in users:
+            alone = opened.recommend(user, recall=recall, reasons=False, **rules)
+            assert [(row["item_id"], row["rank"], row["cold"], row["explored"]) for row in found
+                    if row["user_id"] == user] == [(one.item_id, one.rank, one.cold, one.explored)
+                                                   for one in alone.items]  # fmt: skip
+            assert not {one.item_id for one in alone.items} & set(walk(int(user[1:])))
+    (tmp_path / "users.txt").write_text("u3\nnobody\n")
+    ran = run_cli("recommend", "--users", tmp_path / "users.txt", "--out", tmp_path / "l.csv", "--recall", "auto",
+                  "--workspace", fitted)  # fmt: skip
+    assert "1 users have no item that the sequence model knows, and no list" in ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
 def test_a_fit_is_made_again_for_new_rows_alone_and_items_that_came_are_new_to_it(
     shop: Workspace, tmp_path: Path
 ) -> None:
