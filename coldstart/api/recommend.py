@@ -10,6 +10,7 @@ import numpy as np
 
 from coldstart.api.opened import OpenedStore
 from coldstart.core.progress import Progress, SilentProgress
+from coldstart.core.sanitize import check_text
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class RecommendMethods(OpenedStore):
         half_life_days: float | None = None,
         reasons: bool = True,
         log: str | Path | None = None,
+        log_user: str | None = None,
         recall: str | None = None,
         **rules: Any,
     ) -> Recommended:
@@ -54,7 +56,8 @@ class RecommendMethods(OpenedStore):
             interests: query by up to so many interests, clusters of the history; half_life_days: an item liked so long
                 ago counts half.
             reasons: explain each item by a liked one.
-            log: also write the list to this new file, as one that is shown now, for `ingest_impressions`; needs a user.
+            log: also write the list to this new file, as one that is shown now, for `ingest_impressions`.
+            log_user: whom the log names where there is a history without a user, such as a session.
             recall: score by the sequence model of `finetune_recall`: `dense`, `codes`, `both`, or `auto`, what was best
                 on held-out items; by default by the behaviour fit, or by content.
             rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
@@ -70,11 +73,19 @@ class RecommendMethods(OpenedStore):
 
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
+        if log_user is not None and (log is None or user is not None):
+            raise ColdstartError(f"--log-user {log_user}: it names whom the --log of a --history is of: leave it out")
         if log is not None:
             from coldstart.recommend.batch import check_log_path, write_log
 
-            if user is None:
-                raise ColdstartError(f"--log {log} needs a user: what is shown to nobody is no impression")
+            if user is None and log_user is None:
+                raise ColdstartError(
+                    f"--log {log} needs to name whom the list is shown to: add --log-user ID, such as the session's"
+                )
+            if log_user is not None:
+                check_text(log_user)
+                if not log_user.strip():
+                    raise ColdstartError("--log-user is empty: give an id, such as the session's")
             check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         recommender = self._listing()
@@ -89,7 +100,11 @@ class RecommendMethods(OpenedStore):
             scored = self._scored(recommender, user, known, wanted[0], wanted[1], recall)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
         if log is not None:
-            write_log(Path(log), str(user), [(one.item_id, one.rank, one.propensity) for one in found.items])
+            write_log(
+                Path(log),
+                str(log_user if user is None else user),
+                [(one.item_id, one.rank, one.propensity) for one in found.items],
+            )
         return found
 
     def recall(

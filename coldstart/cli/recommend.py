@@ -51,6 +51,10 @@ def recommend(
             help="Also write the lists as shown now, with their propensities, for `ingest --impressions`; a new file.",
         ),
     ] = None,
+    log_user: Annotated[
+        str | None,
+        typer.Option("--log-user", metavar="ID", help="With --history: name whom --log is of, such as a session."),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items in a list.")] = 20,
     kind: Kind = None,
     where: Where = None,
@@ -134,6 +138,8 @@ def recommend(
         raise ColdstartError("give exactly one of --user, --history and --users")
     if (users is None) != (out is None):
         raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
+    if users is not None and log_user is not None:
+        raise ColdstartError("--log-user is for one --history: the log of --users names each user itself")
     options: dict[str, Any] = {
         "top_k": top_k,
         "kind": kind,
@@ -167,7 +173,7 @@ def recommend(
             what = "no liked items" if recall is None else "no item that the sequence model knows, and no list"
             output.note(f"note: {written.without_history:,} users have {what}")
         return
-    found = opened.recommend(user, history=liked, reasons=reasons, log=log, recall=recall, **options)
+    found = opened.recommend(user, history=liked, reasons=reasons, log=log, log_user=log_user, recall=recall, **options)
     if json:
         output.as_json(found.to_dict())
     else:

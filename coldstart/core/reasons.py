@@ -223,7 +223,10 @@ INTERACTIONS: Mapping[str, Reason] = {
     "no_user": Reason("without a user", "fill user_id, or name its column: --columns user_id=COLUMN"),
     "no_item": Reason("without an item", "fill item_id, or name its column: --columns item_id=COLUMN"),
     "bad_id": Reason("with an id that no id can be", "take control characters out of ids"),
-    "bad_time": Reason("with an unreadable time", "state the unit: --time-unit s, ms, us or iso"),
+    "bad_time": Reason(
+        "with an unreadable time",
+        "write times as 2026-11-30T09:15:00Z, since 05/11 has two meanings; of numbers state --time-unit s, ms or us",
+    ),
     "future_time": Reason("with a time in the future", "mend the times, or state the unit: --time-unit"),
     "unknown_event": Reason("with an event that has no weight", "give it a weight: --event-weights EVENT=WEIGHT"),
     "bad_weight": Reason("with a weight that is no number", "write weights as numbers, or leave the column out"),

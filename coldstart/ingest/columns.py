@@ -58,6 +58,8 @@ _OBVIOUS = {
     "value": {"value", "eventvalue"},
 }
 """Names that decide a field if one column alone has one; where two have, the user has to choose."""
+_LESS_PLAIN = {"timestamp": {"shownat", "servedat", "viewedat", "seenat", "exposedat", "impressiontime", "occurredat"}}
+"""Names that decide a field where no column has one of the others."""
 _GENERIC = frozenset(("id", "uid", "uuid", "guid", "key", "code", "ref", "reference", "handle", "symbol"))
 """Names of items that in a log more often number its rows."""
 _OF_TEXTS = {"weight": frozenset(("note", "nota"))}
@@ -109,6 +111,9 @@ def match_columns(
             if re.sub(r"[^a-z]", "", column.lower()) in _OBVIOUS[field] and column not in found.values()
         ]
         close = close or _by_synonym(field, [column for column in header if column not in found.values()])
+        close = close or [
+            column for column in header if re.sub(r"[^a-z]", "", column.lower()) in _LESS_PLAIN.get(field, ())
+        ]
         if len(close) > 1:
             either = " or ".join(close)
             raise ColdstartError(f"{place}: {field} may be {either}; say which with --columns {field}={close[0]}")

@@ -16,6 +16,7 @@ from paths import DATA
 from test_cli_interactions import fault, typed
 
 import coldstart
+from coldstart.core.reasons import remedy
 
 KUAIRAND = DATA.parent / "interactions" / "kuairand_pure"
 SHOWN = (
@@ -56,6 +57,15 @@ def test_files_are_read_and_the_status_counts(log: Path) -> None:
     ]
     _, out, _ = typed("status", "-w", uri, "--json")
     assert json.loads(out)["impressions"]["signals"]["like"] == {"stated": 1, "above_zero": 1}
+
+
+def test_times_of_shops_are_recognised_where_they_mean_one_thing(log: Path) -> None:
+    for name, days, added in (("plain", ("25/11/2025", "26/11/2025"), 2), ("either", ("05/11/2025", "06/11/2025"), 0)):
+        rows = "".join(f"u,i{place},{day} 10:00\n" for place, day in enumerate(days))
+        (log / f"{name}.csv").write_text(f"user_id,item_id,shown_at\n{rows}", "utf-8")
+        report = coldstart.open(log / name, create=True).ingest_impressions(log / f"{name}.csv")
+        assert (report.added, report.guessed) == (added, {"timestamp": "shown_at"})
+    assert "since 05/11 has two meanings" in remedy("bad_time")
 
 
 def test_propensities_are_checked_by_position(log: Path) -> None:

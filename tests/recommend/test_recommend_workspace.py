@@ -277,8 +277,15 @@ def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path:
     for name, fault in (("one.parquet", "exists: name another file"), ("x.txt", "give a name that ends in")):
         with pytest.raises(ColdstartError, match=rf"^--log {re.escape(str(tmp_path / name))}:? {fault}"):
             shop.recommend(KNOWN.user_ids[0], log=tmp_path / name)
-    with pytest.raises(ColdstartError, match="needs a user"):
-        shop.recommend(history=["a"], log=tmp_path / "two.csv")
+    liked = list(WORLD.content.item_ids[:2])
+    with pytest.raises(ColdstartError, match="needs to name whom the list is shown to: add --log-user ID"):
+        shop.recommend(history=liked, log=tmp_path / "two.csv")
+    for odd in ({"user": KNOWN.user_ids[0], "log_user": "s1", "log": tmp_path / "two.csv"}, {"log_user": "s1"}):
+        with pytest.raises(ColdstartError, match="--log-user s1: it names whom the --log of a --history is of"):
+            shop.recommend(history=liked, **odd)
+    shop.recommend(history=liked, log=tmp_path / "two.csv", log_user="session 1", top_k=3)
+    assert log.ingest_impressions(tmp_path / "two.csv").added == 3
+    assert "session 1" in log.impressions().user_ids
 
 
 # -- content alone
