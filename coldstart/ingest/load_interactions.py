@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from coldstart.core.likes import Likes, find_likes
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.ingest.interaction_file import Block, InteractionFile
-from coldstart.store import Store, histories
+from coldstart.store import Store, history_build
 from coldstart.store.interactions import REJECTED, InteractionTable, RejectedRows
 from coldstart.store.tombstones import Tombstones, read_tombstones
 
@@ -124,7 +124,7 @@ def import_interactions(
     with store.lock(), (progress or SilentProgress()).meter("interactions", None) as meter:
         if keep_rejected:
             turned_away.forget(named)
-        with histories.follow(store) as history:
+        with history_build.follow(store) as history:
             done = table.append(good(iter(file)), history.add)
             history.closed |= done.renewed > 0  # the weights of rows that they hold are others now
     known = table.in_catalogue(pa.array(list(met), pa.string())).to_pylist()

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,10 @@ from coldstart.core.histories import HistoryRows, UserHistory, check_before, end
 from coldstart.errors import ColdstartError
 from coldstart.store import Store, tables
 from coldstart.store.history_files import (
-    MERGE_ACTIONS,
     NO_NAMES,
     DamagedHistories,
     Names,
-    NameWriter,
     Segment,
-    merge_segments,
-    write_segment,
 )
 from coldstart.store.interactions import INTERACTIONS, mixed
 
@@ -50,16 +45,16 @@ CAP = 100_000
 MOST_KINDS = 255
 """Kinds of actions that one byte tells apart."""
 
-_MANIFEST = "manifest.json"
-_SECOND_US = 1_000_000
-_LATEST_S = (1 << 32) - 1
+MOST_COARSE = 2
+"""Last of the ways to round weights, of which each tells fewer kinds apart."""
+
+MANIFEST = "manifest.json"
 _READ_ROWS = 1 << 20
 _TRIES = 5
-_GENERATION = re.compile(r"(?:users|items|segment)-\d{1,18}")
 
 
 @dataclass(frozen=True)
-class _Manifest:
+class Manifest:
     """Generation of the files.
 
     Attributes:
@@ -86,7 +81,7 @@ class _Manifest:
     format: int = 1
 
 
-_PARSER = TypeAdapter(_Manifest)
+_PARSER = TypeAdapter(Manifest)
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ class Histories:
             is several kinds, so that a rating of 1 and one of 5 differ.
     """
 
-    def __init__(self, uri: str, manifest: _Manifest, users: Names, items: Names, segments: Sequence[Segment]) -> None:
+    def __init__(self, uri: str, manifest: Manifest, users: Names, items: Names, segments: Sequence[Segment]) -> None:
         self._uri, self._manifest, self._segments = uri, manifest, tuple(segments)
         self.users, self.items = users, items
         self.events = tuple(name for name, _ in manifest.kinds)
@@ -198,8 +193,9 @@ class Histories:
 
     def fault(self) -> str | None:
         """Read everything, and find what is wrong."""
-        faults = (segment.fault(len(self.items), len(self.events)) for segment in self._segments)
-        return next((fault for fault in faults if fault), None)
+        names = (one.fault() for one in (self.users, self.items))
+        actions = (segment.fault(len(self.items), len(self.events)) for segment in self._segments)
+        return next((fault for fault in chain(names, actions) if fault), None)
 
     def _damaged(self, reason: str) -> ColdstartError:
         return ColdstartError(
@@ -221,82 +217,40 @@ def open_histories(store: Store, *, fresh: bool = True) -> Histories:
     Raises:
         ColdstartError: they have to be built, and another process writes to the workspace or nobody may.
     """
-    opened = _open(store)
-    if opened is not None and (not fresh or _agrees(store, opened[0])):
+    opened = open_files(store)
+    if opened is not None and (not fresh or agrees(store, opened[0])):
         return opened[1]
     if opened is None and not store.has(INTERACTIONS):
-        return Histories(store.uri, _Manifest(), NO_NAMES, NO_NAMES, ())
+        return Histories(store.uri, Manifest(), NO_NAMES, NO_NAMES, ())
+    from coldstart.store.history_build import build  # which stands on this module
+
     with store.lock():
-        build(store)
-    opened = _open(store)
+        opened = open_files(store)
+        if opened is None or not agrees(store, opened[0]):  # another process may have built them
+            build(store)
+    opened = open_files(store)
     assert opened is not None, "they were built above"
     return opened[1]
 
 
 def read_summary(store: Store) -> HistorySummary | None:
     """Count what the histories hold now; None where none were built."""
-    opened = _open(store)
+    opened = open_files(store)
     return None if opened is None else opened[1].summary()
 
 
-@contextmanager
-def follow(store: Store) -> Iterator[_Writer]:
-    """Give a writer of rows that are added to the interactions table inside the block; the caller holds the lock.
-
-    Histories that did not agree with the table before are built anew at the end.
-    """
-    opened = _open(store)
-    manifest = opened[0] if opened is not None else None if store.count(INTERACTIONS) else _Manifest()
-    behind = manifest is None or not _agrees(store, manifest)
-    writer = _Writer(store, _Manifest() if behind else manifest, closed=behind)
-    yield writer
-    if writer.closed:
-        build(store)
-    else:
-        writer.commit(_version(store))
-
-
-def build(store: Store, cap: int | None = None) -> None:
-    """Build the histories from the interactions table; items that they had keep their numbers.
-
-    The caller holds the lock.
-
-    Args:
-        cap: actions that are kept of a user, by default as before.
-    """
-    opened = _open(store)
-    made, items = (_Manifest(), NO_NAMES) if opened is None else (opened[0], opened[1].items)
-    version = _version(store)
-    for coarse in range(made.coarse, len(_STEPS)):
-        start = _Manifest(generation=made.generation, cap=cap or made.cap, coarse=coarse)
-        writer = _Writer(store, start, items=items)
-        for rows in _table_rows(store, ["row_key", "user_id", "item_id", "timestamp", "event", "weight"]):
-            writer.add(rows)
-            if writer.closed:
-                break
-        else:
-            writer.commit(version, whole=True)
-            return
-    raise AssertionError("the last step tells few kinds apart")
-
-
-def drop_histories(store: Store) -> None:
-    """Remove all files; the caller holds the lock."""
-    shutil.rmtree(_folder(store), ignore_errors=True)
-
-
-def _folder(store: Store) -> Path:
+def folder_of(store: Store) -> Path:
     if store.folder is not None:
         return store.folder / FOLDER
     return store.cache / "histories" / sha256(store.uri.encode()).hexdigest()[:32]
 
 
-def _open(store: Store) -> tuple[_Manifest, Histories] | None:
+def open_files(store: Store) -> tuple[Manifest, Histories] | None:
     """Open what is there; None where that is nothing, or damaged."""
-    folder = _folder(store)
+    folder = folder_of(store)
     for _ in range(_TRIES):  # a writer may remove a generation between the manifest and its files
         try:
-            manifest = _PARSER.validate_json((folder / _MANIFEST).read_bytes())
+            manifest = _PARSER.validate_json((folder / MANIFEST).read_bytes())
             if not _sound(manifest):
                 return None
             users = NO_NAMES if manifest.users is None else Names.open(folder / f"users-{manifest.users}")
@@ -306,47 +260,48 @@ def _open(store: Store) -> tuple[_Manifest, Histories] | None:
                 return None
             return manifest, Histories(store.uri, manifest, users, items, segments)
         except FileNotFoundError:
-            if not (folder / _MANIFEST).exists():
+            if not (folder / MANIFEST).exists():
                 return None
         except (DamagedHistories, ValidationError, OSError):
             return None
     return None
 
 
-def _sound(manifest: _Manifest) -> bool:
-    numbers = (manifest.generation, manifest.rows, manifest.dropped, manifest.left_out, manifest.longest)
-    files = (manifest.users or 0, manifest.items or 0, *manifest.segments)
+def _sound(manifest: Manifest) -> bool:
+    counts = (manifest.rows, manifest.dropped, manifest.left_out, manifest.longest, manifest.cap - 1)
+    files = (manifest.generation, manifest.users or 0, manifest.items or 0, *manifest.segments)
     return (
         manifest.format == 1
+        and 0 <= manifest.coarse <= MOST_COARSE
         and len(manifest.kinds) <= MOST_KINDS
-        and manifest.cap > 0
-        and all(number >= 0 for number in (*numbers, *files))
+        and all(0 <= number < 1 << 53 for number in (*counts, *files))
+        and all(0 <= number < 1 << 64 for number in manifest.sums)
     )
 
 
-def _version(store: Store) -> int:
+def table_version(store: Store) -> int:
     found = tables.open_table(store.reader, INTERACTIONS)
     return 0 if found is None else int(found.version)
 
 
-def _agrees(store: Store, manifest: _Manifest) -> bool:
+def agrees(store: Store, manifest: Manifest) -> bool:
     """Tell whether the histories were read from the rows that the table has."""
-    version = _version(store)
+    version = table_version(store)
     if version == manifest.table_version:
         return True
     if store.count(INTERACTIONS) != manifest.rows:
         return False
     sums = np.zeros(2, np.uint64)
-    for rows in _table_rows(store, ["row_key", "weight"]):
-        sums += _sums(rows)
+    for rows in table_rows(store, ["row_key", "weight"]):
+        sums += row_sums(rows)
     same = tuple(sums.tolist()) == manifest.sums
     if same:  # rows were moved to other files; another time the version tells
         with suppress(ColdstartError, OSError):
-            _save(_folder(store), replace(manifest, table_version=version), only_over=manifest)
+            save_manifest(folder_of(store), replace(manifest, table_version=version), only_over=manifest)
     return same
 
 
-def _table_rows(store: Store, columns: Sequence[str]) -> Iterator[pa.Table]:
+def table_rows(store: Store, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Read the interactions in large pieces."""
     if not store.has(INTERACTIONS):
         return
@@ -362,7 +317,7 @@ def _table_rows(store: Store, columns: Sequence[str]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _sums(rows: pa.Table) -> NDArray[np.uint64]:
+def row_sums(rows: pa.Table) -> NDArray[np.uint64]:
     """Add up two hashes of each row, whatever their order: uint64 [2]."""
     bits = rows["weight"].to_numpy().view(np.uint32).astype(np.uint64)
     first = mixed(rows["row_key"].to_numpy().view(np.uint64) + bits)
@@ -370,168 +325,14 @@ def _sums(rows: pa.Table) -> NDArray[np.uint64]:
     return found
 
 
-def _save(folder: Path, manifest: _Manifest, only_over: _Manifest | None = None) -> None:
+def save_manifest(folder: Path, manifest: Manifest, only_over: Manifest | None = None) -> None:
     """Write the manifest in place of the one before; with `only_over`, if that is the one there is."""
-    draft = folder / f"{_MANIFEST}.{os.getpid()}"
+    draft = folder / f"{MANIFEST}.{os.getpid()}"
     with draft.open("w", encoding="utf-8") as file:
         json.dump(asdict(manifest), file)
         file.flush()
         os.fsync(file.fileno())
-    if only_over is not None and _PARSER.validate_json((folder / _MANIFEST).read_bytes()) != only_over:
+    if only_over is not None and _PARSER.validate_json((folder / MANIFEST).read_bytes()) != only_over:
         draft.unlink()
         return
-    draft.replace(folder / _MANIFEST)
-
-
-# -- writing
-
-
-class _Writer:
-    """Adds rows of the interactions table to the histories; nothing of it counts before `commit`.
-
-    Holds `MERGE_ACTIONS` actions, and 12 bytes for every user and item.
-
-    Args:
-        made: what it adds to; items: names whose numbers stay, by default those of `made`.
-        closed: rows are not taken, because a build has to read them all anyway.
-
-    Attributes:
-        closed: as above; also once there are too many kinds of actions.
-    """
-
-    def __init__(self, store: Store, made: _Manifest, *, items: Names | None = None, closed: bool = False) -> None:
-        self._store, self._folder, self._made, self.closed = store, _folder(store), made, closed
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        old = None if closed or made.users is None else _open(store)
-        before = [] if old is None else [old[1].users, old[1].items]
-        self._users = NameWriter(before[0] if before else NO_NAMES)
-        self._items = NameWriter(items if items is not None else before[1] if before else NO_NAMES)
-        self._met = np.zeros(0, bool)
-        self._kinds = {kind: number for number, kind in enumerate(made.kinds)}
-        self._sums = np.array(made.sums, np.uint64)
-        self._rows, self._left_out = made.rows, made.left_out
-        names = [entry.name for entry in self._folder.iterdir()]
-        present = [int(name.rpartition("-")[2]) for name in names if _GENERATION.fullmatch(name)]
-        self._next = max([made.generation, *present]) + 1  # of a killed writer there may be some
-        self._segments = list(made.segments)
-        self._waiting: list[tuple[NDArray[Any], ...]] = []
-
-    def add(self, rows: pa.Table) -> None:
-        """Take rows, in any order."""
-        if self.closed or not rows.num_rows:
-            return
-        rows = rows.combine_chunks()
-        self._sums += _sums(rows)
-        self._rows += rows.num_rows
-        seconds = rows["timestamp"].cast(pa.int64()).to_numpy() // _SECOND_US
-        fits = (seconds >= 0) & (seconds <= _LATEST_S)
-        if not fits.all():
-            self._left_out += int((~fits).sum())
-            rows, seconds = rows.filter(pa.array(fits)).combine_chunks(), seconds[fits]
-            if not rows.num_rows:
-                return
-        users, items, events = (rows[name].chunk(0) for name in ("user_id", "item_id", "event"))
-        kinds = self._number_kinds(events, rows["weight"].to_numpy())
-        if kinds is None:
-            self.closed = True
-            return
-        numbers = self._items.numbers(items)
-        self._met = np.concatenate([self._met, np.zeros(self._items.count - len(self._met), bool)])
-        self._met[numbers] = True
-        self._waiting.append((self._users.numbers(users), numbers, kinds, seconds.astype(np.uint32)))
-        if sum(len(part[0]) for part in self._waiting) >= MERGE_ACTIONS:
-            self._flush()
-
-    def _number_kinds(self, events: pa.Array, weights: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-        """Number the event and weight of each row, uint8 [N]; None where there are too many."""
-        coded, levels = events.dictionary_encode(), pa.array(_STEPS[self._made.coarse](weights)).dictionary_encode()
-        names, values = coded.dictionary.to_pylist(), levels.dictionary.to_pylist()
-        pairs = coded.indices.to_numpy().astype(np.int64) * len(values) + levels.indices.to_numpy()
-        there = np.flatnonzero(np.bincount(pairs, minlength=len(names) * len(values)))
-        found = np.zeros(len(names) * len(values), np.uint8)
-        for pair in there.tolist():
-            kind = (names[pair // len(values)] or "", float(values[pair % len(values)]))
-            if kind not in self._kinds and len(self._kinds) >= MOST_KINDS - 3 * (self._made.coarse == _LAST_STEP):
-                if self._made.coarse < _LAST_STEP:
-                    return None
-                kind = ("", kind[1])
-            found[pair] = self._kinds.setdefault(kind, len(self._kinds))
-        return found[pairs]
-
-    def _flush(self) -> None:
-        if self._waiting:
-            columns = [np.concatenate(column) for column in zip(*self._waiting, strict=True)]
-            self._waiting = []
-            write_segment(self._folder / f"segment-{self._next}", *columns)
-            self._segments.append(self._next)
-            self._next += 1
-
-    def commit(self, table_version: int, *, whole: bool = False) -> None:
-        """Write what was added, and put the new generation in force.
-
-        Args:
-            table_version: of the interactions table; whole: no name without an action stays.
-        """
-        self._flush()
-        parts = [Segment.open(self._folder / f"segment-{number}") for number in self._segments]
-        counts = np.zeros(self._users.count, np.int64)
-        for part in parts:
-            counts[part.users] += np.diff(part.starts)
-        first = 0 if (counts > self._made.cap).any() else _first_to_merge(list(map(len, parts)))
-        dropped = 0
-        if len(parts) - first > 1 or (parts and (counts > self._made.cap).any()):
-            name = self._folder / f"segment-{self._next}"
-            dropped = merge_segments(name, parts[first:], self._made.cap)
-            self._segments[first:], parts[first:] = [self._next], [Segment.open(name)]
-            self._next += 1
-        names = {}
-        for what, writer in (("users", self._users), ("items", self._items)):
-            before = getattr(self._made, what)
-            if writer.grown or before is None:
-                writer.write(self._folder / f"{what}-{self._next}", self._met if whole and what == "items" else None)
-                before = self._next
-            names[what] = before
-        made = replace(
-            self._made,
-            generation=self._next,
-            table_version=table_version,
-            rows=self._rows,
-            sums=(int(self._sums[0]), int(self._sums[1])),
-            kinds=tuple(self._kinds),
-            segments=tuple(self._segments),
-            actions=tuple(map(len, parts)),
-            dropped=self._made.dropped + dropped,
-            left_out=self._left_out,
-            longest=int(np.minimum(counts, self._made.cap).max(initial=0)),
-            **names,
-        )
-        _save(self._folder, made)
-        kept = {_MANIFEST, f"users-{made.users}", f"items-{made.items}", *(f"segment-{n}" for n in made.segments)}
-        for entry in self._folder.iterdir():
-            if entry.name not in kept:
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-
-
-def _first_to_merge(sizes: Sequence[int]) -> int:
-    """Find the first of the last segments that are merged: each that stays has twice the actions of all behind it."""
-    first, behind = len(sizes), 0
-    for place in range(len(sizes) - 1, -1, -1):
-        if sizes[place] < 2 * behind:
-            first = place
-        behind += sizes[place]
-    return first
-
-
-def _eighths(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round weights to eight steps between powers of two: half stars and whole numbers up to 16 stay what they are."""
-    mantissa, exponent = np.frexp(np.nan_to_num(weights))
-    return np.ldexp(np.rint(mantissa * 16) / 16, exponent).astype(np.float32)
-
-
-def _signs(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.sign(np.nan_to_num(weights)).astype(np.float32)
-
-
-_STEPS = (_eighths, _signs, _signs)
-"""Roundings of weights, tried in turn while kinds are too many; the last also takes the names of events together."""
-_LAST_STEP = len(_STEPS) - 1
+    draft.replace(folder / MANIFEST)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.store.interactions import hashed
@@ -81,13 +82,13 @@ class Names:
 
     def numbers(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Find the number of each name, -1 where there is none: int64 [N]."""
-        names = pa.array(ids, pa.string())
-        wanted = hashed(names)
+        coded = [name.encode("utf-8", "surrogatepass") for name in ids]
+        wanted = hashed(pa.array(coded, pa.binary()))
         places = np.searchsorted(self.hashes, wanted)
         found = np.full(len(wanted), -1, np.int64)
         for at in np.flatnonzero(places < len(self.hashes)):
             place, number = int(places[at]), int(self.order[places[at]])
-            if self.hashes[place] == wanted[at] and number < len(self) and self._name(number) == ids[at].encode():
+            if self.hashes[place] == wanted[at] and number < len(self) and self._name(number) == coded[at]:
                 found[at] = number
         return found
 
@@ -99,13 +100,26 @@ class Names:
         return found
 
     def array(self) -> pa.Array:
-        """Read all names, without a copy, in the order of their numbers."""
+        """Read all names, without a copy, in the order of their numbers; of whole files alone, see `fault`."""
         offsets = np.concatenate([np.zeros(1, np.int64), self.ends])
         return pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(offsets), pa.py_buffer(self.text))
 
     def _name(self, number: int) -> bytes:
         start = int(self.ends[number - 1]) if number else 0
         return self.text[start : int(self.ends[number])].tobytes()
+
+    def fault(self) -> str | None:
+        """Find what is wrong with the names."""
+        edges = np.concatenate([np.zeros(1, np.int64), self.ends])
+        if (np.diff(edges) < 0).any() or edges[-1] != len(self.text):
+            return "names end where no text is"
+        try:
+            self.array().validate(full=True)
+        except pa.ArrowInvalid:
+            return "names are no text"
+        if (len(self.order) and self.order.max() >= len(self)) or (np.diff(self.hashes.view(np.uint64)) == 0).any():
+            return "names are numbered twice"
+        return "names are not sorted" if (self.hashes[1:] < self.hashes[:-1]).any() else None
 
     @staticmethod
     def open(folder: Path) -> Names:
@@ -170,7 +184,7 @@ class NameWriter:
         every = pa.chunked_array([self._known.array(), *self._new], pa.large_string()).combine_chunks()
         hashes, order = self._hashes, self._order
         if used is not None and not used.all():
-            every = pa.compute.if_else(pa.array(used), every, pa.scalar("", pa.large_string()))
+            every = pc.if_else(pa.array(used), every, pa.scalar("", pa.large_string()))
             left = used[order]
             hashes, order = hashes[left], order[left]
         _, offsets, text = every.buffers()

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from coldstart.core.interactions import MAX_DETAIL
 from coldstart.errors import ColdstartError
-from coldstart.store import ITEMS, LEDGER, Store, mending, tables, tombstones, upkeep
+from coldstart.store import ITEMS, LEDGER, Store, history_build, mending, tables, tombstones, upkeep
 from coldstart.store.ann import IndexSettings
 from coldstart.store.artifacts import FILES, Artifact
 from coldstart.store.catalog import CATALOG, Catalog
@@ -178,6 +178,7 @@ def remove_items(
     publication, dropped = Catalog(store.db).remove(found, index)
     for name in [*names, CATALOG, SAMPLES_TABLE]:
         purge(store, name)
+    history_build.renew(store)
     write_tombstones(store, ITEM, found, fits_of, known.salt, done=True)
     return replace(
         report,
@@ -279,6 +280,7 @@ def remove_users(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> 
             mending.drop_rows(tables.open_table(store.db, name), [address for address, _ in own])
     for name in {*names, *rejected}:
         purge(store, name)
+    history_build.renew(store)
     write_tombstones(store, USER, digests, fits_of, known.salt, done=True)
     return replace(report, bytes_before=before, bytes_after=store.size_bytes())
 
