@@ -58,6 +58,8 @@ class SidMethods(WorkMethods):
         source: str | Path | Mapping[str, Any] | None = None,
         *,
         space: str | None = None,
+        model: str | None = None,
+        generator: str | None = None,
         overrides: Iterable[str] = (),
         progress: Progress | None = None,
     ) -> RunReport:
@@ -69,6 +71,9 @@ class SidMethods(WorkMethods):
         Args:
             source: the pipeline, as for `pipeline()`; one without such a stage gets it, and those of semantic IDs.
             space: the space of content to read; by default the stage's own, for a new one the first of texts.
+            model: what decodes semantic IDs: `transformer`, the sequence model's own head, or `llm`, a language model
+                that is taught them beside it; by default the stage's own.
+            generator: the language model of `llm`: `starter` or `hf:NAME_OR_PATH`.
 
         Raises:
             ColdstartError: a fault that you can mend, such as too few histories.
@@ -76,7 +81,7 @@ class SidMethods(WorkMethods):
         from coldstart.semantic_ids.recall_settings import RECALL, with_recall
         from coldstart.semantic_ids.settings import FIT, IDS
 
-        raw, changes = with_recall(self.pipeline(source), space=space)
+        raw, changes = with_recall(self.pipeline(source), space=space, model=model, generator=generator)
         pipeline = self.pipeline(raw, overrides=[*changes, *overrides])
         self.run(pipeline, only=[FIT, IDS], progress=progress)
         return self.run(pipeline, only=[RECALL], refit=True, progress=progress)

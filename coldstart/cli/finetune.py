@@ -236,6 +236,23 @@ def recall(
             help="Space of content to read; by default the first one of texts.",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="transformer|llm",
+            help="Decode semantic IDs by the model's own head, or by a language model that is taught them.",
+        ),
+    ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            "--generator",
+            metavar="NAME",
+            autocompletion=complete.generators,
+            help="Language model of --model llm: starter or hf:NAME_OR_PATH.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -249,13 +266,21 @@ def recall(
     Examples:
       coldstart finetune recall --workspace shop.workspace
       coldstart finetune recall --space text --set recall.dim=128
+      coldstart finetune recall --model llm --generator starter --set recall.llm.steps=200
       coldstart finetune recall --set recall.epochs=20 --json
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
 
     opened = coldstart.open(workspace)
-    done = opened.finetune_recall(source=pipeline, space=space, overrides=overrides or (), progress=ConsoleProgress())
+    done = opened.finetune_recall(
+        source=pipeline,
+        space=space,
+        model=model,
+        generator=generator,
+        overrides=overrides or (),
+        progress=ConsoleProgress(),
+    )
     fits = {stage.stage: opened.fit_report(stage.stage) for stage in done.stages}
     if json:
         output.as_json({**done.to_dict(), "fits": fits})

@@ -65,12 +65,15 @@ def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str
 
 def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize: str) -> BaseModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+    from transformers.utils import logging
 
     folder = Path(rest).expanduser()
     if not folder.is_dir():
         folder = hub_folder(rest, _FILES, name=name, what="generator", instead="hf:FOLDER")
     check_folder(folder, f"generator {name!r}")
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, **common)
         sees = hasattr(config, "vision_config")
@@ -89,6 +92,9 @@ def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ColdstartError(f"generator {name!r}: {folder} cannot be loaded: {first}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     bind_chat_template(tokenizer, name, enable_thinking=False)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:

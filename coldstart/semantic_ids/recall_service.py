@@ -22,7 +22,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids.channels import CHANNELS, Channel, NewItems, Recaller
-from coldstart.semantic_ids.decode import trie_tensors
+from coldstart.semantic_ids.decode import CodeDecoder, trie_tensors
 from coldstart.semantic_ids.fit_stage import is_usable
 from coldstart.semantic_ids.read import build_trie, load_ids
 from coldstart.semantic_ids.recall_settings import RECALL
@@ -84,6 +84,15 @@ class LoadedRecall:
     min_weight: float | None
     sids: str | None
     passport: str
+    language: LanguageCard | None = None
+
+
+@dataclass(frozen=True)
+class LanguageCard:
+    """Language model that decodes: digest of its base before it was taught, and items of a history that it reads."""
+
+    base: str
+    length: int
 
 
 @lru_cache(maxsize=2)
@@ -120,7 +129,12 @@ def load_recall(folder: Path) -> LoadedRecall:
         model.load_state_dict(weights)
         least = None if card["min_weight"] is None else float(card["min_weight"])
         sids = None if card["sids"] is None else str(card["sids"])
-        return LoadedRecall(model.eval(), new, auto, least, sids, str(card["passport"]))
+        language = card.get("language")
+        if language is not None:
+            if type(language["length"]) is not int or not 1 <= language["length"] <= 512 or not shape.sizes:
+                raise ValueError(f"language={str(language)[:80]}")
+            language = LanguageCard(str(language["base"]), language["length"])
+        return LoadedRecall(model.eval(), new, auto, least, sids, str(card["passport"]), language)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ColdstartError(f"{folder} holds no fit of recall ({error}): run `coldstart finetune recall`") from None
 
@@ -201,7 +215,28 @@ class RecallService:
             if len(there):
                 trie = trie_tensors(build_trie(codes[there]), there, len(own), self._device)
         self.items = item_tensors(shape, own, vectors[usable], codes, self._device)
-        self.recaller = Recaller(self.fit.model.to(self._device), self.items, own < 0, trie, self.fit.new)
+        decoder = None if codes is None else self._decoder(stage, made.folder, codes, pipeline)
+        model = self.fit.model.to(self._device)
+        self.recaller = Recaller(model, self.items, own < 0, trie, self.fit.new, decoder=decoder)
+
+    def _decoder(
+        self, stage: RecallFitStage, folder: Path, codes: NDArray[np.int32], pipeline: Pipeline
+    ) -> CodeDecoder | None:
+        """Build the language model's decoder where the fit has one; the base is what the pipeline names."""
+        known = self.fit.language
+        if known is None:
+            return None
+        if stage.generator is None or stage.generator.passport().digest != known.base:
+            named = "none" if stage.generator is None else f"{stage.generator.name!r}, which is another one"
+            raise ColdstartError(
+                f"stage {stage.name!r} was fitted with a language model, and the pipeline names {named}: run "
+                "`coldstart finetune recall`"
+            )
+        from coldstart.semantic_ids.llm_recall import read_decoder
+
+        engine, sizes = pipeline.engine, self.fit.model.shape.sizes
+        generator = stage.settings.generator
+        return read_decoder(folder, generator, codes, sizes, known.length, engine.device, engine.dtype)
 
     def channel(self, recall: str) -> Channel:
         """Resolve a channel; `auto` is the one that was best on held-out items.

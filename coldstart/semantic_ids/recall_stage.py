@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids.fit_stage import SpaceFitStage, is_usable
 from coldstart.semantic_ids.read import SemanticIds, load_ids
-from coldstart.semantic_ids.recall_settings import RECALL, Settings, content_space
+from coldstart.semantic_ids.recall_settings import RECALL, Settings, check_generator, content_space
 from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, remove_scratch
@@ -34,6 +36,8 @@ from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
 
 if TYPE_CHECKING:
+    from coldstart.generators import Generator
+    from coldstart.semantic_ids.llm_recall import LanguageFit
     from coldstart.semantic_ids.train_sequence import SequenceData
     from coldstart.store.artifacts import Artifact
 
@@ -46,8 +50,11 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> RecallFitStage:
     """Build the stage over an earlier space.
 
     Raises:
-        ColdstartError: there is no such space before it, or `dim` is no multiple of `heads`.
+        ColdstartError: there is no such space before it, `dim` is no multiple of `heads`, or the generator cannot be
+            taught.
     """
+    if settings.decoder == "llm":
+        check_generator(name, settings.generator)
     if settings.dim % settings.heads:
         raise ColdstartError(f"{name}.dim={settings.dim}: give a multiple of heads, {settings.heads}")
     return RecallFitStage(name, settings, pipeline, content_space(pipeline, name, settings.space))
@@ -57,11 +64,37 @@ class RecallFitStage(SpaceFitStage):
     """Fit stage; see `coldstart.core.stage.FitStage`. `space`: name of the space of content."""
 
     kind = RECALL
-    uncounted = frozenset({"space", "min_users", "min_items"})
+    # what only a language model reads counts where there is one, so that other fits keep the keys they had
+    uncounted = frozenset({"space", "min_users", "min_items", "decoder", "generator", "llm"})
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
         super().__init__(name, settings, pipeline, space, _summary)
         self.settings = settings
+
+    @cached_property
+    def generator(self) -> Generator | None:
+        """Language model before it is taught, its weights not yet loaded; None where the setting names none.
+
+        Raises:
+            ColdstartError: it is unknown, reads pictures, or is not on this machine.
+        """
+        if self.settings.decoder != "llm":
+            return None
+        from coldstart import generators
+
+        engine = self._pipeline.engine
+        found = generators.load(self.settings.generator, device=engine.device, dtype=engine.dtype)
+        if found.image_transform is not None:
+            raise ColdstartError(f"{self.name}.generator={found.name!r} reads pictures: name a model of text")
+        return found
+
+    @property
+    def _key(self) -> str:
+        own = super()._key
+        if self.generator is None:
+            return own
+        llm = self.settings.llm.model_dump(mode="json", exclude={"grpo_on_cpu"})
+        return digest([own, llm, asdict(self.generator.passport())])
 
     def _left_out(self, store: Store) -> Callable[[str], Reject | None]:
         met = frozenset[str]()
@@ -130,8 +163,11 @@ class RecallFitStage(SpaceFitStage):
         version = None if training.ids is None else training.ids.version
         about: dict[str, Any] = {"sids": version, "interactions": training.digest}
         scratch = self._fits.scratch(store, f"-{digest([keys, about])[:16]}.safetensors", of_settings=True)
+        folder = scratch.with_suffix(".language")
+        language = self._language(store, data, progress, folder) if self.settings.decoder == "llm" else None
         with progress.meter(f"{self.name}: epochs", settings.epochs + max(1, settings.epochs // 4)) as meter:
-            trained = train(data, settings, step=lambda: meter.advance(1, 0, 0.0), checkpoint=scratch)
+            learn = None if language is None else language.learn
+            trained = train(data, settings, step=lambda: meter.advance(1, 0, 0.0), checkpoint=scratch, decoder=learn)
         card = {
             "shape": trained.model.shape.to_dict(),
             "new": asdict(trained.new),
@@ -157,9 +193,24 @@ class RecallFitStage(SpaceFitStage):
             CARD_FILE: json.dumps(card, sort_keys=True).encode(),
             ITEMS_FILE: items_file(list(data.item_ids), keys, order, {"train": order}),
         }
+        if language is not None and self.generator is not None:
+            files |= language.finish(data.histories).files()
+            base = self.generator.passport().digest
+            card["language"] = {"base": base, "length": self.settings.llm.length}
+            files[CARD_FILE] = json.dumps(card, sort_keys=True).encode()
+            report["language"] = language.report
         fit = self._fits.save(store, [keys, about], files, report)
         remove_scratch(scratch)
+        remove_scratch(folder)
         return len(keys), [_summary(fit), *_details(fit)]
+
+    def _language(self, store: Store, data: SequenceData, progress: Progress, scratch: Path) -> LanguageFit:
+        from coldstart.semantic_ids.llm_recall import LanguageFit, texts_of
+        from coldstart.semantic_ids.llm_train import LanguageData
+
+        assert data.codes is not None, "checked before"
+        engine, known = self._pipeline.engine, LanguageData(data.codes, texts_of(store, data.item_ids))
+        return LanguageFit(self.name, self.settings, known, data.sizes, engine.device, engine.dtype, progress, scratch)
 
 
 class RecallTraining:
@@ -187,6 +238,9 @@ class RecallTraining:
         users = sum(len(own) >= 2 for own in self.data.histories)
         met = len(np.unique(np.concatenate([np.empty(0, np.int64), *self.data.histories])))
         if users >= self._settings.min_users and met >= self._settings.min_items:
+            if self._settings.decoder == "llm" and self.data.codes is None:
+                give = f"`coldstart finetune sids --workspace {self._uri}`"
+                return f"no item with content has a semantic ID, which the language model is to be taught: {give}"
             return None
         return (
             f"{users} users liked two items and more, and {met} items with content were liked; a fit needs "
@@ -259,6 +313,15 @@ def _details(fit: Artifact) -> list[str]:
         order += f" + {new['weight']:g} x log P of {new['depth']} codes" if new["weight"] else ""
         order += f" + {new['content']:g} x cosine of content" if new["content"] else ""
         found.append(f"order among new items: {order}, chosen on {new['users']:,} users")
+    if (language := report.get("language")) is not None:
+        found.append(
+            f"IDs are decoded by {language['generator']}, {language['choose']['steps']} steps: loss a token "
+            f"{language['choose']['loss_first']:.3f} at first, {language['choose']['loss_last']:.3f} at last"
+        )
+        if (rewards := language.get("rewards")) is not None:
+            found.append(
+                f"training by rewards: {rewards['dropped']:,.0f} of {rewards['groups']:,.0f} lists lacked the right ID"
+            )
     if report["emitted"] is not None:
         own = report["emitted"][report["auto"]]
         found.append(f"new items in any list of 50: {own['0']:.0%}, with a share of 0.1 for them {own['0.1']:.0%}")
