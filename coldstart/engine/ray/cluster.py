@@ -38,7 +38,7 @@ def cluster(settings: RayCluster, workspace: Store) -> Iterator[None]:
         _check_size(settings)
         if settings.address is not None:
             _check_nodes(workspace)
-        with _without_bars():
+        with _without_bars(), _without_tracebacks():
             yield
     finally:
         if own:
@@ -76,6 +76,28 @@ def _without_bars() -> Iterator[None]:
         yield
     finally:
         context.enable_progress_bars = shown
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Turn the traceback of each death that Ray Data logs into text.
+
+    A handler may keep its records. Their frames refer to the actors, which would hold their cores until the record is
+    dropped, while the next tasks wait for these cores.
+    """
+    logger = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
+    logger.addFilter(_traceback_as_text)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_traceback_as_text)
+
+
+def _traceback_as_text(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+        record.exc_text = logging.Formatter().formatException(record.exc_info)
+        record.exc_info = None
+    return True
 
 
 @contextmanager

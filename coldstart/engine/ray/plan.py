@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol, cast
 
-import lance_ray
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -24,6 +23,7 @@ from coldstart.core.stage import Gate, LedgerRow, MapStage, Reject, is_map
 from coldstart.engine.ray.actors import check_same_key
 from coldstart.engine.ray.cluster import fetch, task
 from coldstart.engine.work import Scope, Source, sources
+from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, Store
 from coldstart.store.fragments import ADDRESS, TableVersion, table_version
 from coldstart.store.freshness import REVIEW, Assessment, Balance, PipelineState, assess_map
@@ -32,6 +32,10 @@ from coldstart.store.sql import one_of
 
 PARTITION_ROWS = 200_000
 """Items that one task looks at: some 100 MB of keys with those of the stages read."""
+
+_CORE_S = 1800.0
+"""Seconds in which a core of the cluster has to come free for planning. Others may be at work on it for long; without
+an end, a run would wait for ever beside actors that nothing ends."""
 
 _LEDGER_COLUMNS = ["stage", "item_id", "row_key", "state", "reason", "detail"]
 
@@ -228,29 +232,55 @@ def tables_of(store: Store, plans: PipelineFactory, stage: MapStage) -> Tables:
 
 
 def _deal(tables: Tables, count: int) -> list[list[Any]]:
-    """Distribute rows to partitions; returns references to the blocks of each."""
-    read = None
-    for number, (table, where) in enumerate(tables.places.items()):
-        rows = lance_ray.read_lance(
-            where.uri,
-            columns=read_columns(tables, table),
-            filter=one_of("stage", tables.stages) if table == LEDGER else None,
-            dataset_options={"version": where.version},
-            with_metadata=True,
-            override_num_blocks=max(1, -(-where.open().count_rows() // PARTITION_ROWS)),
-        ).map_batches(
-            label_rows,
-            fn_args=(number, tables.keys[table], tables.fields if table in (ITEMS, CARRIED) else ()),
-            batch_size=None,
-            batch_format="pyarrow",
+    """Distribute rows to partitions; returns references to the blocks of each.
+
+    Raises:
+        ColdstartError: no core of the cluster came free for the tasks that read.
+    """
+    reading = task(read_block)
+    blocks = [
+        reading.remote(where, fragments, read_columns(tables, table), filter_of(tables, table), *labels)
+        for number, (table, where) in enumerate(tables.places.items())
+        for labels in [(number, tables.keys[table], tables.fields if table in (ITEMS, CARRIED) else ())]
+        for fragments in fragment_groups(where)
+    ]
+    if blocks and not ray.wait(blocks, timeout=_CORE_S, fetch_local=False)[0]:
+        raise ColdstartError(
+            f"no core of the Ray cluster came free in {_CORE_S / 60:.0f} minutes, so the tables were not read: "
+            "`ray status` shows what holds them"
         )
-        read = rows if read is None else read.union(rows)
-    assert read is not None
-    blocks = read.to_arrow_refs()
     if count == 1:
         return [blocks]
     dealt = [task(split_block).options(num_returns=count).remote(block, count) for block in blocks]
     return [[parts[number] for parts in dealt] for number in range(count)]
+
+
+def fragment_groups(where: TableVersion) -> list[list[int]]:
+    """Divide the fragments of a table into groups of about `PARTITION_ROWS` rows, each read by one task."""
+    groups: list[list[int]] = []
+    rows = PARTITION_ROWS
+    for fragment in where.open().get_fragments():
+        if rows >= PARTITION_ROWS:
+            groups.append([])
+            rows = 0
+        groups[-1].append(fragment.fragment_id)
+        rows += fragment.count_rows()
+    return groups
+
+
+def read_block(
+    where: TableVersion, fragments: Sequence[int], columns: Sequence[str], rows: str | None, *labels: Any
+) -> pa.Table:
+    """Read some fragments of a table as a block of `BLOCK`; `rows`: a filter, `labels`: of `label_rows`."""
+    table = where.open()
+    chosen = [fragment for fragment in table.get_fragments() if fragment.fragment_id in set(fragments)]
+    read = table.scanner(columns=list(columns), filter=rows, fragments=chosen, with_row_address=True).to_table()
+    return label_rows(read, *labels)
+
+
+def filter_of(tables: Tables, table: str) -> str | None:
+    """Write the filter of a table's rows that decide on stale rows."""
+    return one_of("stage", tables.stages) if table == LEDGER else None
 
 
 def read_columns(tables: Tables, table: str) -> list[str]:
@@ -333,8 +363,7 @@ def summarize_partition(
     *blocks: pa.Table,
 ) -> Iterator[Any]:
     """Yield the summary of one partition, then its parts; `numbered`: number of the first, and size of each."""
-    filled = [block for block in blocks if block.num_columns]  # a read that found no row gives a block of no columns
-    view = Partition(names, fields, pa.concat_tables([BLOCK.empty_table(), *filled]))
+    view = Partition(names, fields, pa.concat_tables([BLOCK.empty_table(), *blocks]))
     stage = plans.build()
     check_same_key(stage, key)
     pipeline_state = plans.pipeline_state(cast(Store, view), blocked)

@@ -7,6 +7,7 @@ by tasks of a partition each, commits fragments as they come, and records verdic
 
 from __future__ import annotations
 
+import gc
 import pickle
 import time
 import warnings
@@ -227,10 +228,14 @@ def _outcomes(
                 max_restarts=-1,  # a pool does not replace an actor that is dead for good
                 max_task_retries=settings.restarts,
             )
-    for bundle in dataset.iter_internal_ref_bundles():
-        for entry in bundle.blocks:
-            for outcome in fetch(entry.ref)["outcome"]:
-                yield pickle.loads(outcome.as_buffer())
+    try:
+        for bundle in dataset.iter_internal_ref_bundles():
+            for entry in bundle.blocks:
+                for outcome in fetch(entry.ref)["outcome"]:
+                    yield pickle.loads(outcome.as_buffer())
+    finally:
+        del dataset
+        gc.collect()  # an actor holds its cores until nothing refers to it; after a death, a cycle of Ray Data's does
 
 
 def _gpus(settings: RayCluster, *, on_device: bool) -> float:
