@@ -85,6 +85,11 @@ def print_report(report: ImpressionReport) -> None:
             f"rows whose outcome stands before its impression: {report.early:,}; it is kept apart and counts for "
             "nothing: compare the clocks"
         )
+    if report.unknown_items and not report.later:
+        output.note(
+            f"{report.unknown_items:,} of {report.items:,} items are not in the catalogue; their "
+            f"{report.unknown_rows:,} rows are stored"
+        )
     if not report.signals and not report.later:
         output.note("no outcomes: --outcomes FILE brings them later, or interactions within 30 minutes count")
     print_rejected(report.rejected, report.examples)

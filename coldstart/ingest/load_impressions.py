@@ -25,7 +25,7 @@ from coldstart.ingest.load_interactions import (
 )
 from coldstart.store import Store
 from coldstart.store.impressions import REJECTED, ImpressionTable
-from coldstart.store.interactions import RejectedRows
+from coldstart.store.interactions import RejectedRows, in_catalogue
 from coldstart.store.tombstones import read_tombstones
 
 Rows = tuple[pa.RecordBatch, NDArray[np.int64]]
@@ -41,6 +41,8 @@ class ImpressionReport:
         later: the file had outcomes of stored showings, and none of its own.
         renewed: rows that gave a stored showing an outcome that it did not have; repeated: rows that added nothing.
         early: of the added and repeated rows, those whose outcome stands before its showing: it is kept apart.
+        items: those that the good rows name; `unknown_items` of them, in `unknown_rows` rows, are not in the catalogue:
+            they are kept, since such an item may come later.
         rejected: reason -> rows; examples: reason -> the first of them, (row number, value).
         total: showings of the table now.
         over_budget: more were rejected than allowed; the good rows are kept.
@@ -58,6 +60,9 @@ class ImpressionReport:
     renewed: int
     repeated: int
     early: int
+    items: int
+    unknown_items: int
+    unknown_rows: int
     rejected: Mapping[str, int]
     examples: Mapping[str, list[tuple[int, str]]]
     total: int
@@ -102,7 +107,7 @@ def import_impressions(
     )
     named = path.expanduser().resolve()
     table, turned_away = ImpressionTable(store), RejectedRows(store, REJECTED)
-    rejected = Counter[str]()
+    rejected, met = Counter[str](), Counter[str]()
     examples: dict[str, list[tuple[int, str]]] = {}
     rows = 0
 
@@ -124,12 +129,15 @@ def import_impressions(
             if of_removed := count - batch.num_rows - bad.num_rows:
                 rejected[REMOVED_USER] += of_removed  # counted and stored nowhere, as for interactions
             reject(bad)
+            met.update(counted(batch.column("item_id")))
             yield batch, block.numbers[kept.to_numpy(zero_copy_only=False)]
             meter.advance(count, counted(bad["reason"]), 0.0)
 
     with store.lock(), (progress or SilentProgress()).meter("impressions", None) as meter:
         turned_away.forget(named)
         done = (table.add_outcomes if later else table.append)(good(), reject)
+    known = in_catalogue(store, pa.array(list(met), pa.string())).to_pylist()
+    unknown = [count for count, there in zip(met.values(), known, strict=True) if not there]
     return ImpressionReport(
         file=str(named),
         columns=file.columns,
@@ -142,6 +150,9 @@ def import_impressions(
         renewed=done.renewed,
         repeated=done.repeated,
         early=done.early,
+        items=len(met),
+        unknown_items=len(unknown),
+        unknown_rows=sum(unknown),
         rejected=dict(rejected.most_common()),
         examples=examples,
         total=table.count(),

@@ -120,11 +120,16 @@ class ImpressionTable:
 
         Args:
             blocks: rows (`coldstart.ingest.impression_file.SCHEMA` and outcomes), and their numbers.
-            rejected: gets the rows of a request that another user made.
+            rejected: gets the rows of a request that another user made, in these blocks or, of the same item, before.
         """
-        known = _KnownKeys(self._keys())
+        known, made_by = _KnownKeys(self._keys()), _RequestUsers()
         pending, total, met = _Pending(self, rejected), ImpressionCounts(), _Occurrences()
         for batch, numbers in blocks:
+            other = made_by.differ(batch)
+            if other.any():
+                _refuse(rejected, numbers[other], "other_user")
+                total += ImpressionCounts(rejected=int(other.sum()))
+                batch, numbers = batch.filter(pa.array(~other)), numbers[~other]
             if not batch.num_rows:
                 continue
             keys, alike = met.told_apart(row_keys(batch), batch.column("request_id"))
@@ -167,8 +172,7 @@ class ImpressionTable:
         other = there & (own != 0) & (own != users)
         for reason, wrong in (("no_showing", ~there), ("other_user", other)):
             if wrong.any():
-                many = int(wrong.sum())  # the number alone: a value that is made of a user's id could not be erased
-                rejected(pa.table({"row": numbers[wrong], "reason": [reason] * many, "detail": [""] * many}))
+                _refuse(rejected, numbers[wrong], reason)
         usable = there & ~other
         at = _micros(rows["outcome_at"])
         early = usable & (at < times)
@@ -468,6 +472,48 @@ class _Pending:
         rows = pa.concat_tables(self._rows, promote_options="default")
         self._rows = []
         return self._table.write(rows, self._rejected)
+
+
+def _refuse(rejected: Rejected, numbers: NDArray[np.int64], reason: str) -> None:
+    """Turn rows away by their numbers alone: a value that is made of a user's id could not be erased."""
+    rejected(pa.table({"row": numbers, "reason": [reason] * len(numbers), "detail": [""] * len(numbers)}))
+
+
+class _RequestUsers:
+    """User of each request of one file, 16 bytes a request, in sorted runs as `_KnownKeys` has them."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
+
+    def differ(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Tell which rows are of another user than the first row of their request, bool [N]; later rows are told so."""
+        found = np.zeros(batch.num_rows, bool)
+        named = np.flatnonzero(batch.column("request_id").is_valid().to_numpy(zero_copy_only=False))
+        if not len(named):
+            return found
+        rows = batch if len(named) == batch.num_rows else batch.take(pa.array(named))
+        requests, users = hashed(rows.column("request_id")), hashed(rows.column("user_id"))
+        first = np.flatnonzero(np.r_[True, requests[1:] != requests[:-1]])  # a log has a request's rows together
+        own, places, inverse = np.unique(requests[first], return_index=True, return_inverse=True)
+        owners = users[first[places]]
+        is_new = np.ones(len(own), bool)
+        for keys, theirs in self._runs:
+            at = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
+            there = keys[at] == own
+            owners[there] = theirs[at[there]]
+            is_new &= ~there
+        self._add(own[is_new], owners[is_new])
+        found[named] = users != owners[inverse][np.cumsum(np.r_[False, requests[1:] != requests[:-1]])]
+        return found
+
+    def _add(self, keys: NDArray[np.uint64], owners: NDArray[np.uint64]) -> None:
+        while self._runs and len(self._runs[-1][0]) <= len(keys):
+            before = self._runs.pop()
+            keys, owners = np.concatenate([before[0], keys]), np.concatenate([before[1], owners])
+            order = np.argsort(keys, kind="stable")  # of two sorted runs this is one merge
+            keys, owners = keys[order], owners[order]
+        if len(keys):
+            self._runs.append((keys, owners))
 
 
 class _KnownKeys:

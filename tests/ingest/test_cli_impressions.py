@@ -36,7 +36,8 @@ def test_files_are_read_and_the_status_counts(log: Path) -> None:
     uri = str(log / "w")
     code, out, _ = typed("ingest", "--impressions", str(log / "shown.csv"), "-w", uri)
     assert code == 0
-    left, columns, counts = out.splitlines()
+    left, columns, counts, unknown = out.splitlines()
+    assert unknown == "2 of 2 items are not in the catalogue; their 3 rows are stored"
     assert left.endswith("shown.csv: columns that are not read: note; --signals NAME=COLUMN keeps one as an outcome")
     assert columns == (
         "columns user_id=user_id, item_id=item_id, timestamp=timestamp, position=position, propensity=propensity, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,25 @@ def test_without_requests_rows_that_are_alike_are_counted(table: Table) -> None:
     assert table.append(more, table._note) == ImpressionCounts(added=1, repeated=2, alike=2)
     assert table.append(more, table._note) == ImpressionCounts(repeated=3, alike=2)
     assert table.count() == 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_row_of_a_request_says_whose_it_is(table: Table, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = [
+        showing(f"u{rng.integers(3)}", f"i{place}", 5.0, None if rng.random() < 0.2 else f"r{rng.integers(30)}")
+        for place in range(200)
+    ]
+    owner: dict[str, str] = {}
+    expected = [
+        place + 1 for place, row in enumerate(rows)
+        if row["request_id"] and owner.setdefault(row["request_id"], row["user_id"]) != row["user_id"]
+    ]  # fmt: skip
+    cuts = [0, *sorted(rng.integers(0, 200, 7).tolist()), 200]
+    blocks = [block(*rows[start:end], start=start + 1) for start, end in pairwise(cuts) if end > start]
+    done = table.append(blocks, table._note)
+    assert table.rejected == [(number, "other_user") for number in expected]
+    assert (done.added, done.rejected) == (200 - len(expected), len(expected))
 
 
 def test_a_request_of_another_user_is_turned_away(table: Table) -> None:
