@@ -16,6 +16,8 @@ OWN_RANK = "rank"
 """Name of such a stage that is added to a pipeline."""
 FEWEST_SHOWINGS = 2_000
 """Showings with outcomes below which no ranker is fitted on them."""
+AGAINST = frozenset({"hide", "hate", "dislike", "report"})
+"""Outcomes that speak against an item, which are no event of a ranker unless they are named."""
 FEWEST_OF_A_CLASS = 20
 """Showings with an event, and without it, below which the event is no label."""
 

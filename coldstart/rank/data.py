@@ -1,0 +1,233 @@
+"""Read what a ranker learns from out of a workspace: items, showings with outcomes, and histories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.impressions import NONE, WINDOW_S, Impressions
+from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Rows, cooccurrence_vectors
+from coldstart.rank.settings import AGAINST, Settings
+from coldstart.store import ITEMS, Store
+from coldstart.store.histories import open_histories
+from coldstart.store.impressions import ImpressionTable
+from coldstart.store.interactions import INTERACTIONS
+
+if TYPE_CHECKING:
+    from coldstart.store.histories import Histories
+
+_COLUMNS = ("creator", "category", "tags", "created_at", "price", "attributes", "media")
+_MOST_TAGS, _MOST_NUMBERS, _COVERED = 8, 12, 0.1
+MOST_SHOWINGS = 1_000_000
+"""Showings that a fit reads, the newest ones; rates count all."""
+_USERS_A_BLOCK = 50_000
+FEWEST_ACTIONS = 2_000
+"""Actions before the fit window below which items get no vectors of who met them."""
+
+
+@dataclass(frozen=True)
+class RankData:
+    """Items, showings and histories of one workspace, numbered alike.
+
+    Attributes:
+        items: of the catalogue, and those that were only shown or met; user_ids: number -> user.
+        rows: showings with outcomes, by time; left_out: reason -> showings that have no part.
+        catalogue: items of the catalogue.
+    """
+
+    items: ItemTable
+    user_ids: tuple[str, ...]
+    rows: Rows
+    left_out: Mapping[str, int]
+    catalogue: frozenset[str]
+    _histories: Histories
+    _item_places: NDArray[np.int64]
+    _user_numbers: NDArray[np.int64]
+    _kind_of: NDArray[np.int64]
+    kinds: tuple[str, ...]
+
+    def actions(self, users: NDArray[np.int64], before: NDArray[np.int64], last: int) -> Actions:
+        """Read the latest actions of users, each strictly before its own second; see `ReadActions`."""
+        numbers = np.where(users >= 0, self._user_numbers[np.maximum(users, 0)], -1) if len(self._user_numbers) else (
+            np.full(len(users), -1)
+        )  # fmt: skip
+        if not self.kinds or not len(users):
+            shape = (len(users), 0)
+            return Actions(np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, np.int64))
+        found = self._histories.read_numbers(numbers, before, last)
+        counts = np.diff(found.starts)
+        width = int(counts.max(initial=0))
+        rows = np.repeat(np.arange(len(users)), counts)
+        slots = width - counts[rows] + np.arange(len(rows)) - found.starts[rows]
+        items = np.full((len(users), width), -1, np.int32)
+        kinds = np.zeros((len(users), width), np.uint8)
+        seconds = np.zeros((len(users), width), np.int64)
+        own = self._kind_of[found.events]
+        usable = own >= 0
+        items[rows[usable], slots[usable]] = self._item_places[found.items[usable]]
+        kinds[rows[usable], slots[usable]] = own[usable]
+        seconds[rows, slots] = found.seconds
+        return Actions(items, kinds, seconds)
+
+    def met(self, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Read all actions before a second: users, items and kinds, int64 [A] each."""
+        parts: list[tuple[NDArray[np.int64], ...]] = []
+        for start in range(0, len(self._histories.users), _USERS_A_BLOCK):
+            numbers = np.arange(start, min(start + _USERS_A_BLOCK, len(self._histories.users)))
+            found = self._histories.read_numbers(numbers, np.full(len(numbers), before))
+            users, kinds = np.repeat(numbers, np.diff(found.starts)), self._kind_of[found.events]
+            parts.append((users[kinds >= 0], self._item_places[found.items[kinds >= 0]], kinds[kinds >= 0]))
+        if not parts:
+            nothing = np.empty(0, np.int64)
+            return nothing, nothing, nothing
+        users, items, kinds = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return users, items, kinds
+
+    def maker(self, past: Rows, since: int, settings: Settings, vectors: NDArray[np.float32] | None) -> FeatureMaker:
+        """Build the maker of features: rates of `past`, actions of all users before the second `since`."""
+        _, items, kinds = self.met(since)
+        totals = np.zeros((len(self.items.ids), len(self.kinds)))
+        np.add.at(totals, (items, kinds), 1)
+        own = replace(self.items, vectors=vectors if vectors is not None and vectors.shape[1] else None)
+        return FeatureMaker(
+            own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length
+        )
+
+    def vectors(self, before: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
+        """Compute vectors of items by who met them before a second; of no columns where too few did."""
+        users, items, _ = self.met(before)
+        if len(users) < FEWEST_ACTIONS:
+            return np.zeros((len(self.items.ids), 0), np.float32)
+        return cooccurrence_vectors(users, items, len(self.items.ids), dim, seed)
+
+
+def read_data(
+    store: Store, settings: Settings, codes: Mapping[str, Sequence[int]] | None = None, *, events: Collection[str] = ()
+) -> RankData:
+    """Read the showings of a workspace with their outcomes, its items and histories.
+
+    Args:
+        codes: semantic ID of each item; events: outcomes to read; by default those of the settings, or all that are 0
+            or 1.
+    """
+    shown = ImpressionTable(store).read(None, None, WINDOW_S)
+    histories = open_histories(store, fresh=store.has(INTERACTIONS))
+    wanted = tuple(events) or tuple(settings.events or ()) or binary_events(shown)
+    labels, left_out = labels_of(shown, wanted)
+    kept = np.any([~np.isnan(own) for own in labels.values()], 0) if labels else np.zeros(len(shown), bool)
+    if settings.surface is not None:
+        surface = np.array([*(one == settings.surface for one in shown.surface_ids), False])[shown.surfaces]
+        left_out["another surface"] = int((kept & ~surface).sum())
+        kept &= surface
+    order = np.flatnonzero(kept)
+    order = order[np.lexsort((order, shown.times[order]))]
+    known = store.read(ITEMS, ["item_id", *(one for one in _COLUMNS if one in store.columns(ITEMS))]).to_pylist() if (
+        store.has(ITEMS)) else []  # fmt: skip
+    catalogue = [row["item_id"] for row in known]
+    met = histories.items.ids(np.arange(len(histories.items))) if len(histories.items) else []
+    item_ids = list(dict.fromkeys([*catalogue, *shown.item_ids, *met]))
+    place = {item: number for number, item in enumerate(item_ids)}
+    user_ids = shown.user_ids
+    rows = Rows(
+        shown.users[order].astype(np.int64),
+        np.array([place[item] for item in shown.item_ids], np.int64)[shown.items[order]],
+        shown.times[order] // 1_000_000,
+        shown.positions[order],
+        {event: own[order] for event, own in labels.items()},
+    )
+    names = [event or "met" for event in histories.events]
+    kinds = tuple(dict.fromkeys(names))[:4]
+    return RankData(
+        items=item_table(item_ids, known, codes or {}),
+        user_ids=user_ids,
+        rows=rows,
+        left_out={why: count for why, count in left_out.items() if count},
+        catalogue=frozenset(catalogue),
+        _histories=histories,
+        _item_places=np.array([place[item] for item in met], np.int64),
+        _user_numbers=np.asarray(histories.users.numbers(list(user_ids)), np.int64),
+        _kind_of=np.array([kinds.index(one) if one in kinds else -1 for one in names], np.int64),
+        kinds=kinds,
+    )
+
+
+def binary_events(shown: Impressions) -> tuple[str, ...]:
+    """List the outcomes that are 0 or 1 wherever they are known, both kinds among them, and not against an item."""
+    found = []
+    for name, values in shown.signals.items():
+        own = values[~np.isnan(values)]
+        if name not in AGAINST and len(own) and np.isin(own, (0, 1)).all() and (own > 0).any():
+            found.append(name)
+    return tuple(found)
+
+
+def labels_of(shown: Impressions, events: Sequence[str]) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
+    """Read outcomes as 0, 1 or NaN. A showing without any outcome is one that nothing came of where outcomes are
+    matched with the interaction log; in a log that states outcomes it is not known."""
+    labels = {event: np.minimum(np.maximum(shown.signal(event), 0), 1) for event in events}
+    labels = {event: np.where(np.isnan(own), own, (own > 0).astype(np.float32)) for event, own in labels.items()}
+    without = shown.source == NONE
+    matched = bool((~without).any()) and not any((own == 0).any() for own in _stated(shown, labels))
+    if matched:
+        labels = {event: np.where(np.isnan(own), np.float32(0), own) for event, own in labels.items()}
+        return labels, {}
+    return labels, {"no outcome": int(without.sum())}
+
+
+def _stated(shown: Impressions, labels: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    from coldstart.core.impressions import STATED
+
+    return [own[shown.source == STATED] for own in labels.values()]
+
+
+def item_table(
+    item_ids: Sequence[str], known: Sequence[Mapping[str, Any]], codes: Mapping[str, Sequence[int]]
+) -> ItemTable:
+    """Build the table of items: codes from 1 of what is known, numbers of attributes, n-grams of semantic IDs."""
+    records = {row["item_id"]: row for row in known}
+    count = len(item_ids)
+
+    def numbered(values: Sequence[Any]) -> NDArray[np.int32]:
+        own: dict[Any, int] = {}
+        return np.array([0 if one is None else own.setdefault(one, len(own) + 1) for one in values], np.int32)
+
+    own = [records.get(item, {}) for item in item_ids]
+    found = {name: numbered([row.get(name) for row in own]) for name in ("creator", "category")}
+    if codes:
+        for depth in (1, 2, 3):
+            grams = [None if (one := codes.get(item)) is None or len(one) < depth else tuple(one[:depth])
+                     for item in item_ids]  # fmt: skip
+            found[f"sid_{depth}"] = numbered(grams)
+    tags: dict[str, int] = {}
+    listed = [(row.get("tags") or [])[:_MOST_TAGS] for row in own]
+    width = max(map(len, listed), default=0)
+    padded = np.zeros((count, width), np.int32)
+    for place, names in enumerate(listed):
+        padded[place, : len(names)] = [tags.setdefault(name, len(tags) + 1) for name in names]
+    created = np.array([np.nan if row.get("created_at") is None else row["created_at"].timestamp() for row in own])
+    return ItemTable(tuple(item_ids), found, padded, created, _numbers(own))
+
+
+def _numbers(records: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float32]]:
+    """Read price, duration and numeric attributes, those that a tenth of the items have."""
+    columns: dict[str, NDArray[np.float32]] = {}
+
+    def put(name: str, place: int, value: Any) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
+            columns.setdefault(name, np.full(len(records), np.nan, np.float32))[place] = value
+
+    for place, row in enumerate(records):
+        put("price", place, row.get("price"))
+        put("duration_s", place, max((m.get("duration_s") or 0 for m in row.get("media") or []), default=0) or None)
+        if row.get("attributes"):
+            for name, value in sorted(json.loads(row["attributes"]).items()):
+                if name in columns or len(columns) < 4 * _MOST_NUMBERS:
+                    put(name, place, value)
+    covered = {name: int((~np.isnan(own)).sum()) for name, own in columns.items()}
+    kept = sorted((name for name in covered if covered[name] >= _COVERED * max(1, len(records))), key=lambda n: (-covered[n], n))
+    return {name: columns[name] for name in sorted(kept[:_MOST_NUMBERS])}

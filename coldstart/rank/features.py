@@ -1,0 +1,352 @@
+"""Make features of showings and of candidates: rates before them, age and numbers of the item, ties to the history.
+
+All is as of a time before the row. Rows are grouped by user and period (a day, an hour in a short log): counts are of
+showings of earlier periods alone, and histories end before the first row of the group, so that no outcome can reach
+its own feature. What is not known is NaN, never 0.
+
+The place in a list is no feature, since nobody knows it when a list is made. Its effect is taken out twice: a showing
+counts in a rate as much as its place is looked at (clicks over expected clicks: Zhang and Jones 2007), and fits get
+the logit of the place as an offset that predictions do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.rank.model import Features, Sequences
+
+Places = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+ACTIONS_READ = 200
+"""Latest actions of a history that features are made of."""
+BINS = (-1.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.01)
+"""Bounds of cosine between a candidate and the actions of a history, in the histogram of SimTier."""
+SIMILAR = "similar."
+"""Start of the names of features by vectors, the histogram of SimTier (arXiv 2407.19467) and the nearest actions."""
+MOST_EVENTS = 4
+_DAY_S, _HOUR_S = 86_400, 3_600
+_BLOCK = 8_192
+_SHARED_POSITIONS = 100
+"""Places beyond this one in a list count as one."""
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """What features read of I items.
+
+    Attributes:
+        ids: names; created: seconds since 1970, float64 [I], NaN where not known.
+        codes: column -> code of each item, int32 [I], 0 where not known: creator, category, n-grams of semantic IDs.
+        tags: codes of up to T tags, int32 [I, T], 0 for none.
+        numbers: name -> float32 [I], NaN where not known; vectors: float32 [I, D] of length 1, or 0 where none is known.
+    """
+
+    ids: tuple[str, ...]
+    codes: Mapping[str, NDArray[np.int32]]
+    tags: NDArray[np.int32]
+    created: NDArray[np.float64]
+    numbers: Mapping[str, Floats] = field(default_factory=dict)
+    vectors: Floats | None = None
+
+    def attributes(self) -> NDArray[np.int32]:
+        """Stack the codes for target attention, the first tag too: int32 [I, C]."""
+        first = self.tags[:, 0] if self.tags.shape[1] else np.zeros(len(self.ids), np.int32)
+        return np.stack([*self.codes.values(), first], 1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Candidates or showings: numbers of users and places of items (-1: unknown to all tables), seconds of the request.
+
+    Attributes:
+        positions: int32 [N], -1 where not known; labels: event -> 0, 1 or NaN, float32 [N].
+    """
+
+    users: Places
+    items: Places
+    times: Places
+    positions: NDArray[np.int32]
+    labels: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def where(self, chosen: NDArray[np.bool_] | Places) -> Rows:
+        labels = {event: own[chosen] for event, own in self.labels.items()}
+        return Rows(self.users[chosen], self.items[chosen], self.times[chosen], self.positions[chosen], labels)
+
+
+@dataclass(frozen=True)
+class Actions:
+    """Latest actions of G histories, padded in front: places of items int32 [G, L], -1 for none; kinds uint8 and
+    seconds int64 of the same shape; `dropped`: actions that were not before the request."""
+
+    items: NDArray[np.int32]
+    kinds: NDArray[np.uint8]
+    seconds: Places
+    dropped: int = 0
+
+
+ReadActions = Callable[[Places, Places, int], Actions]
+"""Reads the latest actions of users (numbers), each before its own second."""
+
+
+class Counts:
+    """Sums of values by key and period, asked for as of a period: [V] of all earlier ones."""
+
+    def __init__(self, keys: Places, periods: Places, values: NDArray[np.float64], last: int) -> None:
+        self._width = last + 2
+        codes, place = np.unique(keys * self._width + periods, return_inverse=True)
+        sums = np.stack([np.bincount(place, column, minlength=len(codes)) for column in values.T], 1)
+        self._codes = codes
+        self._sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(sums, 0)])
+
+    def before(self, keys: Places, periods: Places) -> NDArray[np.float64]:
+        """Sum the values of each key over the periods before, float64 [N, V]."""
+        starts, ends = (np.searchsorted(self._codes, keys * self._width + own) for own in (0, periods))
+        return np.asarray(self._sums[ends] - self._sums[starts], np.float64)
+
+
+class FeatureMaker:
+    """Makes features from the showings and histories of a workspace.
+
+    Args:
+        past: showings with outcomes, which rates are counted in; kinds: names of the kinds of actions.
+        totals: showings before them by item and kind of action, float64 [I, K]: actions of all users before `since`.
+        prior: showings with the mean rate that a rate is smoothed by.
+    """
+
+    def __init__(
+        self,
+        items: ItemTable,
+        past: Rows,
+        actions: ReadActions,
+        kinds: Sequence[str],
+        totals: NDArray[np.float64],
+        *,
+        prior: float = 20.0,
+        length: int = 50,
+    ) -> None:
+        self.items, self._actions, self._kinds = items, actions, tuple(kinds)[:MOST_EVENTS]
+        self._prior, self._length = prior, length
+        self._totals = totals[:, : len(self._kinds)]
+        self.events = tuple(past.labels)
+        span = int(np.ptp(past.times)) if len(past) else 0
+        self._period = _DAY_S if span >= 4 * _DAY_S else max(_HOUR_S, span // 8)
+        self._first = int(past.times.min()) // self._period if len(past) else 0
+        self._last = self._periods(past.times).max() + 1 if len(past) else 0
+        self._bias = position_bias(past)
+        self._rates = {name: self._count(past, keys) for name, keys in self._keys(past).items()}
+        self._overall = self._count(past, np.zeros(len(past), np.int64)) if len(past) else None
+
+    def _periods(self, times: Places) -> Places:
+        return np.maximum(times // self._period - self._first, 0)
+
+    def offsets(self, rows: Rows) -> dict[str, Floats]:
+        """Logit that the place of each showing adds, 0 where it is not known: event -> float32 [N]."""
+        found = {}
+        for event, (shift, _) in self._bias.items():
+            places = np.minimum(rows.positions, _SHARED_POSITIONS)
+            found[event] = np.where(places >= 0, shift[np.maximum(places, 0)], 0).astype(np.float32)
+        return found
+
+    def cold(self, rows: Rows) -> NDArray[np.bool_]:
+        """Tell which rows are of items that no user met and that were not shown before their period."""
+        own = np.maximum(rows.items, 0)
+        shown = self._rates["item"].before(own, self._as_of(rows)).sum(1) if len(self._rates) else np.zeros(len(rows))
+        return (rows.items < 0) | ((self._totals[own].sum(1) == 0) & (shown == 0))
+
+    def _as_of(self, rows: Rows) -> Places:
+        return np.minimum(self._periods(rows.times), self._last)
+
+    def _keys(self, rows: Rows) -> dict[str, Places]:
+        """Number what a rate is of, 0 where it is not known."""
+        own = np.maximum(rows.items, 0)
+        known = rows.items >= 0
+        found = {"item": rows.items + 1}
+        for name, codes in self.items.codes.items():
+            found[name] = np.where(known, codes[own], 0).astype(np.int64)
+        if self.items.tags.shape[1]:
+            found["tag"] = np.where(known, self.items.tags[own, 0], 0).astype(np.int64)
+        users = rows.users + 1
+        found["user"] = users
+        for name in ("creator", "category"):
+            codes = self.items.codes[name]
+            pairs = users * (int(codes.max(initial=0)) + 1) + found[name]
+            found[f"user_{name}"] = np.where((users > 0) & (found[name] > 0), pairs, 0)
+        return found
+
+    def _count(self, past: Rows, keys: Places) -> Counts:
+        values = []
+        for event, own in past.labels.items():
+            known = ~np.isnan(own)
+            looked = np.ones(len(past))
+            places = np.minimum(past.positions, _SHARED_POSITIONS)
+            looked = np.where(places >= 0, self._bias[event][1][np.maximum(places, 0)], looked)
+            values += [np.where(known, own, 0), known * looked]
+        stacked = np.stack(values, 1) if values else np.zeros((len(past), 0))
+        return Counts(keys, self._periods(past.times), stacked.astype(np.float64), int(self._last))
+
+    def make(self, rows: Rows, *, sequences: bool = True) -> Features:
+        """Make the features of rows, each as of its own time."""
+        columns: dict[str, Floats] = {}
+        as_of = self._as_of(rows)
+        overall = None if self._overall is None else self._overall.before(np.zeros(len(rows), np.int64), as_of)
+        for name, keys in self._keys(rows).items():
+            sums = self._rates[name].before(keys, as_of)
+            for place, event in enumerate(self.events):
+                hits, shown = sums[:, 2 * place], sums[:, 2 * place + 1]
+                shown = np.where(keys > 0, shown, 0)
+                if overall is None:
+                    continue
+                total_hits, total_shown = overall[:, 2 * place], overall[:, 2 * place + 1]
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    base = total_hits / total_shown
+                    rate = (hits + self._prior * base) / (shown + self._prior)
+                columns[f"{name}.{event}"] = np.where(shown > 0, rate, np.nan).astype(np.float32)
+            if self.events:
+                columns[f"{name}.shown"] = np.log1p(np.where(keys > 0, sums[:, 1], np.nan)).astype(np.float32)
+        columns |= self._of_items(rows)
+        columns["hour"] = (rows.times // _HOUR_S % 24).astype(np.float32)
+        groups, first = self._groups(rows, as_of)
+        actions = self._actions(first[0], first[1], ACTIONS_READ)
+        columns |= self._of_histories(rows, groups, actions)
+        found = Features(tuple(columns), np.stack(list(columns.values()), 1).astype(np.float32))
+        if sequences and self._kinds:
+            events = np.where(actions.items >= 0, actions.kinds + 1, 0).astype(np.int32)
+            own = Sequences(
+                rows.items.astype(np.int32), groups.astype(np.int32), actions.items[:, -2 * self._length :],
+                events[:, -2 * self._length :], self.items.attributes(),
+            )  # fmt: skip
+            found = Features(found.names, found.values, own)
+        return found
+
+    def _groups(self, rows: Rows, as_of: Places) -> tuple[Places, tuple[Places, Places]]:
+        """Group rows by user and period: group of each row; user of each group and the second of its first row."""
+        periods = self._periods(rows.times)
+        width = int(periods.max(initial=0)) + 1
+        keys, groups = np.unique((rows.users + 1) * width + periods, return_inverse=True)
+        earliest = np.full(len(keys), np.iinfo(np.int64).max)
+        np.minimum.at(earliest, groups, rows.times)
+        return groups, (keys // width - 1, earliest)
+
+    def _of_items(self, rows: Rows) -> dict[str, Floats]:
+        own, known = np.maximum(rows.items, 0), rows.items >= 0
+        found = {"age_days": np.where(known, (rows.times - self.items.created[own]) / _DAY_S, np.nan)}
+        for name, numbers in self.items.numbers.items():
+            found[f"number.{name}"] = np.where(known, numbers[own], np.nan)
+        total = self._totals.sum(1)
+        means = self._totals.sum(0) / max(1.0, self._totals.sum())
+        for place, kind in enumerate(self._kinds):
+            found[f"met.{kind}"] = np.where(known, np.log1p(self._totals[own, place]), np.nan)
+            share = (self._totals[:, place] + self._prior * means[place]) / (total + self._prior)
+            found[f"met_share.{kind}"] = np.where(known & (total[own] > 0), share[own], np.nan)
+        if self._kinds:
+            for name in ("creator", "category"):
+                codes = self.items.codes[name]
+                sums = np.stack([np.bincount(codes, column) for column in self._totals.T], 1)
+                shares = (sums + self._prior * means) / (sums.sum(1, keepdims=True) + self._prior)
+                usable = known & (codes[own] > 0)
+                for place, kind in enumerate(self._kinds):
+                    found[f"{name}_met_share.{kind}"] = np.where(usable, shares[codes[own], place], np.nan)
+        found["cold"] = self.cold(rows)
+        return {name: np.asarray(values, np.float32) for name, values in found.items()}
+
+    def _of_histories(self, rows: Rows, groups: Places, actions: Actions) -> dict[str, Floats]:
+        """Ties of each candidate to the history of its user: the same item, creator, category, tag, and vectors near."""
+        kinds, total = len(self._kinds), len(rows)
+        found: dict[str, Floats] = {}
+        if not kinds:
+            return found
+        by_kind = np.stack([((actions.kinds == one) & (actions.items >= 0)).sum(1) for one in range(kinds)], 1)
+        for place, kind in enumerate(self._kinds):
+            found[f"user_met.{kind}"] = np.log1p(by_kind[groups, place]).astype(np.float32)
+        latest = np.where(actions.items >= 0, actions.seconds, 0).max(1, initial=0)
+        idle = np.where(latest[groups] > 0, (rows.times - latest[groups]) / _DAY_S, np.nan)
+        found["idle_days"] = idle.astype(np.float32)
+        codes = {"creator": self.items.codes["creator"], "category": self.items.codes["category"]}
+        names = [f"same_{what}.{kind}" for what in ("item", *codes) for kind in self._kinds]
+        vectors = self.items.vectors
+        if vectors is not None:
+            names += [f"{SIMILAR}{kind}.{bin_}" for kind in self._kinds for bin_ in range(len(BINS) - 1)]
+            names += [f"{SIMILAR}max", f"{SIMILAR}mean_of_5"]
+        values = np.full((total, len(names)), np.nan, np.float32)
+        for start in range(0, total, _BLOCK):
+            block = slice(start, min(start + _BLOCK, total))
+            own, items = rows.items[block], actions.items[groups[block]]
+            present = items >= 0
+            usable = present.any(1) & (own >= 0)
+            kind_of = actions.kinds[groups[block]]
+            masks = [present & (kind_of == one) for one in range(kinds)]
+            column = 0
+            for what in ("item", *codes):
+                if what == "item":
+                    same, known = items == own[:, None], usable
+                else:
+                    wanted = np.where(own >= 0, codes[what][np.maximum(own, 0)], 0)
+                    same = codes[what][np.maximum(items, 0)] == wanted[:, None]
+                    known = usable & (wanted > 0)
+                for mask in masks:
+                    values[block, column] = np.where(known, np.log1p((same & mask).sum(1)), np.nan)
+                    column += 1
+            if vectors is not None:
+                mine = vectors[np.maximum(own, 0)]
+                near = np.einsum("nld,nd->nl", vectors[np.maximum(items, 0)], mine)
+                seen = present & (np.abs(vectors[np.maximum(items, 0), 0]) > 0)
+                known = usable & seen.any(1) & (np.abs(mine).sum(1) > 0)
+                bins = np.digitize(near, BINS[1:-1])
+                for mask in masks:
+                    for bin_ in range(len(BINS) - 1):
+                        count = ((bins == bin_) & mask & seen).sum(1)
+                        values[block, column] = np.where(known, np.log1p(count), np.nan)
+                        column += 1
+                top = np.sort(np.where(seen, near, -np.inf), 1)[:, -5:]
+                values[block, column] = np.where(known, top[:, -1], np.nan)
+                finite = np.isfinite(top)
+                mean = np.where(finite, top, 0).sum(1) / np.maximum(finite.sum(1), 1)
+                values[block, column + 1] = np.where(known, mean, np.nan)
+        return found | {name: values[:, place] for place, name in enumerate(names)}
+
+
+def position_bias(past: Rows) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Estimate, for each event and place in a list, the logit over the mean and the rate over the mean, smoothed.
+
+    It is the plain rate by place: where good items stand in front it takes some of what is theirs.
+    """
+    found = {}
+    places = np.minimum(past.positions, _SHARED_POSITIONS)
+    for event, own in past.labels.items():
+        known = ~np.isnan(own) & (places >= 0)
+        shown = np.bincount(places[known], minlength=_SHARED_POSITIONS + 1).astype(np.float64)
+        hits = np.bincount(places[known], own[known], minlength=_SHARED_POSITIONS + 1)
+        mean = float(np.clip(hits.sum() / max(1.0, shown.sum()), 1e-4, 1 - 1e-4))
+        rate = (hits + 100 * mean) / (shown + 100)
+        found[event] = (np.log(rate / (1 - rate)) - np.log(mean / (1 - mean)), rate / mean)
+    return found
+
+
+def cooccurrence_vectors(users: Places, items: Places, count: int, dim: int = 32, seed: int = 0) -> Floats:
+    """Compute vectors of items by who met them: truncated SVD of the user-item matrix, columns of length 1 an item.
+
+    float32 [count, dim], 0 for an item that fewer than three users met; dim falls where there is too little.
+    """
+    from scipy.sparse import csr_matrix, diags
+    from scipy.sparse.linalg import svds
+
+    height = int(users.max(initial=-1)) + 1
+    matrix = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=(max(1, height), max(1, count)))
+    matrix.data[:] = 1
+    met = np.asarray(matrix.sum(0)).ravel()
+    matrix = matrix @ diags(np.where(met >= 3, 1 / np.sqrt(np.maximum(met, 1)), 0))
+    dim = min(dim, min(matrix.shape) - 1)
+    if dim < 1 or matrix.nnz == 0:
+        return np.zeros((count, 0), np.float32)
+    _, values, right = svds(matrix.astype(np.float64), k=dim, v0=np.random.default_rng(seed).normal(size=min(matrix.shape)))
+    own = (right.T * np.sqrt(np.maximum(values, 0))).astype(np.float32)[:count]
+    norms = np.linalg.norm(own, axis=1, keepdims=True)
+    return np.where(norms > 1e-6, own / np.maximum(norms, 1e-6), 0).astype(np.float32)
