@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.device import choose_device
 from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import bootstrap, paired
 from coldstart.semantic_ids.channels import Channel, Recaller
 from coldstart.semantic_ids.collisions import place_items
-from coldstart.semantic_ids.decode import trie_tensors
+from coldstart.semantic_ids.decode import CodeDecoder, trie_tensors
 from coldstart.semantic_ids.methods import fit_codebooks
 from coldstart.semantic_ids.read import build_trie
 from coldstart.semantic_ids.recall_baselines import (
@@ -34,7 +35,7 @@ from coldstart.semantic_ids.recall_baselines import (
     popularity,
 )
 from coldstart.semantic_ids.recall_split import RecallSplit, as_counts, checks_of
-from coldstart.semantic_ids.sequence_model import item_tensors
+from coldstart.semantic_ids.sequence_model import SequenceModel, Shape, item_tensors
 from coldstart.semantic_ids.train_sequence import SequenceData, Training, gains_at, sasrec, train
 
 METHODS: Mapping[str, str] = {
@@ -47,6 +48,7 @@ METHODS: Mapping[str, str] = {
     "codes": "codes, decoded",
     "both": "both, by reciprocal rank",
     "both-new": "both, a tenth for new items",
+    "llm": "language model, codes decoded",
     "shuffled": "codes shuffled among items",
     "category": "category path as ID",
 }
@@ -100,6 +102,8 @@ class RecallReport:
         return {name: getattr(self, name) for name in names} | {"sets": dict(SETS)}
 
 
+LearnLanguage = Callable[[Sequence[NDArray[np.int64]], NDArray[np.int32], int], CodeDecoder]
+"""Fit a language model on histories of items with codes, int32 [N, L], by a seed: what IDs are decoded by."""
 Lister = Callable[[NDArray[np.bool_] | None, int], NDArray[np.int64]]
 """Lists of all judged users among some items (None: all), so many places each."""
 
@@ -113,20 +117,22 @@ def evaluate_recall(
     methods: Sequence[str] | None = None,
     seeds: int = 1,
     code: Callable[[NDArray[np.float32]], Any] = fit_codebooks,
+    language: LearnLanguage | None = None,
 ) -> RecallReport:
     """Measure every method on a split.
 
     Args:
-        methods: names, by default all; seeds: fits of each trained method, whose measures are averaged by user.
-        code: fits codebooks on vectors.
+        methods: names, by default all but `llm`; seeds: fits of each trained method, whose measures are averaged by
+            user.
+        code: fits codebooks on vectors; language: fits what `llm` decodes by.
 
     Raises:
         ColdstartError: a method is unknown.
     """
-    wanted = list(METHODS) if methods is None else list(methods)
+    wanted = [name for name in METHODS if name != "llm"] if methods is None else list(methods)
     if unknown := [name for name in wanted if name not in METHODS]:
         raise ColdstartError(f"method {unknown[0]!r} is unknown: use {', '.join(METHODS)}")
-    work = _Evaluation(split, content, training, seeds, code)
+    work = _Evaluation(split, content, training, seeds, code, language)
     found: dict[str, Any] = {}
     gains: dict[str, Any] = {}
     left_out: dict[str, str] = {}
@@ -170,8 +176,10 @@ class _Evaluation:
         training: Training,
         seeds: int,
         code: Callable[[NDArray[np.float32]], Any],
+        language: LearnLanguage | None,
     ) -> None:
         self.split, self.content, self.training, self.seeds, self._code = split, content, training, seeds, code
+        self._language = language
         self.count = len(split.item_ids)
         self.coded = ""
         self.epochs: dict[str, list[int]] = {}
@@ -195,6 +203,10 @@ class _Evaluation:
             return [self._by_scores(ease(train, count, choose_penalty(train, count, self._gain)))], ""
         if name == "sasrec":
             return [self._by_model(one, "dense") for one in self._fit(name, None, None)], ""
+        if name == "llm":
+            if self._language is None:
+                return [], "no language model is given"
+            return [self._by_language(one) for one in self._decoded(self._language)], ""
         if name in _SEQUENCE:
             if self._models is None:
                 self._models = self._fit("model", self.content.vectors, self._own_codes())
@@ -250,8 +262,32 @@ class _Evaluation:
             found.append(Recaller(trained.model, items, self.split.is_new, trie, trained.new, tie_seed=seed))
         return found
 
+    def _decoded(self, language: LearnLanguage) -> list[Recaller]:
+        """Fit a language model for each seed; the sequence model beside it orders nothing, items of one ID stand in
+        random order."""
+        codes, count = self._own_codes(), self.count
+        device = choose_device(self.training.device)
+        rows = np.where(self.split.is_new, -1, np.arange(count))
+        there = np.flatnonzero((codes[:, 0] >= 0) & ~self.split.is_new)
+        trie = trie_tensors(build_trie(codes[there]), there, count, device)
+        found = []
+        for seed in range(self.seeds):
+            decoder = language(self.split.train, codes, self.training.seed + seed)
+            beside = SequenceModel(Shape(count, 0, (), 8, 1, 1)).to(device)
+            items = item_tensors(beside.shape, rows, None, None, device)
+            found.append(Recaller(beside, items, self.split.is_new, trie, tie_seed=seed, decoder=decoder))
+        return found
+
     def _by_scores(self, scorer: Scorer) -> Lister:
         return lambda allowed, k: lists_of(scorer, self.split.histories, allowed, k)
+
+    def _by_language(self, recaller: Recaller) -> Lister:
+        """List decoded IDs alone: of new items it lists none."""
+
+        def lists(allowed: NDArray[np.bool_] | None, k: int) -> NDArray[np.int64]:
+            return recaller.lists(self.split.histories, "codes", k, allowed=allowed).places
+
+        return lists
 
     def _by_model(self, recaller: Recaller, channel: Channel, share: float = 0.0) -> Lister:
         def lists(allowed: NDArray[np.bool_] | None, k: int) -> NDArray[np.int64]:

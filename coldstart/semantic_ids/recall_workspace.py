@@ -13,8 +13,8 @@ from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError
 from coldstart.semantic_ids.fit_stage import is_usable
 from coldstart.semantic_ids.methods import fit_codebooks
-from coldstart.semantic_ids.recall_evaluation import RecallContent, RecallReport, evaluate_recall
-from coldstart.semantic_ids.recall_settings import OWN_RECALL, RECALL, Settings, content_space
+from coldstart.semantic_ids.recall_evaluation import METHODS, RecallContent, RecallReport, evaluate_recall
+from coldstart.semantic_ids.recall_settings import OWN_RECALL, RECALL, Settings, check_generator, content_space
 from coldstart.semantic_ids.recall_split import parse_kind, split_histories
 from coldstart.semantic_ids.settings import FIT
 from coldstart.semantic_ids.train_sequence import Training
@@ -76,7 +76,22 @@ def evaluate_store(
         return fit_codebooks(own, coded.method, coded.levels, crowding=coded.crowding, seed=coded.seed)
 
     training = Training(**settings.training(pipeline.engine.device))
-    found = evaluate_recall(chosen, content, training, progress, methods=methods, seeds=seeds, code=code)
+    if methods is None and settings.decoder == "llm":
+        methods = list(METHODS)
+
+    def language(histories: Any, codes: Any, seed: int) -> Any:
+        from coldstart.semantic_ids.llm_recall import LanguageFit, texts_of
+        from coldstart.semantic_ids.llm_train import LanguageData
+
+        check_generator(name, settings.generator)
+        known, sizes = LanguageData(codes, texts_of(store, items)), tuple(int(size) for size in codes.max(0) + 1)
+        engine = pipeline.engine
+        fit = LanguageFit(name, settings, known, sizes, engine.device, engine.dtype, progress, seed=seed)
+        return fit.learn(histories)[0]
+
+    found = evaluate_recall(
+        chosen, content, training, progress, methods=methods, seeds=seeds, code=code, language=language
+    )
     notes = [*likes.notes, f"content: {space}", *found.notes]
     if users is not None and users <= len(chosen.users):
         notes.append(f"{users:,} users are judged, drawn by a hash of their ids; fits read all")
