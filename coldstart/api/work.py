@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Estimate
     from coldstart.ingest.load_interactions import InteractionReport
     from coldstart.store.check import Damage
+    from coldstart.store.histories import Histories, HistorySummary
 
 
 LANGUAGES_READ = 5000
@@ -298,6 +299,22 @@ class WorkMethods(OpenedStore):
     def interaction_summary(self) -> InteractionSummary | None:
         """Count interactions, users and items, with the first and last time; None where none were ingested."""
         return InteractionTable(self._store).summary() if self._store.has(INTERACTIONS) else None
+
+    def histories(self) -> Histories:
+        """Open the actions of each user, sorted by time; built from the interactions where these changed since.
+
+        Raises:
+            ColdstartError: they have to be built, and another process writes to the workspace.
+        """
+        from coldstart.store.histories import open_histories
+
+        return open_histories(self._store)
+
+    def history_summary(self) -> HistorySummary | None:
+        """Count the histories as they are stored; None where none were built yet."""
+        from coldstart.store.histories import read_summary
+
+        return read_summary(self._store)
 
     def finetune_align(
         self,

@@ -14,6 +14,7 @@ from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.ingest.load_interactions import InteractionReport
+    from coldstart.store.histories import HistorySummary
     from coldstart.store.interactions import InteractionSummary
 
 _RATED = ("rating", "stars")
@@ -189,6 +190,16 @@ def summary_line(summary: InteractionSummary) -> str:
         f"interactions: {summary.rows:,} of {summary.users:,} users with {summary.items:,} items, "
         f"{summary.known_items:,} of them in the catalogue; {summary.first:%Y-%m-%d %H:%M} to "
         f"{summary.last:%Y-%m-%d %H:%M} UTC{rejected}"
+    )
+
+
+def history_line(summary: HistorySummary) -> str:
+    """Summarise the histories of a workspace in one line."""
+    dropped = f"; {summary.dropped:,} older ones dropped" if summary.dropped else ""
+    no_time = f"; {summary.left_out:,} of a time that does not fit left out" if summary.left_out else ""
+    return (
+        f"histories: {summary.actions:,} actions of {summary.users:,} users, the longest {summary.longest:,} of at "
+        f"most {summary.cap:,}{dropped}{no_time}"
     )
 
 

@@ -249,6 +249,7 @@ COMMANDS: Mapping[str, Fields] = {
         "size_bytes": ("integer?", "size on disk"),
         "stages": ("[STAGE]", "balance of each stage"),
         "interactions": ("object?", "rows, users and items of the log"),
+        "histories": ("object?", "users, actions, longest, dropped above the cap, left_out, cap and bytes"),
         "impressions": ("object?", "showings, days, outcomes and known propensities of the log"),
         "languages": ("{integer}", "code of a language -> items; und: it does not show"),
         "decisions": ("{integer}", "reject, approve and correct in force, undone, and lapsed: its item changed since"),

@@ -16,7 +16,7 @@ import typer
 from coldstart import __version__
 from coldstart.cli import complete, output
 from coldstart.cli import impressions as impression_lines
-from coldstart.cli.interactions import summary_json, summary_line
+from coldstart.cli.interactions import history_line, summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
 from coldstart.core.reasons import OF_VIDEOS, plain, remedy
@@ -192,6 +192,7 @@ def _report(opened: Workspace, json: bool) -> None:
 
     languages = opened.languages()
     decided = opened.decision_counts()
+    histories = opened.history_summary()
     if json:
         output.as_json(
             {
@@ -199,6 +200,7 @@ def _report(opened: Workspace, json: bool) -> None:
                 "size_bytes": opened.size_bytes(),
                 "stages": [report.to_dict() for report in reports],
                 "interactions": None if interactions is None else summary_json(interactions),
+                "histories": None if histories is None else histories.to_dict(),
                 "impressions": None if impressions is None else impression_lines.summary_json(impressions),
                 "removals": opened.removal_notes(),
                 "languages": dict(languages.most_common()),
@@ -215,6 +217,8 @@ def _report(opened: Workspace, json: bool) -> None:
                     output.note(f"{report.stage}: {note}")
     if interactions is not None:
         output.note(summary_line(interactions))
+    if histories is not None:
+        output.note(history_line(histories))
     if impressions is not None:
         for line in impression_lines.summary_lines(impressions):
             output.note(line)

@@ -22,7 +22,7 @@ from lance.file import LanceFileReader
 from coldstart.core.item_fields import read_object
 from coldstart.core.keys import KEY_LENGTH
 from coldstart.errors import ColdstartError
-from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, mending, tables
+from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, histories, history_build, mending, tables
 from coldstart.store.artifacts import ARTIFACTS, FILES
 from coldstart.store.catalog import CATALOG, TAG
 from coldstart.store.decisions import DECISIONS
@@ -110,7 +110,18 @@ def find_damage(store: Store) -> list[Damage]:
         found += _check_artifacts(store)
     if PUBLICATIONS not in unreadable:
         found += _check_publications(store)
-    return found
+    return found + _check_histories(store)
+
+
+def _check_histories(store: Store) -> list[Damage]:
+    if not (histories.folder_of(store) / histories.MANIFEST).is_file():
+        return []
+    opened = histories.open_files(store)
+    fault = "cannot be opened" if opened is None else opened[1].fault()
+    if fault is None:
+        return []
+    cost = "they are built anew from the interactions when they are next read"
+    return [Damage("histories", fault, cost, lambda: history_build.drop_histories(store))]
 
 
 def repair(store: Store) -> list[Damage]:

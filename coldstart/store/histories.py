@@ -49,7 +49,7 @@ MOST_COARSE = 2
 """Last of the ways to round weights, of which each tells fewer kinds apart."""
 
 MANIFEST = "manifest.json"
-_READ_ROWS = 1 << 20
+_READ_ROWS = 1 << 19
 _TRIES = 5
 
 
@@ -308,7 +308,7 @@ def table_rows(store: Store, columns: Sequence[str]) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
     with tables.reading(store.reader, INTERACTIONS):
         found = tables.open_table(store.reader, INTERACTIONS)
-        for batch in found.search().select(list(columns)).to_batches(batch_size=1 << 18):
+        for batch in found.search().select(list(columns)).to_batches(batch_size=1 << 16):
             waiting.append(batch)
             if sum(one.num_rows for one in waiting) >= _READ_ROWS:
                 yield pa.Table.from_batches(waiting)

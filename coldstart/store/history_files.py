@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coldstart.store.interactions import hashed
 
-MERGE_ACTIONS = 1 << 22
+MERGE_ACTIONS = 1 << 21
 """Actions that are sorted in memory at once."""
 
 _NAMES = {"text": np.uint8, "ends": np.int64, "hashes": np.uint64, "order": np.uint32}

@@ -20,6 +20,7 @@ from coldstart.core.histories import HistoryRows, LeakError, check_before
 from coldstart.errors import ColdstartError
 from coldstart.ingest.interaction_file import SCHEMA
 from coldstart.store import Store, histories, history_build, history_files
+from coldstart.store.check import find_damage, repair
 from coldstart.store.histories import open_histories
 from coldstart.store.history_build import build, follow
 from coldstart.store.interactions import INTERACTIONS, AppendCounts, InteractionTable
@@ -286,3 +287,16 @@ def test_names_of_a_stranger_are_checked_before_they_are_read(store: Store) -> N
         assert open_histories(store).items.fault()
         np.save(path, before)
         assert open_histories(store).fault() is None
+
+
+def test_check_finds_damaged_histories_and_drops_them(store: Store) -> None:
+    append(store, rows(1, 200))
+    assert find_damage(store) == []
+    [segment] = (store.folder / histories.FOLDER).glob("segment-*")
+    np.save(segment / "events.npy", np.full(200, 200, np.uint8))
+    assert [(one.table, one.what) for one in find_damage(store)] == [
+        ("histories", "actions name items or events that there are not")
+    ]
+    with store.lock():
+        repair(store)
+    assert read(store) == stored(store)
