@@ -66,8 +66,9 @@ class Network(nn.Module):
         )  # fmt: skip
 
     def items(self, places: Tensor, codes: Tensor) -> Tensor:
-        """Vectors of items: places from 1, 0 for none; `codes`: attributes of every place, int64 [I + 1, C]."""
-        found = self.item(places)
+        """Vectors of items: places from 1, 0 for none; `codes`: attributes of every place, int64 [I + 1, C]. An item that
+        came after the fit has those of its attributes alone."""
+        found = self.item(torch.where(places <= self.shape.items, places, 0))
         own = codes[places]
         for column, table in enumerate(self.attributes):
             found = found + table(own[..., column])
@@ -106,12 +107,11 @@ class Attention:
     """A fitted network with the scaling of the plain features.
 
     Attributes:
-        codes: attributes of items at its fit, int32 [I, C]; events: what it predicts, in order.
+        events: what it predicts, in order.
         mean, spread: of each plain feature, float32 [F].
     """
 
     network: Network
-    codes: NDArray[np.int32]
     events: tuple[str, ...]
     mean: NDArray[np.float32]
     spread: NDArray[np.float32]
@@ -122,7 +122,7 @@ class Attention:
         sequences = features.sequences
         assert sequences is not None
         plain = self.scaled(features.values)
-        codes = _codes(self.codes).to(self.device)
+        codes = _codes(sequences.attributes, self.network.shape).to(self.device)
         found = [np.empty((0, len(self.events)))]
         self.network.eval()
         with torch.inference_mode():
@@ -170,13 +170,13 @@ def fit_attention(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         found = Attention(
-            Network(shape).to(recipe.device), sequences.attributes, events, mean.astype(np.float32),
+            Network(shape).to(recipe.device), events, mean.astype(np.float32),
             np.maximum(spread, 1e-6).astype(np.float32), recipe.device,
         )  # fmt: skip
         plain = found.scaled(features.values)
         target = np.stack([labels[event] for event in events], 1).astype(np.float32)
         offset = np.stack([offsets[event] for event in events], 1).astype(np.float32)
-        codes = _codes(found.codes).to(recipe.device)
+        codes = _codes(sequences.attributes, shape).to(recipe.device)
         optimizer = torch.optim.AdamW(found.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.decay)
         rows, drawn = np.flatnonzero(fitted), np.random.default_rng(recipe.seed)
         best, kept, taken = np.inf, None, 0
@@ -214,19 +214,19 @@ def _loss(logits: Tensor, target: NDArray[np.float32], offset: NDArray[np.float3
     return found
 
 
-def _codes(attributes: NDArray[np.int32]) -> Tensor:
-    """Attributes of every item from place 1 on; place 0 is no item."""
-    return torch.from_numpy(np.pad(attributes, ((1, 0), (0, 0))).astype(np.int64))
+def _codes(attributes: NDArray[np.int32], shape: Shape) -> Tensor:
+    """Attributes of every item from place 1 on; place 0 is no item, code 0 none, as of one that came after the fit."""
+    known = np.where(attributes <= np.array(shape.attributes, np.int64), attributes, 0)
+    return torch.from_numpy(np.pad(known, ((1, 0), (0, 0))).astype(np.int64))
 
 
 def _batch(
     sequences: Sequences, plain: NDArray[np.float32], rows: NDArray[Any], shape: Shape, device: str
 ) -> dict[str, Tensor]:
-    """Gather rows as tensors; an item that came after the fit is none."""
+    """Gather rows as tensors."""
 
     def places(items: NDArray[np.int32]) -> Tensor:
-        known = (items >= 0) & (items < shape.items)
-        return torch.from_numpy(np.where(known, items + 1, 0).astype(np.int64)).to(device)
+        return torch.from_numpy(items.astype(np.int64) + 1).to(device)
 
     own = sequences.rows[rows]
     events = np.minimum(sequences.events[own, -shape.length :], shape.events)

@@ -20,6 +20,7 @@ from coldstart.rank.settings import FEWEST_OF_A_CLASS
 
 if TYPE_CHECKING:
     from coldstart.rank.attention import Attention
+    from coldstart.rank.trees import Forest
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -71,6 +72,17 @@ class Features:
         sequences = None if self.sequences is None else self.sequences.where(chosen)
         return replace(self, values=self.values[chosen], sequences=sequences)
 
+    def over(self, names: tuple[str, ...]) -> Features:
+        """Select features by name, in that order; NaN for those that there are not."""
+        if names == self.names:
+            return self
+        places = {name: place for place, name in enumerate(self.names)}
+        values = np.full((len(self), len(names)), np.nan, np.float32)
+        for column, name in enumerate(names):
+            if name in places:
+                values[:, column] = self.values[:, places[name]]
+        return replace(self, names=names, values=values)
+
     def without(self, prefix: str) -> Features:
         """Leave out the features whose names begin so."""
         kept = [place for place, name in enumerate(self.names) if not name.startswith(prefix)]
@@ -102,18 +114,17 @@ class RankModel:
 
     Attributes:
         kind: `trees`, `attention` or `both`; events: what it predicts, in order.
-        names: features that it reads; trees: event -> model text of LightGBM; attention: network and its scaling.
+        names: features that it reads; trees: of each event; attention: network and its scaling.
         calibration: of its logits; report: what was measured on the latest part of the window.
     """
 
     kind: str
     events: tuple[str, ...]
     names: tuple[str, ...]
-    trees: dict[str, str] = field(default_factory=dict)
+    trees: dict[str, Forest] = field(default_factory=dict)
     attention: Attention | None = None
     calibration: Calibration = field(default_factory=Calibration)
     report: dict[str, Any] = field(default_factory=dict)
-    _boosters: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def fit(
@@ -194,12 +205,9 @@ class RankModel:
             raise ColdstartError(f"the ranker reads features {list(self.names)}; given are {list(features.names)}")
         found: list[dict[str, Doubles]] = []
         if self.kind != "attention":
-            from coldstart.rank.trees import load_tree, predict_trees
+            from coldstart.rank.trees import predict_trees
 
-            for event, text in self.trees.items():
-                if event not in self._boosters:
-                    self._boosters[event] = load_tree(text)
-            found.append(predict_trees(self._boosters, features))
+            found.append(predict_trees(self.trees, features))
         if self.kind != "trees" and self.attention is not None:
             found.append(self.attention.predict(features))
         return {event: np.mean([one[event] for one in found], axis=0) for event in self.events}
