@@ -58,18 +58,23 @@ def content(films: list[dict[str, Any]]) -> Content:
     genres = sorted({genre for film in films for genre in film["genres"]})
     years = np.array([film["year"] for film in films], np.float64)
     starter = encoders.load("starter")
-    texts = [f"{re.sub(YEAR, '', film['title'])}. {', '.join(film['genres'])}. {film['text'] or ''}" for film in films]
     states = _kept("states", lambda: title_states(names, [film["year"] for film in films]))
     blocks: dict[str, _Floats] = {
         "genres": np.array([[genre in film["genres"] for genre in genres] for film in films], np.float32),
         "period": np.exp(-(((years[:, None] - np.arange(1890, 2030, 4)) / 12) ** 2) / 2).astype(np.float32),
         "title": _kept("title", lambda: starter.encode_documents([re.sub(YEAR, "", film["title"]) for film in films])),
-        "text": _kept("text", lambda: starter.encode_documents(texts)),
+        "text": text_vectors(films),
         "poster": _kept("poster", lambda: posters(films)),
         **{f"states-{layer}": states[:, place] for place, layer in enumerate(LAYERS)},
     }
     records = tuple({"category": film["genres"][0] if film["genres"] else None} for film in films)
     return Content(tuple(film["id"] for film in films), blocks, records)
+
+
+def text_vectors(films: list[dict[str, Any]]) -> _Floats:
+    """Vectors of title, genres and overview by the starter encoder."""
+    texts = [f"{re.sub(YEAR, '', film['title'])}. {', '.join(film['genres'])}. {film['text'] or ''}" for film in films]
+    return _kept("text", lambda: encoders.load("starter").encode_documents(texts))
 
 
 YEAR = r"\s*\(\d{4}\)\s*$"

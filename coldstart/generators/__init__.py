@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from coldstart.core.stage import Reject
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
 
-__all__ = ["Generation", "Generator", "GeneratorPassport", "Request", "Sampling", "known", "load"]
+__all__ = ["Generation", "Generator", "GeneratorPassport", "Request", "Sampling", "TextScorer", "known", "load"]
 
 Pixels = NDArray[np.uint8]
 
@@ -125,6 +125,25 @@ class Generator(Protocol):
 
         Raises:
             ColdstartError: a request has pictures and the model takes none.
+        """
+
+
+@runtime_checkable
+class TextScorer(Protocol):
+    """What generators on this machine can do besides: score given texts instead of writing their own."""
+
+    def log_probabilities(self, request: Request, texts: Sequence[str]) -> tuple[list[float], int]:
+        """Compute log P(text | request) of each text as the beginning of an answer, and count the tokens read.
+
+        Raises:
+            ColdstartError: they are longer than the context.
+        """
+
+    def order_letters(self, request: Request, letters: Sequence[str]) -> tuple[list[int], int]:
+        """Decode an order of all letters, each once, by what the model would write: places, and tokens read.
+
+        Raises:
+            ColdstartError: a letter is no token, or the prompt is longer than the context.
         """
 
 

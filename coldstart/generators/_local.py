@@ -82,6 +82,36 @@ class LocalModel:
         written = iter(generate(self._model, self._grammar, answered, sampling, batch_size=self._batch_size))
         return [next(written) if isinstance(row, Row) else row for row in rows]
 
+    def log_probabilities(self, request: Request, texts: Sequence[str]) -> tuple[list[float], int]:
+        """Score texts as answers to a request; see `coldstart.generators.TextScorer`."""
+        from coldstart.generators._score import log_probabilities
+
+        prompt = _chat_template.prompt_ids(self._tokenizer, request.system, request.prompt)
+        plain = [_chat_template.plain(self._tokenizer, text) for text in texts]
+        answers = self._tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else []
+        self._check_length(len(prompt) + max(map(len, answers), default=0))
+        return log_probabilities(self._model, prompt, answers), len(prompt) + sum(map(len, answers))
+
+    def order_letters(self, request: Request, letters: Sequence[str]) -> tuple[list[int], int]:
+        """Order letters as a request asks; see `coldstart.generators.TextScorer`."""
+        from coldstart.generators._score import order_of_tokens
+
+        prompt = _chat_template.prompt_ids(self._tokenizer, request.system, request.prompt)
+        tokens = [self._tokenizer(one, add_special_tokens=False)["input_ids"] for one in letters]
+        if any(len(own) != 1 for own in tokens) or len({own[0] for own in tokens}) < len(tokens):
+            raise ColdstartError(f"generator {self.name!r} has no token of its own for each of {', '.join(letters)}")
+        between = self._tokenizer("\n", add_special_tokens=False)["input_ids"]
+        self._check_length(len(prompt) + len(letters) * (1 + len(between)))
+        found = order_of_tokens(self._model, prompt, [own[0] for own in tokens], between)
+        return found, len(prompt) + len(letters) * (1 + len(between))
+
+    def _check_length(self, tokens: int) -> None:
+        if self.context_tokens is not None and tokens > self.context_tokens:
+            raise ColdstartError(
+                f"generator {self.name!r}: {tokens} tokens are over its context of {self.context_tokens}: give fewer "
+                "items or shorter titles"
+            )
+
     def _reason(self, ids: Sequence[int], request: Request, sampling: Sampling) -> Reject | None:
         """Return why a request cannot be answered; None if it can."""
         if self.context_tokens is not None and len(ids) + sampling.max_new_tokens > self.context_tokens:
