@@ -20,7 +20,7 @@ import coldstart as library
 from coldstart.store import Store
 from tools import kill_campaign
 
-ITEMS = int(os.environ.get("COLDSTART_CRASH_ITEMS", "600"))
+ITEMS = int(os.environ.get("COLDSTART_CRASH_ITEMS", "400"))
 COMMIT_ROWS = max(40, ITEMS // 15)
 BATCHES = {"ingest": 256, "image": 64, "text": 64}
 

@@ -118,7 +118,7 @@ def test_killed_for_good_the_rest_is_turned_away_and_written_when_tried_again(st
         run.start()
         run.await_an_answer()
         server.kill()
-        run.join(timeout=100)
+        run.join(timeout=250)
     results = run.results
     kinds = Counter(type(result) for result in results)
     assert 0 < kinds[Generation] < count
@@ -144,9 +144,9 @@ def test_a_process_that_dies_of_one_request_is_asked_again_when_it_is_back() -> 
     run = Run(load(port, patience_s=100), requests(6))
     with chat_server(port, Behaviour(dies_at=2)) as server:
         run.start()
-        assert server.wait(timeout=60) == -signal.SIGKILL
+        assert server.wait(timeout=200) == -signal.SIGKILL
     with chat_server(port):
-        run.join(timeout=100)
+        run.join(timeout=250)
     expected = [{"colour": COLOURS[n % 4], "type": TYPES[n % 3]} for n in range(6)]
     assert described(run.results) == expected
     assert [json.loads(result.text)["summary"] for result in run.results if isinstance(result, Generation)] == [

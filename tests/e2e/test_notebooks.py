@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_every_cell_runs(path: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = shutil.copytree(demo / "workspace", tmp_path / "workspace")
     monkeypatch.setenv("COLDSTART_WORKSPACE", str(own))
-    shop = tmp_path / "shop"  # half the size of the notebook's own
-    make_small_shop.make(shop, items=150, people=200, seed=0)
+    shop = tmp_path / "shop"  # a third of the notebook's own
+    make_small_shop.make(shop, items=100, people=130, seed=0)
     monkeypatch.setenv("COLDSTART_MANIFEST", str(shop / "manifest.jsonl"))
     monkeypatch.setenv("COLDSTART_INTERACTIONS", str(shop / "interactions.csv"))
     cells = [cell for cell in execute(path).cells if cell.cell_type == "code"]

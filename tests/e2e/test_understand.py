@@ -32,19 +32,14 @@ COPIES = {"copy-of-05": ("clip-05.mp4", "mirrored"), "copy-of-08": ("clip-08.mp4
 
 SPOKEN_ONLY = {
     "clip-05": "apart? this is my, and the last one is my",
-    "clip-07": "a big handful of butter, done",
     "clip-13": "one leek tonight",
     "clip-19": "beef tomato for the burgers",
-    "clip-23": "the foam is better with the first one",
     "clip-26": "thirty days and I am not going back",
-    "clip-27": "salt it first, trust me",
 }
 WRITTEN_ONLY = {
     "clip-08": "Avocado 33.90 kr",
-    "clip-11": "spot the difference",
     "clip-16": "back in store 42.90 kr",
     "clip-22": "2 for 50 kr this weekend",
-    "clip-24": "pull a leaf",
 }
 """Video -> words of its truth that stand neither in its title nor in its tags."""
 

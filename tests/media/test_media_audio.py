@@ -125,9 +125,9 @@ def test_very_short_sound(tmp_path: Path, seconds: float) -> None:
 @pytest.mark.slow
 def test_two_hours_are_limited(tmp_path: Path) -> None:
     path = write_long(tmp_path / "long.mkv", 2.0)
-    began = time.monotonic()
+    began = time.process_time()
     audio = load_audio(path, LIMITS, max_s=30.0)
-    assert time.monotonic() - began < 5.0
+    assert time.process_time() - began < 5.0
     assert audio.heard_s == 30.0
     assert audio.duration_s == pytest.approx(7200, abs=1)
     assert audio.samples.nbytes == 30 * 16_000 * 4

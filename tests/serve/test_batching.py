@@ -19,23 +19,23 @@ def test_questions_that_wait_are_answered_in_one_batch_of_their_key() -> None:
         sizes.append((key, len(questions)))
         if len(sizes) == 1:
             first.set()
-            go_on.wait(10)
+            go_on.wait(60)
         if len(sizes) == 3:
-            assert seen.wait(10), "an answer is there while the next batch is under way"
+            assert seen.wait(60), "an answer is there while the next batch is under way"
         return [question * 10 for question in questions]
 
     batcher: Batcher[int, int] = Batcher(answer)
     with ThreadPoolExecutor(60) as pool:
         one = pool.submit(batcher.ask, "a", 0)
-        first.wait(10)
+        first.wait(60)
         assert batcher.ask("b", 7) == 70  # another key does not wait for it
         others = {number: pool.submit(batcher.ask, "a", number) for number in range(1, 31)}
         while batcher.waiting < 30:
             pass
         go_on.set()
-        assert one.result(10) == 0
+        assert one.result(60) == 0
         seen.set()
-        assert {number: future.result(10) for number, future in others.items()} == {n: n * 10 for n in range(1, 31)}
+        assert {number: future.result(60) for number, future in others.items()} == {n: n * 10 for n in range(1, 31)}
     assert sizes == [("a", 1), ("b", 1), ("a", 30)]
     assert (batcher.batches, batcher.questions) == (3, 32)
 

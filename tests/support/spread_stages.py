@@ -80,7 +80,7 @@ class Squares(MapStageDefaults):
             case "cuda":
                 raise AcceleratorError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA")
             case "wait":  # until another process has got to the item that says "call"
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 200
                 while not Path(self.mark).exists() and time.monotonic() < deadline:
                     time.sleep(0.05)
             case "call":
