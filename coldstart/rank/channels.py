@@ -18,7 +18,6 @@ from coldstart.core.neighbours import (
     choose_penalty,
     cosine_neighbours,
     ease_weights,
-    greatest,
     histories_matrix,
 )
 from coldstart.core.vectors import unit
@@ -203,7 +202,13 @@ def _ease(histories: Histories, count: int, penalty: float, known: NDArray[np.bo
     from scipy.sparse import csr_matrix
 
     weights = ease_weights(histories, count, penalty)
-    return ItemToItem(EASE, greatest(csr_matrix(weights), NEIGHBOURS), 1.0, known)
+    width = min(NEIGHBOURS, count)
+    columns = np.argpartition(-np.abs(weights), width - 1, axis=1)[:, :width]
+    values = np.take_along_axis(weights, columns, 1)
+    starts = np.arange(count + 1) * width
+    kept = csr_matrix((values.ravel(), columns.ravel(), starts), (count, count))
+    kept.eliminate_zeros()
+    return ItemToItem(EASE, kept, 1.0, known)
 
 
 def _gain_of_ease(
