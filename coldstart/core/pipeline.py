@@ -435,3 +435,23 @@ def _advice(kind: str, message: str, value: Any) -> str:
         names = re.findall(r"'([^']*)'", message)
         return text.replace("Input should be", "give") + suggestion(str(value), names)
     return text.replace("Input should be", "give one that is")
+
+
+def content_space(pipeline: Pipeline, stage: str, wanted: str | None) -> str:
+    """Choose the space of content of a stage.
+
+    Raises:
+        ColdstartError: there is none before it, or not the wanted one.
+    """
+    before = pipeline.earlier(stage) if stage in [spec.name for spec in pipeline.stages] else pipeline.stages
+    embedded = [spec for spec in before if spec.kind == "embed"]
+    known = [spec.name for spec in embedded]
+    if wanted is not None and wanted not in known:
+        raise ColdstartError(
+            f"{stage}.space={wanted!r}: no space that embeds items has that name before it{suggestion(wanted, known)}; "
+            f"there is {', '.join(known) or 'none'}"
+        )
+    texts = [spec.name for spec in embedded if spec.settings.input == "text"]
+    if not known:
+        raise ColdstartError(f"{stage} has no content to read: put a stage of kind embed before it")
+    return wanted or (texts or known)[0]

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.settings import suggestion, with_stage
+from coldstart.core.pipeline import Pipeline, Section, content_space
+from coldstart.core.settings import with_stage
 from coldstart.errors import ColdstartError
 from coldstart.semantic_ids.settings import FIT, IDS, with_sids
 
@@ -62,16 +62,18 @@ class Settings(Section):
     `behaviour`, which has learnt from the interactions that the model is judged by."""
     dim: int = Field(default=64, ge=8, le=1024)
     """Width of the model, a multiple of `heads`."""
-    layers: int = Field(default=2, ge=1, le=12)
+    layers: int = Field(default=1, ge=1, le=12)
     """Layers of the transformer."""
-    heads: int = Field(default=2, ge=1, le=16)
+    heads: int = Field(default=1, ge=1, le=16)
     """Attention heads of a layer."""
     length: int = Field(default=50, ge=2, le=1024)
     """Latest items of a history that are read."""
-    dropout: float = Field(default=0.5, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout of states and attention."""
     id_dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of id vectors that are left out at random, so that the model learns to do without, as for new items."""
+    negatives: int = Field(default=512, ge=0)
+    """Drawn items that the next one is told from, anew in each batch; 0: all items."""
     epochs: int = Field(default=80, ge=1, le=10_000)
     """Most passes over the histories; fewer where held-out NDCG@10 no longer grows."""
     patience: int = Field(default=5, ge=1)
@@ -97,7 +99,7 @@ class Settings(Section):
 
     def training(self, device: str = "auto") -> dict[str, Any]:
         """Settings of `coldstart.semantic_ids.train_sequence.Training`."""
-        names = ("dim", "layers", "heads", "length", "dropout", "id_dropout", "epochs", "patience", "learning_rate")
+        names = ("dim", "layers", "heads", "length", "dropout", "id_dropout", "negatives", "epochs", "patience", "learning_rate")
         own = self.model_dump(mode="json")
         return {**{name: own[name] for name in (*names, "decay", "seed")}, "device": device}
 
@@ -116,26 +118,6 @@ def check_generator(name: str, generator: str) -> None:
         f"{name}.generator={generator[:80]!r}: a language model that is taught semantic IDs is starter or "
         "hf:NAME_OR_PATH with safetensors; an endpoint or a GGUF file cannot be trained here"
     )
-
-
-def content_space(pipeline: Pipeline, stage: str, wanted: str | None) -> str:
-    """Choose the space of content of a stage.
-
-    Raises:
-        ColdstartError: there is none before it, or not the wanted one.
-    """
-    before = pipeline.earlier(stage) if stage in [spec.name for spec in pipeline.stages] else pipeline.stages
-    embedded = [spec for spec in before if spec.kind == "embed"]
-    known = [spec.name for spec in embedded]
-    if wanted is not None and wanted not in known:
-        raise ColdstartError(
-            f"{stage}.space={wanted!r}: no space that embeds items has that name before it{suggestion(wanted, known)}; "
-            f"there is {', '.join(known) or 'none'}"
-        )
-    texts = [spec.name for spec in embedded if spec.settings.input == "text"]
-    if not known:
-        raise ColdstartError(f"{stage} has no content to read: put a stage of kind embed before it")
-    return wanted or (texts or known)[0]
 
 
 def with_recall(

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.core.keys import digest
 from coldstart.core.likes import Likes, find_likes
-from coldstart.core.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline, content_space
 from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids.fit_stage import SpaceFitStage, is_usable
 from coldstart.semantic_ids.read import SemanticIds, load_ids
-from coldstart.semantic_ids.recall_settings import RECALL, Settings, check_generator, content_space
+from coldstart.semantic_ids.recall_settings import RECALL, Settings, check_generator
 from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, remove_scratch
@@ -36,13 +36,16 @@ from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from coldstart.generators import Generator
     from coldstart.semantic_ids.llm_recall import LanguageFit
     from coldstart.semantic_ids.train_sequence import SequenceData
     from coldstart.store.artifacts import Artifact
 
-WEIGHTS_FILE, CARD_FILE = "sequence.safetensors", "recall.json"
-"""Files of an artifact: weights of the model; shape, order among new items, version of IDs, passport of the space."""
+WEIGHTS_FILE, CARD_FILE, NEIGHBOURS_FILE = "sequence.safetensors", "recall.json", "neighbours.safetensors"
+"""Files of an artifact: weights of the model; shape, order among new items, version of IDs, passport of the space;
+neighbours of items by shared users, as starts, items and weights of the rows of a sparse matrix."""
 _COMMAND = "coldstart finetune recall"
 
 
@@ -171,6 +174,7 @@ class RecallFitStage(SpaceFitStage):
         card = {
             "shape": trained.model.shape.to_dict(),
             "new": asdict(trained.new),
+            "mix": asdict(trained.mix),
             "auto": trained.report["auto"],
             "min_weight": training.likes.min_weight,
             "sids": version,
@@ -190,6 +194,7 @@ class RecallFitStage(SpaceFitStage):
         order = np.arange(len(keys))
         files = {
             WEIGHTS_FILE: save(weights),
+            NEIGHBOURS_FILE: neighbours_file(trained.neighbours),
             CARD_FILE: json.dumps(card, sort_keys=True).encode(),
             ITEMS_FILE: items_file(list(data.item_ids), keys, order, {"train": order}),
         }
@@ -264,6 +269,18 @@ def sequence_data(
     return SequenceData(item_ids, histories_of(liked.over(item_ids)), vectors, codes, sizes)
 
 
+def neighbours_file(neighbours: csr_matrix) -> bytes:
+    """Write a sparse matrix of neighbours."""
+    from safetensors.numpy import save
+
+    arrays = {
+        "starts": neighbours.indptr.astype(np.int64),
+        "items": neighbours.indices.astype(np.int32),
+        "weights": neighbours.data.astype(np.float32),
+    }
+    return save(arrays)
+
+
 def codes_of(item_ids: list[str], ids: SemanticIds) -> NDArray[np.int32]:
     """Look up the codes of items, int32 [N, L], -1 for an item without an ID."""
     places = np.array([ids.places.get(item, -1) for item in item_ids], np.int64)
@@ -307,7 +324,11 @@ def _details(fit: Artifact) -> list[str]:
     elif report["coded"] != report["space"]:
         found.append(f"semantic IDs are of space {report['coded']}: where that learnt from interactions, the measures "
                      "above are too good; `coldstart evaluate recall` fits codes inside its split")  # fmt: skip
-    new = report["new"]
+    mix, new = report["mix"], report["new"]
+    if mix["users"]:
+        names = {"neighbours": "neighbours by shared users", "content": "cosine of content", "codes": "log P of IDs"}
+        terms = "".join(f" + {mix[name]:g} x {text}" for name, text in names.items() if mix[name])
+        found.append(f"both: dense score{terms}, chosen on {mix['users']:,} users")
     if new["users"]:
         order = "dense score"
         order += f" + {new['weight']:g} x log P of {new['depth']} codes" if new["weight"] else ""

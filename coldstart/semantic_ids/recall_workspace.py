@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from coldstart.core.likes import find_likes
-from coldstart.core.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline, content_space
 from coldstart.core.progress import Progress
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError
 from coldstart.semantic_ids.fit_stage import is_usable
 from coldstart.semantic_ids.methods import fit_codebooks
 from coldstart.semantic_ids.recall_evaluation import METHODS, RecallContent, RecallReport, evaluate_recall
-from coldstart.semantic_ids.recall_settings import OWN_RECALL, RECALL, Settings, check_generator, content_space
+from coldstart.semantic_ids.recall_settings import OWN_RECALL, RECALL, Settings, check_generator
 from coldstart.semantic_ids.recall_split import parse_kind, split_histories
 from coldstart.semantic_ids.settings import FIT
 from coldstart.semantic_ids.train_sequence import Training
