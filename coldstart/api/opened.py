@@ -21,6 +21,7 @@ from coldstart.store.catalog import Catalog
 from coldstart.store.fits import with_fits
 
 if TYPE_CHECKING:
+    from coldstart.api.rerank import RerankService
     from coldstart.encoders import Encoder
     from coldstart.recommend.service import Recommender
     from coldstart.search.calibration import Calibration
@@ -60,6 +61,7 @@ class OpenedStore:
         self._published: Published | None = None
         self._recommender: Recommender | None = None
         self._recall_service: tuple[Published, RecallService] | None = None
+        self._rerank_service: tuple[Published, RerankService] | None = None
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:

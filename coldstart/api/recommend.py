@@ -14,6 +14,7 @@ from coldstart.core.sanitize import check_text
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
+    from coldstart.api.rerank import RerankService
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.batch import Written
     from coldstart.recommend.lists import Rules
@@ -43,6 +44,9 @@ class RecommendMethods(OpenedStore):
         log: str | Path | None = None,
         log_user: str | None = None,
         recall: str | None = None,
+        rerank: str | None = None,
+        rerank_generator: str = "starter",
+        deadline_ms: float = 300.0,
         **rules: Any,
     ) -> Recommended:
         """List items for one user of the workspace, or for a history of liked items.
@@ -60,6 +64,9 @@ class RecommendMethods(OpenedStore):
             log_user: whom the log names where there is a history without a user, such as a session.
             recall: score by the sequence model of `finetune_recall`: `dense`, `codes`, `both`, or `auto`, what was best
                 on held-out items; by default by the behaviour fit, or by content.
+            rerank: order the first 30 items anew: `mmr`, `dpp`, `listwise`, `llm`, `none`, or `auto`, the kind with the
+                best valid certificate of `evaluate_rerank`, if any. Not together with `explore`.
+            rerank_generator: the language model of `llm`; deadline_ms: the list stays as it is after so long.
             rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
                 `merge` as `coldstart.recommend.lists.Rules` has them.
 
@@ -88,6 +95,10 @@ class RecommendMethods(OpenedStore):
                     raise ColdstartError("--log-user is empty: give an id, such as the session's")
             check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
+        if rerank is not None:
+            from coldstart.api.rerank import check_rerank, list_options
+
+            check_rerank(rerank, deadline_ms, wanted[0].explore)
         recommender = self._listing()
         known = (
             history_from_json(history, weight=recommender.liked_weight)
@@ -99,6 +110,11 @@ class RecommendMethods(OpenedStore):
             _check_recall_options(interests, half_life_days)
             scored = self._scored(recommender, user, known, wanted[0], wanted[1], recall)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
+        if rerank is not None:
+            options = list_options(wanted[0], wanted[2])
+            found = self._reranking(recommender).reordered(
+                found, known, rerank, options=options, generator=rerank_generator, deadline_ms=deadline_ms
+            )
         if log is not None:
             write_log(
                 Path(log),
@@ -195,6 +211,14 @@ class RecommendMethods(OpenedStore):
         most = max((len(own) for own in pools if own), default=0)
         scores = (1 / (60 + np.arange(1, most + 1))).astype(np.float32)
         return [None if own is None else Scored(name, own, scores[: len(own)]) for own in pools]
+
+    def _reranking(self, recommender: Recommender) -> RerankService:
+        """Load rerankers over the served catalog, once for each publication."""
+        from coldstart.api.rerank import RerankService
+
+        if self._rerank_service is None or self._rerank_service[0] is not recommender.catalog:
+            self._rerank_service = recommender.catalog, RerankService(recommender)
+        return self._rerank_service[1]
 
     def _recalling(self) -> RecallService:
         """Load the sequence model over the served catalog, once for each publication."""

@@ -6,6 +6,7 @@ from coldstart.api.evaluate import EvaluateMethods
 from coldstart.api.import_catalogue import ImportMethods
 from coldstart.api.impressions import ImpressionMethods
 from coldstart.api.recommend import RecommendMethods
+from coldstart.api.rerank import RerankMethods
 from coldstart.api.review import ReviewMethods
 from coldstart.api.semantic_ids import SidMethods
 from coldstart.api.take_away import TakeAwayMethods
@@ -18,6 +19,7 @@ class Workspace(
     EvaluateMethods,
     RecommendMethods,
     SidMethods,
+    RerankMethods,
     TakeAwayMethods,
 ):
     """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""

@@ -12,7 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import complete, evaluate_all, evaluate_recall, evaluate_recommend, evaluate_safety, output
+from coldstart.cli import (
+    complete,
+    evaluate_all,
+    evaluate_recall,
+    evaluate_recommend,
+    evaluate_rerank,
+    evaluate_safety,
+    output,
+)
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Split, Uri
 
 _ALIGN_PAGE = Path("alignment.html")
@@ -319,6 +327,7 @@ def _change(found: Mapping[str, Any]) -> str:
 
 
 evaluate_recall.register(app)
+evaluate_rerank.register(app)
 evaluate_recommend.register(app)
 evaluate_safety.register(app)
 evaluate_all.register(app)

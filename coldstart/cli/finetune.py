@@ -1,4 +1,4 @@
-"""Commands that fit models to the catalogue: `finetune align`, `behaviour`, `describe`, `sids` and `recall`."""
+"""Commands that fit models to the catalogue: `finetune align`, `behaviour`, `describe`, `sids`, `recall`, `rerank`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def finetune() -> None:
-    """Fit models: align, behaviour, describe, semantic IDs, recall."""
+    """Fit models: align, behaviour, describe, semantic IDs, recall, rerank."""
 
 
 @app.command("align")
@@ -300,3 +300,37 @@ def _print_channels(report: Mapping[str, Any]) -> None:
             rows.append([f"{name} (auto)" if name == report["auto"] else name, *cells])
     if rows:
         output.table(["list", "recall@10", "ndcg@10"], rows, whole=("ndcg@10",))
+
+
+@app.command("rerank")
+def rerank(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="NAME", help="What is fitted: listwise, a model of whole lists.")
+    ] = "listwise",
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Fit a model of what is clicked in a list as a whole.
+
+    Learns from the logged showings of requests with five known items and more, and their outcomes. Fits again only if
+    showings or interactions came, changed or went since the last fit. Adds the stage `finetune.rerank` to a pipeline
+    without one.
+
+    \b
+    Examples:
+      coldstart finetune rerank --workspace shop.workspace
+      coldstart finetune rerank --kind listwise --set rerank.signal=like
+      coldstart finetune rerank --set rerank.min_requests=200 --json
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+
+    done = coldstart.open(workspace).finetune_rerank(
+        source=pipeline, kind=kind, overrides=overrides or (), progress=ConsoleProgress()
+    )
+    if json:
+        output.as_json(done.to_dict())
+    else:
+        output.print_run(done)

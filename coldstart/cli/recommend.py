@@ -117,6 +117,26 @@ def recommend(
             help="Score by the sequence model: dense, codes, both, or auto, what was best on held-out items.",
         ),
     ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            "--rerank",
+            metavar="KIND",
+            help="Order the first 30 anew: auto (as certified by `evaluate rerank`), none, mmr, dpp, listwise or llm.",
+        ),
+    ] = None,
+    rerank_generator: Annotated[
+        str,
+        typer.Option(
+            "--rerank-generator",
+            metavar="NAME",
+            autocompletion=complete.generators,
+            help="Language model of --rerank llm, and of auto.",
+        ),
+    ] = "starter",
+    deadline_ms: Annotated[
+        float, typer.Option("--deadline-ms", metavar="N", help="With --rerank: keep the list as it is after N ms.")
+    ] = 300.0,
     reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Explain each item by a liked one.")] = True,
     explain: Explain = False,
     json: Json = False,
@@ -127,7 +147,7 @@ def recommend(
     Examples:
       coldstart recommend --user u17 --cold-share 0.2 --per-creator 2
       coldstart recommend --history liked.json --kind video --diversity 0.3
-      coldstart recommend --user u17 --recall auto
+      coldstart recommend --user u17 --recall auto --rerank auto
       coldstart recommend --users u.csv --out l.csv --explore 0.1 --log s.csv
     """
     import coldstart
@@ -136,6 +156,8 @@ def recommend(
 
     if sum(value is not None for value in (user, history, users)) != 1:
         raise ColdstartError("give exactly one of --user, --history and --users")
+    if users is not None and rerank is not None:
+        raise ColdstartError("--rerank is for one user or history: give --user or --history instead of --users")
     if (users is None) != (out is None):
         raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
     if users is not None and log_user is not None:
@@ -173,7 +195,10 @@ def recommend(
             what = "no liked items" if recall is None else "no item that the sequence model knows, and no list"
             output.note(f"note: {written.without_history:,} users have {what}")
         return
-    found = opened.recommend(user, history=liked, reasons=reasons, log=log, log_user=log_user, recall=recall, **options)
+    reranked = {"rerank": rerank, "rerank_generator": rerank_generator, "deadline_ms": deadline_ms}
+    found = opened.recommend(
+        user, history=liked, reasons=reasons, log=log, log_user=log_user, recall=recall, **reranked, **options
+    )
     if json:
         output.as_json(found.to_dict())
     else:

@@ -344,6 +344,7 @@ COMMANDS: Mapping[str, Fields] = {
         "scored_by": ("string", "behaviour, or the spaces of content"),
         "history": ("integer", "liked items that it is computed from"),
         "items": ("[RECOMMENDATION]", "best first"),
+        "rerank?": ("object", "asked, kind that ordered the list, why not another, fault, ms; with --rerank"),
     },
     "recommend --users": {
         "out": ("string", "file"),
@@ -468,6 +469,7 @@ COMMANDS: Mapping[str, Fields] = {
     "finetune behaviour": {**_RUN, "fits": ("object", "stage -> report of its fit")},
     "finetune describe": _RUN,
     "finetune sids": _RUN,
+    "finetune rerank": _RUN,
     "finetune recall": {**_RUN, "fits": ("object", "stage -> report of its fit")},
     "evaluate align": {
         "split": ("string", "items evaluated"),
@@ -522,6 +524,15 @@ COMMANDS: Mapping[str, Fields] = {
         "count_attributes": ("object?", "attributes that count interactions, and the gain that rests on them"),
         "left_out": ("{string}", "method -> why not"),
         "checked": ("[string]", "kinds of leaks that were looked for"),
+    },
+    "evaluate rerank": {
+        "base": (
+            "object",
+            "name, digest, items and requests of the lists, and valid: requests for settings",
+        ),
+        "certificates": ("{object}", "kind -> its certificate; why_not: null, or why `auto` does not serve it"),
+        "left_out": ("{string}", "kind -> why not"),
+        "notes": ("[string]", "what to know of the figures"),
     },
     "evaluate recall": {
         "split": ("object", "kind, digest, cut, seeds, and epochs of the trained methods"),

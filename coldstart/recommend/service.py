@@ -493,6 +493,8 @@ class Recommended:
         scored_by: `behaviour`, or the spaces of content.
         history: number of liked items that it is computed from.
         notes: caveats, a sentence each.
+        rerank: what was `asked`, the `kind` that ordered the list, `why` it is not another, `fault`, and `ms`; None
+            where nothing was asked.
     """
 
     user_id: str | None
@@ -500,7 +502,9 @@ class Recommended:
     history: int
     items: tuple[Recommendation, ...]
     notes: tuple[str, ...] = field(default=())
+    rerank: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values."""
-        return self.__dict__ | {"items": [one.to_dict() for one in self.items], "notes": list(self.notes)}
+        """Convert to JSON values; `rerank` where it was asked for."""
+        own = {name: value for name, value in self.__dict__.items() if name != "rerank" or value is not None}
+        return own | {"items": [one.to_dict() for one in self.items], "notes": list(self.notes)}

@@ -220,3 +220,9 @@ def kendall_tau(first: Sequence[int] | Places, second: Sequence[int] | Places) -
     pairs = np.triu_indices(len(first), 1)
     agree = np.sign(one[:, None] - one)[pairs] * np.sign(other[:, None] - other)[pairs]
     return float(agree.mean())
+
+
+def codes_of(names: Sequence[object]) -> Places:
+    """Number names by first appearance, int64; -1 for none."""
+    known: dict[str, int] = {}
+    return np.array([-1 if name is None else known.setdefault(str(name), len(known)) for name in names], np.int64)

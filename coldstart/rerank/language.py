@@ -133,7 +133,7 @@ class LanguageReranker:
         letters = _LETTERS[: len(titles)]
         listed = [f"{letter}: {title or '(no title)'}" for letter, title in zip(letters, titles, strict=True)]
         prompt = (
-            f"{_fenced('A person liked', liked)}\n{_fenced('Order these by how likely the person is to like them', listed)}"
+            f"{_fenced('A person liked', liked)}\n{_fenced('Order these by what the person would like', listed)}"
             "\nWrite all letters, the likeliest first, each once."
         )
         if isinstance(self.generator, TextScorer):

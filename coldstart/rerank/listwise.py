@@ -2,8 +2,8 @@
 
 The model gives p(click) of every item of a list, from the item's features, its slot in this list, and all other items:
 how similar, of the same creator or category, above or below. It does not depend on the order in which items are given:
-they are brought into one order, that of their ids, before anything is computed. Where an item stood in the base is known
-to it as a feature alone.
+they are brought into one order, that of their ids, before anything is computed. Where an item stood in the base it
+knows as a feature at most.
 
 To order a request, lists are generated (beams that avoid what is like items above; draws of determinantal point
 processes at four temperatures) and the one of the greatest expected clicks is taken, as in generator-evaluator methods

@@ -53,8 +53,8 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
     found += known["notes"]
     found.append(
         "in brackets: 95 % intervals, paired by user, by bootstrap over users or their targets, the wider; tau: order "
-        "with the items given in three other orders; new: share of slots in the first ten; late: share of requests over "
-        "the deadline, at which the base order is served"
+        "with the items given in three other orders; new: share of slots in the first ten; late: share of requests over the "
+        "deadline, at which the base order is served"
     )
     return found
 

@@ -64,6 +64,7 @@ WHOLE = {
     "describe.grounds",
     "finetune.describe",
     "finetune.recall",
+    "finetune.rerank",
     "index",
     "label",
     "sids",
