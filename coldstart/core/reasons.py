@@ -138,6 +138,7 @@ ITEMS: Mapping[str, Reason] = {
         "that have a category already", "label them too with `coldstart label --all`", one="has a category already"
     ),
     "no_content": Reason("without content to learn from", "give them text or a picture"),
+    "not_shown": Reason("that nobody was shown", "it is ranked by what is known of items like it"),
     "no_interactions": Reason("without interactions in the training window"),
     "upstream_failed": Reason(
         "that failed in an earlier stage",

@@ -239,3 +239,26 @@ def _batch(
     if sequences.found is not None:
         found["found"] = places(sequences.found[rows])
     return found
+
+
+def load_attention(
+    shape: Mapping[str, Any], stored: Mapping[str, NDArray[Any]], events: tuple[str, ...]
+) -> Attention:
+    """Build a network from stored weights, by checked sizes.
+
+    Raises:
+        ValueError: the weights are those of another network, or no numbers.
+    """
+    with torch.device("meta"):
+        network = Network(Shape(**shape))
+    wanted = {name: tuple(own.shape) for name, own in network.state_dict().items()}
+    weights = {name: own for name, own in stored.items() if not name.startswith("_")}
+    if {name: own.shape for name, own in weights.items()} != wanted:
+        raise ValueError("weights of another network")
+    mean, spread = stored["_mean"], stored["_spread"]
+    if mean.shape != (shape["features"],) or spread.shape != mean.shape or (spread <= 0).any():
+        raise ValueError("scaling of other features")
+    if any(own.dtype != np.float32 or not np.isfinite(own).all() for own in stored.values()):
+        raise ValueError("weights that are no numbers")
+    network.load_state_dict({name: torch.from_numpy(own) for name, own in weights.items()}, assign=True)
+    return Attention(network.eval(), events, mean, spread)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.impressions import NONE, WINDOW_S, Impressions
-from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Rows, cooccurrence_vectors
+from coldstart.rank.features import MOST_EVENTS, Actions, FeatureMaker, ItemTable, Rows, cooccurrence_vectors
 from coldstart.rank.settings import AGAINST, Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.histories import open_histories
@@ -21,6 +21,7 @@ from coldstart.store.interactions import INTERACTIONS
 if TYPE_CHECKING:
     from coldstart.store.histories import Histories
 
+_GRAM = "sid_"
 _COLUMNS = ("creator", "category", "tags", "created_at", "price", "attributes", "media")
 _MOST_TAGS, _MOST_NUMBERS, _COVERED = 8, 12, 0.1
 MOST_SHOWINGS = 1_000_000
@@ -31,31 +32,38 @@ FEWEST_ACTIONS = 2_000
 
 
 @dataclass(frozen=True)
+class Names:
+    """Numbering of a fit: its items; codes of each column of the item table, from 1; kinds of actions."""
+
+    items: tuple[str, ...] = ()
+    codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RankData:
     """Items, showings and histories of one workspace, numbered alike.
 
     Attributes:
-        items: of the catalogue, and those that were only shown or met; user_ids: number -> user.
+        items: of the catalogue, and those that were only shown or met; others: number of users
+            with showings and without a history.
         rows: showings with outcomes, by time; left_out: reason -> showings that have no part.
         catalogue: items of the catalogue.
     """
 
     items: ItemTable
-    user_ids: tuple[str, ...]
+    others: Mapping[str, int]
     rows: Rows
     left_out: Mapping[str, int]
     catalogue: frozenset[str]
     _histories: Histories
     _item_places: NDArray[np.int64]
-    _user_numbers: NDArray[np.int64]
     _kind_of: NDArray[np.int64]
     kinds: tuple[str, ...]
 
     def actions(self, users: NDArray[np.int64], before: NDArray[np.int64], last: int) -> Actions:
         """Read the latest actions of users, each strictly before its own second; see `ReadActions`."""
-        numbers = np.where(users >= 0, self._user_numbers[np.maximum(users, 0)], -1) if len(self._user_numbers) else (
-            np.full(len(users), -1)
-        )  # fmt: skip
+        numbers = np.where(users < len(self._histories.users), users, -1)
         if not self.kinds or not len(users):
             shape = (len(users), 0)
             return Actions(np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, np.int64))
@@ -73,6 +81,20 @@ class RankData:
         kinds[rows[usable], slots[usable]] = own[usable]
         seconds[rows, slots] = found.seconds
         return Actions(items, kinds, seconds)
+
+    def number_of(self, user: str) -> int:
+        """Number a user: by his history, or by his showings where he has none; -1 for one without either."""
+        number = int(self._histories.users.numbers([user])[0])
+        return number if number >= 0 else self.others.get(user, -1)
+
+    def history_length(self, user: str, before: int | None) -> int:
+        """Count the actions of a user strictly before a second."""
+        return len(self._histories.of(user, before))
+
+    @property
+    def names(self) -> Names:
+        """Numbering of what is here."""
+        return Names(self.items.ids, self.items.names, self.kinds)
 
     def met(self, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Read all actions before a second: users, items and kinds, int64 [A] each."""
@@ -93,7 +115,12 @@ class RankData:
         _, items, kinds = self.met(since)
         totals = np.zeros((len(self.items.ids), len(self.kinds)))
         np.add.at(totals, (items, kinds), 1)
-        own = replace(self.items, vectors=vectors if vectors is not None and vectors.shape[1] else None)
+        if vectors is not None and vectors.shape[1]:
+            more = len(self.items.ids) - len(vectors)  # items that came after the vectors have none
+            vectors = np.concatenate([vectors, np.zeros((more, vectors.shape[1]), np.float32)])
+        else:
+            vectors = None
+        own = replace(self.items, vectors=vectors)
         return FeatureMaker(
             own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length
         )
@@ -107,14 +134,21 @@ class RankData:
 
 
 def read_data(
-    store: Store, settings: Settings, codes: Mapping[str, Sequence[int]] | None = None, *, events: Collection[str] = ()
+    store: Store,
+    settings: Settings,
+    codes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    events: Collection[str] = (),
+    names: Names | None = None,
 ) -> RankData:
     """Read the showings of a workspace with their outcomes, its items and histories.
 
     Args:
         codes: semantic ID of each item; events: outcomes to read; by default those of the settings, or all that are 0
             or 1.
+        names: of an earlier fit, which keep their numbers; what came since is numbered after them.
     """
+    names = names or Names()
     shown = ImpressionTable(store).read(None, None, WINDOW_S)
     histories = open_histories(store, fresh=store.has(INTERACTIONS))
     wanted = tuple(events) or tuple(settings.events or ()) or binary_events(shown)
@@ -130,28 +164,29 @@ def read_data(
         store.has(ITEMS)) else []  # fmt: skip
     catalogue = [row["item_id"] for row in known]
     met = histories.items.ids(np.arange(len(histories.items))) if len(histories.items) else []
-    item_ids = list(dict.fromkeys([*catalogue, *shown.item_ids, *met]))
+    item_ids = list(dict.fromkeys([*names.items, *catalogue, *shown.item_ids, *met]))
     place = {item: number for number, item in enumerate(item_ids)}
-    user_ids = shown.user_ids
+    numbers = np.asarray(histories.users.numbers(list(shown.user_ids)), np.int64)
+    others = {shown.user_ids[one]: len(histories.users) + one for one in np.flatnonzero(numbers < 0).tolist()}
+    numbers = np.where(numbers < 0, len(histories.users) + np.arange(len(numbers)), numbers)
     rows = Rows(
-        shown.users[order].astype(np.int64),
+        numbers[shown.users[order]],
         np.array([place[item] for item in shown.item_ids], np.int64)[shown.items[order]],
         shown.times[order] // 1_000_000,
         shown.positions[order],
         {event: own[order] for event, own in labels.items()},
     )
-    names = [event or "met" for event in histories.events]
-    kinds = tuple(dict.fromkeys(names))[:4]
+    called = [event or "met" for event in histories.events]
+    kinds = names.kinds if names.items else tuple(dict.fromkeys(called))[:MOST_EVENTS]
     return RankData(
-        items=item_table(item_ids, known, codes or {}),
-        user_ids=user_ids,
+        items=item_table(item_ids, known, codes or {}, names),
+        others=others,
         rows=rows,
         left_out={why: count for why, count in left_out.items() if count},
         catalogue=frozenset(catalogue),
         _histories=histories,
         _item_places=np.array([place[item] for item in met], np.int64),
-        _user_numbers=np.asarray(histories.users.numbers(list(user_ids)), np.int64),
-        _kind_of=np.array([kinds.index(one) if one in kinds else -1 for one in names], np.int64),
+        _kind_of=np.array([kinds.index(one) if one in kinds else -1 for one in called], np.int64),
         kinds=kinds,
     )
 
@@ -186,31 +221,35 @@ def _stated(shown: Impressions, labels: Mapping[str, NDArray[np.float32]]) -> li
 
 
 def item_table(
-    item_ids: Sequence[str], known: Sequence[Mapping[str, Any]], codes: Mapping[str, Sequence[int]]
+    item_ids: Sequence[str],
+    known: Sequence[Mapping[str, Any]],
+    codes: Mapping[str, Sequence[int]],
+    names: Names | None = None,
 ) -> ItemTable:
     """Build the table of items: codes from 1 of what is known, numbers of attributes, n-grams of semantic IDs."""
+    names = names or Names()
     records = {row["item_id"]: row for row in known}
-    count = len(item_ids)
-
-    def numbered(values: Sequence[Any]) -> NDArray[np.int32]:
-        own: dict[Any, int] = {}
-        return np.array([0 if one is None else own.setdefault(one, len(own) + 1) for one in values], np.int32)
-
     own = [records.get(item, {}) for item in item_ids]
-    found = {name: numbered([row.get(name) for row in own]) for name in ("creator", "category")}
-    if codes:
-        for depth in (1, 2, 3):
-            grams = [None if (one := codes.get(item)) is None or len(one) < depth else tuple(one[:depth])
-                     for item in item_ids]  # fmt: skip
-            found[f"sid_{depth}"] = numbered(grams)
-    tags: dict[str, int] = {}
-    listed = [(row.get("tags") or [])[:_MOST_TAGS] for row in own]
-    width = max(map(len, listed), default=0)
-    padded = np.zeros((count, width), np.int32)
-    for place, names in enumerate(listed):
-        padded[place, : len(names)] = [tags.setdefault(name, len(tags) + 1) for name in names]
+    columns: dict[str, list[str | None]] = {name: [row.get(name) for row in own] for name in ("creator", "category")}
+    grams = sorted(name for name in names.codes if name.startswith(_GRAM)) if names.items else (
+        [f"{_GRAM}{depth}" for depth in (1, 2, 3)] if codes else [])  # fmt: skip
+    for name in grams:
+        depth = int(name.removeprefix(_GRAM))
+        listed = [codes.get(item, ()) for item in item_ids]
+        columns[name] = [None if len(one) < depth else "-".join(map(str, one[:depth])) for one in listed]
+    found, numbering = dict[str, NDArray[np.int32]](), dict[str, tuple[str, ...]]()
+    for name, values in columns.items():
+        numbers = {one: place + 1 for place, one in enumerate(names.codes.get(name, ()))}
+        coded = [0 if one is None else numbers.setdefault(one, len(numbers) + 1) for one in values]
+        found[name], numbering[name] = np.array(coded, np.int32), tuple(numbers)
+    tags = {one: place + 1 for place, one in enumerate(names.codes.get("tag", ()))}
+    tagged = [(row.get("tags") or [])[:_MOST_TAGS] for row in own]
+    padded = np.zeros((len(item_ids), max(map(len, tagged), default=0)), np.int32)
+    for place, some in enumerate(tagged):
+        padded[place, : len(some)] = [tags.setdefault(one, len(tags) + 1) for one in some]
+    numbering["tag"] = tuple(tags)
     created = np.array([np.nan if row.get("created_at") is None else row["created_at"].timestamp() for row in own])
-    return ItemTable(tuple(item_ids), found, padded, created, _numbers(own))
+    return ItemTable(tuple(item_ids), found, padded, created, _numbers(own), names=numbering)
 
 
 def _numbers(records: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float32]]:

@@ -44,6 +44,7 @@ class ItemTable:
         codes: column -> code of each item, int32 [I], 0 where not known: creator, category, n-grams of semantic IDs.
         tags: codes of up to T tags, int32 [I, T], 0 for none.
         numbers: name -> float32 [I], NaN where not known; vectors: float32 [I, D] of length 1, or 0 where none is known.
+        names: column -> what its codes from 1 stand for.
     """
 
     ids: tuple[str, ...]
@@ -52,6 +53,7 @@ class ItemTable:
     created: NDArray[np.float64]
     numbers: Mapping[str, Floats] = field(default_factory=dict)
     vectors: Floats | None = None
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def attributes(self) -> NDArray[np.int32]:
         """Stack the codes for target attention, the first tag too: int32 [I, C]."""
@@ -147,6 +149,10 @@ class FeatureMaker:
     def _periods(self, times: Places) -> Places:
         return np.maximum(times // self._period - self._first, 0)
 
+    def period_of(self, times: Places) -> Places:
+        """Number the period of each time; rates and histories are as of its start."""
+        return self._periods(times)
+
     def offsets(self, rows: Rows) -> dict[str, Floats]:
         """Logit that the place of each showing adds, 0 where it is not known: event -> float32 [N]."""
         found = {}
@@ -154,6 +160,10 @@ class FeatureMaker:
             places = np.minimum(rows.positions, _SHARED_POSITIONS)
             found[event] = np.where(places >= 0, shift[np.maximum(places, 0)], 0).astype(np.float32)
         return found
+
+    def met(self, place: int) -> bool:
+        """Tell whether any user met an item."""
+        return bool(self._totals[place].sum() > 0)
 
     def cold(self, rows: Rows) -> NDArray[np.bool_]:
         """Tell which rows are of items that no user met and that were not shown before their period."""

@@ -115,7 +115,8 @@ class RankModel:
     Attributes:
         kind: `trees`, `attention` or `both`; events: what it predicts, in order.
         names: features that it reads; trees: of each event; attention: network and its scaling.
-        calibration: of its logits; report: what was measured on the latest part of the window.
+        calibration: of its logits; calibrations: of each kind that was fitted; they are not saved.
+        report: what was measured on the latest part of the window.
     """
 
     kind: str
@@ -124,6 +125,7 @@ class RankModel:
     trees: dict[str, Forest] = field(default_factory=dict)
     attention: Attention | None = None
     calibration: Calibration = field(default_factory=Calibration)
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -176,9 +178,9 @@ class RankModel:
         own = {event: values[later] for event, values in labels.items()}
         losses = {name: _loss(found, own, cold[later]) for name, found in logits.items()}
         kind = recipe.model if recipe.model != "auto" else min(losses, key=lambda name: losses[name])
-        calibration = fit_calibration(logits[kind], own, cold[later])
+        curves = {name: fit_calibration(found, own, cold[later]) for name, found in logits.items()}
         every = np.ones(len(features), bool)
-        found = cls(kind, events, features.names, calibration=calibration)
+        found = cls(kind, events, features.names, calibration=curves[kind], calibrations=curves)
         if kind != "attention":
             found.trees, _ = fit_trees(features, labels, every, None, recipe, offsets, rounds)
             step()
@@ -191,12 +193,12 @@ class RankModel:
             "rounds": rounds,
             "epochs": epochs,
             "parts": np.bincount(parts, minlength=3).tolist(),
-            "calibration": calibration.about(),
+            "calibration": curves[kind].about(),
         }
         return found
 
-    def logits(self, features: Features) -> dict[str, Doubles]:
-        """Predict the logit of each event before calibration, float64 [N].
+    def logits(self, features: Features, kind: str | None = None) -> dict[str, Doubles]:
+        """Predict the logit of each event before calibration, float64 [N]; `kind`: only by this one of `both`.
 
         Raises:
             ColdstartError: the features are others than those of the fit.
@@ -204,11 +206,12 @@ class RankModel:
         if features.names != self.names:
             raise ColdstartError(f"the ranker reads features {list(self.names)}; given are {list(features.names)}")
         found: list[dict[str, Doubles]] = []
-        if self.kind != "attention":
+        kind = kind or self.kind
+        if kind != "attention":
             from coldstart.rank.trees import predict_trees
 
             found.append(predict_trees(self.trees, features))
-        if self.kind != "trees" and self.attention is not None:
+        if kind != "trees" and self.attention is not None:
             found.append(self.attention.predict(features))
         return {event: np.mean([one[event] for one in found], axis=0) for event in self.events}
 

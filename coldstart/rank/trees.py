@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 _PATIENCE = 30
+_MOST = 1e300
 _NODES = {"feature": "split_feature", "threshold": "threshold", "decision": "decision_type", "left": "left_child",
           "right": "right_child"}  # fmt: skip
 _KINDS = {"feature": np.int64, "threshold": np.float64, "decision": np.int64, "left": np.int64, "right": np.int64,
@@ -103,7 +104,8 @@ def to_forest(text: str, features: int, bias: float) -> Forest:
     for line in text.partition("end of trees")[0].splitlines():
         key, _, values = line.partition("=")
         if key in names:
-            found[names[key]] += [float(one) for one in values.split()]
+            # a split into missing and known values may have an endless threshold
+            found[names[key]] += [max(-_MOST, min(_MOST, float(one))) for one in values.split()]
     return Forest({name: np.array(found[name], kind) for name, kind in _KINDS.items()}, features)
 
 

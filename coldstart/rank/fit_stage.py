@@ -1,0 +1,296 @@
+"""Fit `finetune.rank`: what users do with what they are shown, learnt from logged showings.
+
+The fit is an artifact of the workspace: trees and weights, calibration, numbering of items, and a card of what was
+measured on the latest part of its window. Rates and histories are not in it: they are read from the workspace when it
+ranks, so that they are of today, and a removed user is in none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from coldstart.core.device import choose_device
+from coldstart.core.keys import chain, stage_key
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
+from coldstart.core.stage import LedgerRow, Reject
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.rank.data import MOST_SHOWINGS, RankData, read_data
+from coldstart.rank.fitted import FittedRanker, from_files, to_files
+from coldstart.rank.model import RankModel, Recipe, check_classes
+from coldstart.rank.settings import RANK, Settings
+from coldstart.store import Store
+from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fits import ITEMS_FILE, items_file
+from coldstart.store.freshness import PipelineState
+from coldstart.store.freshness import build as build_stage
+from coldstart.store.impressions import IMPRESSIONS, ImpressionTable
+from coldstart.store.interactions import InteractionTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coldstart.store.artifacts import Artifact
+
+ITEM_FIELDS = ("creator", "category", "tags", "created_at", "price", "attributes")
+"""Fields of an item that features are made of."""
+VECTOR_DIM = 32
+_COMMAND = "coldstart finetune rank"
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> RankFitStage:
+    """Build the stage."""
+    return RankFitStage(name, settings, pipeline)
+
+
+class RankFitStage:
+    """Fit stage; see `coldstart.core.stage.FitStage`."""
+
+    kind = RANK
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name, self.settings, self._pipeline = name, settings, pipeline
+        counted = settings.model_dump(mode="json", exclude={"min_showings"})
+        self._key = stage_key(self.kind, self.version, counted)
+        self._fits = SavedFits(name, lambda: self._key, reads=_summary)
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
+        return expected_or_waiting(store, self._inputs)
+
+    def present(self, store: Store) -> dict[str, str]:
+        """Read the keys of the items of the last fit."""
+        return self._fits.present(store)
+
+    def newest(self, store: Store) -> Artifact:
+        """Find the newest fit under these settings.
+
+        Raises:
+            NotFitted: there is none.
+        """
+        fit = self._fits.newest(store)
+        if fit is None:
+            raise NotFitted(f"stage {self.name!r} has fitted nothing: run `{_COMMAND}`")
+        return fit
+
+    def _inputs(self, store: Store) -> FitInputs:
+        state, inputs = PipelineState(store, self._pipeline), FitInputs(self.name)
+        blocked = state.blocked(self.name)
+        shown = frozenset[str]()
+        if store.has(IMPRESSIONS):
+            shown = frozenset(pc.unique(store.read(IMPRESSIONS, ["item_id"])["item_id"]).to_pylist())
+        for item, own in state.item_keys(ITEM_FIELDS).items():
+            key = chain(self._key, own)
+            if item in blocked:
+                inputs.leave_out(item, key, blocked[item])
+            elif shown and item not in shown:
+                inputs.leave_out(item, key, Reject("not_shown", "nobody was shown it", "filtered"))
+            else:
+                inputs.take(item, key)
+        return inputs
+
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
+        """Fit if nothing was fitted under these settings and there are enough showings."""
+        fit = self._fits.newest(store)
+        if fit is None:
+            training = self._training(store)
+            if isinstance(training, str):
+                return 0, [f"waits: {training}"]
+            return self._fit(store, training, progress)
+        note = self._fits.changes(fit, self._inputs(store).keys).note(_COMMAND)
+        came = ImpressionTable(store).count() - int(fit.report["showings"]["in_workspace"])
+        if not note and came:
+            note = f"; {abs(came):,} showings {'came' if came > 0 else 'went'} since: `{_COMMAND}`"
+        return 0, [f"{_summary(fit)}{note}"]
+
+    def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
+        """Fit if nothing was fitted under these settings, or items, showings or interactions changed since.
+
+        Raises:
+            ColdstartError: there is too little data.
+        """
+        fit = self._fits.newest(store)
+        if fit is not None and fit.report["data"] == self._state_of(store) and self.present(store) == (
+            self._inputs(store).ready
+        ):  # fmt: skip
+            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+        training = self._training(store)
+        if isinstance(training, str):
+            raise ColdstartError(f"{self.name}: {training}")
+        return self._fit(store, training, progress)
+
+    def _state_of(self, store: Store) -> dict[str, Any]:
+        from coldstart.core.keys import digest
+
+        names = ImpressionTable(store).signals()
+        rows = store.read(IMPRESSIONS, ["row_key", *names]) if store.has(IMPRESSIONS) else None
+        own = []
+        if rows is not None:
+            order = np.argsort(rows["row_key"].to_numpy())
+            own = [digest(rows[name].to_numpy()[order].tobytes().hex()) for name in ("row_key", *names)]
+        return {"impressions": own, "interactions": InteractionTable(store).digest(), "sids": sids_of(store, self._pipeline)[1]}
+
+    def _training(self, store: Store) -> RankData | str:
+        """Read the training data, or say what is missing."""
+        count = ImpressionTable(store).count()
+        bring = f"bring more with `coldstart ingest --impressions FILE --workspace {store.uri}`"
+        least = self.settings.min_showings
+        if count < least:
+            return f"{count:,} showings, and a fit needs {least:,} with an outcome: {bring}"
+        data = read_data(store, self.settings, sids_of(store, self._pipeline)[0])
+        if not data.rows.labels:
+            return f"{count:,} showings, and no outcome of them is 0 or 1: {bring}, or name outcomes with --events"
+        if len(data.rows) < least:
+            left = "; ".join(f"{why}: {own:,}" for why, own in data.left_out.items())
+            return f"{len(data.rows):,} showings with an outcome, and a fit needs {least:,} ({left}): {bring}"
+        for event in self.settings.events or ():
+            if np.isnan(data.rows.labels[event]).all():
+                known = ", ".join(ImpressionTable(store).signals()) or "none"
+                raise ColdstartError(f"{self.name}.events: no showing states {event!r}; outcomes are {known}")
+            check_classes(event, data.rows.labels[event])
+        return data
+
+    def _fit(self, store: Store, data: RankData, progress: Progress) -> tuple[int, list[str]]:
+        inputs = self._inputs(store)
+        keys = dict(sorted(inputs.ready.items()))
+        with progress.meter(f"{self.name}: models", 4) as meter:
+            fitted, report = fit_ranker(
+                data, self.settings, sids_of(store, self._pipeline)[1], self._pipeline.engine.device,
+                lambda: meter.advance(1, 0, 0.0),
+            )  # fmt: skip
+        order = np.arange(len(keys))
+        files = {
+            **to_files(fitted),
+            ITEMS_FILE: items_file(list(keys), list(keys.values()), order, {"train": order}),
+        }
+        state = self._state_of(store)
+        report |= {
+            "showings": {**report["showings"], "in_workspace": ImpressionTable(store).count()},
+            "interactions": {"digest": state["interactions"], "in_workspace": InteractionTable(store).count()},
+            "data": state,
+        }
+        fit = self._fits.save(store, [list(keys.values()), state], files, report)
+        return len(keys), [_summary(fit), *_details(fit)]
+
+
+def fit_ranker(
+    data: RankData, settings: Settings, sids: str | None, device: str, step: Callable[[], None] = lambda: None
+) -> tuple[FittedRanker, dict[str, Any]]:
+    """Fit a ranker on all showings of the data, the newest million; also its report."""
+    past = data.rows
+    labels = past.labels if settings.events else {
+        event: own for event, own in past.labels.items() if _has_classes(own)
+    }  # fmt: skip
+    if not labels:
+        check_classes(*next(iter(past.labels.items())))
+    rows = past.where(np.arange(len(past))[-MOST_SHOWINGS:])
+    since = int(rows.times.min())
+    vectors = data.vectors(since, VECTOR_DIM, settings.seed)
+    maker = data.maker(past, since, settings, vectors)
+    features = maker.make(rows)
+    own = {event: rows.labels[event] for event in labels}
+    cold, offsets = maker.cold(rows), maker.offsets(rows)
+    model = RankModel.fit(features, own, rows.times, cold, recipe_of(settings, device), offsets=offsets, step=step)
+    weights = {event: (settings.events or {}).get(event, 1.0) for event in labels}
+    report = {
+        **model.report,
+        "events": {
+            event: {"weight": weights[event], "rate": float(np.nanmean(one)), "rows": int((~np.isnan(one)).sum())}
+            for event, one in own.items()
+        },
+        "showings": {"fitted": len(rows), "left_out": dict(data.left_out), "users": len(np.unique(rows.users))},
+        "features": list(features.names),
+        "vectors": int(vectors.shape[1]),
+        "sids": sids,
+    }
+    return FittedRanker(model, weights, data.names, vectors, sids), report
+
+
+def recipe_of(settings: Settings, device: str) -> Recipe:
+    """Build the recipe of a fit from the settings of its stage."""
+    names = ("model", "rounds", "leaves", "min_in_leaf", "tree_rate", "dim", "length", "epochs", "learning_rate", "decay")
+    return Recipe(**{name: getattr(settings, name) for name in (*names, "seed")}, device=str(choose_device(device)))
+
+
+def sids_of(store: Store, pipeline: Pipeline) -> tuple[dict[str, tuple[int, ...]], str | None]:
+    """Read the newest semantic IDs: item -> codes, and their version; none where the pipeline gives none."""
+    stages = pipeline.of_kind("sids")
+    if not stages:
+        return {}, None
+    stage: Any = build_stage(stages[-1], pipeline)
+    version, texts = stage.newest_ids(store, store)
+    codes = {item: tuple(int(code) for code in text.split("-")) for item, text in texts.items()}
+    return codes, version or None
+
+
+def rank_stage(pipeline: Pipeline) -> RankFitStage:
+    """Build the last stage of a pipeline that fits a ranker.
+
+    Raises:
+        NotFitted: it has none.
+    """
+    stages = pipeline.of_kind(RANK)
+    if not stages:
+        raise NotFitted(f"{pipeline.source} has no stage of kind {RANK}: `{_COMMAND}` adds one")
+    stage = build_stage(stages[-1], pipeline)
+    assert isinstance(stage, RankFitStage)
+    return stage
+
+
+def load_ranker(stage: RankFitStage, store: Store, version: str | None) -> FittedRanker:
+    """Load the newest fit of a stage; `version`: of the semantic IDs of now.
+
+    Raises:
+        NotFitted: there is none.
+        ColdstartError: its files are no ranker, or it read other semantic IDs than those of now.
+    """
+    from safetensors import SafetensorError
+
+    made = stage.newest(store)
+    try:
+        found = from_files(made.folder)
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ColdstartError(f"{made.folder} holds no ranker ({error}): run `{_COMMAND}`") from None
+    if found.sids is not None and found.sids != version:
+        raise ColdstartError(f"stage {stage.name!r} was fitted on other semantic IDs than those of now: run `{_COMMAND}`")
+    return found
+
+
+def _has_classes(labels: Any) -> bool:
+    try:
+        check_classes("", labels)
+    except ColdstartError:
+        return False
+    return True
+
+
+def _summary(fit: Artifact) -> str:
+    """Summarise a fit in one line; raises where its report lacks a field."""
+    report = fit.report
+    _ = report["data"], report["showings"]["in_workspace"]
+    events = ", ".join(f"{event} {float(own['rate']):.1%}" for event, own in report["events"].items())
+    loss = float(report["log_loss"][report["model"]])
+    return (
+        f"{int(report['showings']['fitted']):,} showings to {int(report['showings']['users']):,} users; {events}; "
+        f"model {report['model']}, log loss on the latest part {loss:.4f}"
+    )
+
+
+def _details(fit: Artifact) -> list[str]:
+    report = fit.report
+    losses = ", ".join(f"{name} {float(own):.4f}" for name, own in report["log_loss"].items())
+    found = [f"log loss on the latest part: {losses}"]
+    for event, slices in report["calibration"].items():
+        own = ", ".join(f"{name} {one['method']} of {int(one['rows']):,} rows" for name, one in slices.items())
+        found.append(f"calibration of {event}: {own}")
+    missing = [event for event in report["events"] if not report["calibration"].get(event)]
+    if missing:
+        found.append(f"too few rows to calibrate {', '.join(missing)}: their numbers are scores, not probabilities")
+    if report["showings"]["left_out"]:
+        left = ", ".join(f"{own:,} with {why}" for why, own in report["showings"]["left_out"].items())
+        found.append(f"showings left out: {left}")
+    return found
