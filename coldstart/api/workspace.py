@@ -5,6 +5,7 @@ from __future__ import annotations
 from coldstart.api.evaluate import EvaluateMethods
 from coldstart.api.import_catalogue import ImportMethods
 from coldstart.api.impressions import ImpressionMethods
+from coldstart.api.rank import RankMethods
 from coldstart.api.recommend import RecommendMethods
 from coldstart.api.rerank import RerankMethods
 from coldstart.api.review import ReviewMethods
@@ -19,6 +20,7 @@ class Workspace(
     EvaluateMethods,
     RecommendMethods,
     SidMethods,
+    RankMethods,
     RerankMethods,
     TakeAwayMethods,
 ):

@@ -26,6 +26,7 @@ from coldstart.cli import (
     mcp,
     models,
     output,
+    rank,
     recommend,
     remove,
     review,
@@ -61,6 +62,8 @@ app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(review.app, name="review")
 ask.register_evaluation(evaluate.app)
+rank.register_fit(finetune.app)
+rank.register_evaluation(evaluate.app)
 for family in (
     init,
     import_catalogue,
@@ -69,6 +72,7 @@ for family in (
     search,
     label,
     describe,
+    rank,
     recommend,
     sids,
     show,

@@ -184,6 +184,9 @@ PARTS: Mapping[str, Fields] = {
         "category": ("string?", "category"),
         "price": ("number?", "price"),
         "reason?": ("string?", "why, in words"),
+        "sources?": ("[object]", "channels that named it, with its rank in each; of a ranked list"),
+        "nearest?": ("[object]", "liked items that spoke for it: item_id, by co-occurrence or content, weight"),
+        "p?": ("object", "event -> probability, or score where it is not calibrated"),
     },
 }
 """Name -> a shape that several commands share."""
@@ -344,6 +347,7 @@ COMMANDS: Mapping[str, Fields] = {
         "scored_by": ("string", "behaviour, or the spaces of content"),
         "history": ("integer", "liked items that it is computed from"),
         "items": ("[RECOMMENDATION]", "best first"),
+        "ranked?": ("object", "whether a ranker ordered the list, on, and why; where one is fitted"),
         "rerank?": ("object", "asked, kind that ordered the list, why not another, fault, ms; with --rerank"),
     },
     "recommend --users": {
@@ -470,6 +474,7 @@ COMMANDS: Mapping[str, Fields] = {
     "finetune describe": _RUN,
     "finetune sids": _RUN,
     "finetune rerank": _RUN,
+    "finetune rank": {**_RUN, "fits": ("object", "stage -> report of its fit")},
     "finetune recall": {**_RUN, "fits": ("object", "stage -> report of its fit")},
     "evaluate align": {
         "split": ("string", "items evaluated"),
@@ -543,6 +548,27 @@ COMMANDS: Mapping[str, Fields] = {
         "checked": ("[string]", "what was checked against leaks"),
         "notes": ("[string]", "what to know of the figures"),
         "sets": ("{string}", "set of targets -> its title"),
+    },
+    "evaluate rank": {
+        "split": ("object", "kind, cut in seconds, fitted and judged showings"),
+        "counts": ("object", "users, items, showings of new items, features"),
+        "chosen": ("string", "model that the fit would take"),
+        "titles": ("{string}", "method -> its title"),
+        "events": ("object", "outcome -> rows, rate, users, measures of each method, differences of GAUC, warm and cold"),
+        "notes": ("[string]", "what was left out"),
+        "checked": ("[string]", "what was checked against leaks"),
+        "fit": ("object", "log loss on the latest fitted part, trees, passes, calibration"),
+    },
+    "rank": {
+        "user": ("string", "for whom"),
+        "at": ("string", "time of the request"),
+        "model": ("string", "trees, attention or both"),
+        "items": ("[object]", "item_id, rank, state (known, new, unknown), score, p of each outcome; best first"),
+        "calibrated": ("object", "outcome -> whether its p is a probability; otherwise a score"),
+        "weights": ("object", "outcome -> weight of log p in the score"),
+        "known_user": ("boolean", "met or shown anything"),
+        "actions": ("integer", "of the history before the request"),
+        "dropped": ("integer", "actions at or after the request, left out"),
     },
     "evaluate stages": {
         "steps": ("[object]", "recall, gain and seconds of each step"),

@@ -31,6 +31,8 @@ SIMILAR = "similar."
 MOST_EVENTS = 4
 _DAY_S, _HOUR_S = 86_400, 3_600
 _BLOCK = 8_192
+_FEW_ACTIONS = 5.0
+"""Actions of a user's usual kinds that are added to those with one creator or category."""
 _SHARED_POSITIONS = 100
 """Places beyond this one in a list count as one."""
 
@@ -281,10 +283,13 @@ class FeatureMaker:
         found["idle_days"] = idle.astype(np.float32)
         codes = {"creator": self.items.codes["creator"], "category": self.items.codes["category"]}
         names = [f"same_{what}.{kind}" for what in ("item", *codes) for kind in self._kinds]
+        names += [f"same_{what}_share.{kind}" for what in codes for kind in self._kinds]
+        numbers = {name: np.append(own, np.float32(np.nan)) for name, own in self.items.numbers.items()}
+        names += [f"same_{name}_less.{kind}" for name in numbers for kind in self._kinds]
         vectors = self.items.vectors
         if vectors is not None:
             names += [f"{SIMILAR}{kind}.{bin_}" for kind in self._kinds for bin_ in range(len(BINS) - 1)]
-            names += [f"{SIMILAR}max", f"{SIMILAR}mean_of_5"]
+            names += [f"{SIMILAR}max", f"{SIMILAR}mean_of_5", *(f"{SIMILAR}mean.{kind}" for kind in self._kinds)]
         values = np.full((total, len(names)), np.nan, np.float32)
         for start in range(0, total, _BLOCK):
             block = slice(start, min(start + _BLOCK, total))
@@ -294,6 +299,8 @@ class FeatureMaker:
             kind_of = actions.kinds[groups[block]]
             masks = [present & (kind_of == one) for one in range(kinds)]
             column = 0
+            all_of = np.stack([mask.sum(1) for mask in masks], 1).astype(np.float64)
+            shares: list[NDArray[np.float64]] = []
             for what in ("item", *codes):
                 if what == "item":
                     same, known = items == own[:, None], usable
@@ -301,8 +308,22 @@ class FeatureMaker:
                     wanted = np.where(own >= 0, codes[what][np.maximum(own, 0)], 0)
                     same = codes[what][np.maximum(items, 0)] == wanted[:, None]
                     known = usable & (wanted > 0)
+                counts = np.stack([(same & mask).sum(1) for mask in masks], 1).astype(np.float64)
+                values[block, column : column + kinds] = np.where(known[:, None], np.log1p(counts), np.nan)
+                column += kinds
+                if what != "item":
+                    usual = all_of / np.maximum(all_of.sum(1, keepdims=True), 1)
+                    own_share = (counts + _FEW_ACTIONS * usual) / (counts.sum(1, keepdims=True) + _FEW_ACTIONS)
+                    shares.append(np.where(known[:, None], own_share - usual, np.nan))
+            for share in shares:
+                values[block, column : column + kinds] = share
+                column += kinds
+            for number in numbers.values():
+                theirs = number[items]
                 for mask in masks:
-                    values[block, column] = np.where(known, np.log1p((same & mask).sum(1)), np.nan)
+                    some = mask & ~np.isnan(theirs)
+                    mean = np.where(some, theirs, 0).sum(1) / np.maximum(some.sum(1), 1)
+                    values[block, column] = np.where(some.any(1) & (own >= 0), number[own] - mean, np.nan)
                     column += 1
             if vectors is not None:
                 mine = vectors[np.maximum(own, 0)]
@@ -320,6 +341,10 @@ class FeatureMaker:
                 finite = np.isfinite(top)
                 mean = np.where(finite, top, 0).sum(1) / np.maximum(finite.sum(1), 1)
                 values[block, column + 1] = np.where(known, mean, np.nan)
+                for place, mask in enumerate(masks):
+                    some = mask & seen
+                    mean = np.where(some, near, 0).sum(1) / np.maximum(some.sum(1), 1)
+                    values[block, column + 2 + place] = np.where(known & some.any(1), mean, np.nan)
         return found | {name: values[:, place] for place, name in enumerate(names)}
 
 

@@ -1,0 +1,112 @@
+"""Methods that fit, use and evaluate a ranker of what users are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from coldstart.api.connection import PipelineSource
+from coldstart.api.work import WorkMethods
+from coldstart.core.progress import Progress, SilentProgress
+from coldstart.engine.report import RunReport
+
+if TYPE_CHECKING:
+    from coldstart.rank.evaluate import RankReport
+    from coldstart.rank.service import Ranked, RankService
+
+
+class RankMethods(WorkMethods):
+    """Methods of a workspace that rank candidates by what a user will do with them."""
+
+    _rank_service: tuple[object, RankService] | None = None
+
+    def finetune_rank(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        events: Sequence[str] | Mapping[str, float] | None = None,
+        model: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `finetune.rank` on the logged showings, where items, showings or interactions came, changed or went since
+        the last fit.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such a stage gets it.
+            events: outcomes to learn, perhaps with their weights in the score; by default the stage's own, for a new
+                one all outcomes that are 0 or 1.
+            model: `trees`, `attention`, `both`, or `auto`, what had the smallest log loss on the latest showings.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few showings, or an event that all of them have.
+        """
+        from coldstart.rank.settings import RANK, with_rank
+
+        weights = None
+        if events is not None:
+            weights = dict(events) if isinstance(events, Mapping) else dict.fromkeys(events, 1.0)
+        raw, changes = with_rank(self.pipeline(source), events=weights, model=model)
+        return self.run(raw, overrides=[*changes, *overrides], only=[RANK], refit=True, progress=progress)
+
+    def rank(
+        self,
+        user: str,
+        items: Sequence[str],
+        *,
+        at: int | datetime | None = None,
+        pipeline: PipelineSource = None,
+    ) -> Ranked:
+        """Rank items for a user by the fit of `finetune_rank`.
+
+        What the user did at or after the time of the request is left out and counted. Rates are those of the showings
+        in the workspace before the day of the request.
+
+        Args:
+            user: one who was shown nothing yet is ranked for by the items alone.
+            items: ids; one that neither catalogue nor log has is `unknown`, and stands last.
+            at: time of the request, in seconds since 1970 or as a datetime; by default now.
+
+        Raises:
+            ColdstartError: nothing is fitted, the fit is of other semantic IDs than those of now, or there are no items.
+        """
+        seconds = int(time()) if at is None else int(at.timestamp()) if isinstance(at, datetime) else int(at)
+        return self._ranking(pipeline).rank(user, items, seconds)
+
+    def evaluate_rank(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        split: str = "time",
+        events: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> RankReport:
+        """Measure rankers on showings after a cut, each fitted on those before it: AUC, GAUC, log loss, calibration.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes; settings of its `finetune.rank` count.
+            split: `time`: the latest 30 % are judged; `time:2022-05-01`, or with hours and zone: those from then on.
+            events: outcomes to judge; by default those of the settings.
+
+        Raises:
+            Leak: a feature changes with what came after its showing.
+            ColdstartError: there are too few showings before or after the cut, or outcomes of one kind alone.
+        """
+        from coldstart.rank.workspace import evaluate_store
+
+        loaded = self._loaded(pipeline)
+        return evaluate_store(self._store, loaded, progress or SilentProgress(), split=split, events=events)
+
+    def _ranking(self, pipeline: PipelineSource = None) -> RankService:
+        """Load the ranker, once for each fit and state of the tables that it reads."""
+        from coldstart.rank.service import RankService
+        from coldstart.rank.workspace import state_of
+
+        loaded = self._loaded(pipeline) if pipeline is not None else self._reading_pipeline()
+        now = state_of(self._store, loaded)
+        if self._rank_service is None or self._rank_service[0] != now:
+            self._rank_service = now, RankService(self._store, loaded)
+        return self._rank_service[1]
