@@ -8,7 +8,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from coldstart.api.connection import PipelineSource
+from coldstart.api.opened import PipelineSource
 from coldstart.api.work import WorkMethods
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport
