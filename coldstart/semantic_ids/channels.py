@@ -1,5 +1,9 @@
 """Lists of candidates from a sequence model: by the dense head, by decoded codes, by both; and a share of new items.
 
+By `both` the score is that of the dense head plus weights times three more: neighbours by shared users of the items of
+a history, the cosine with its content, log P of decoded IDs; each in standard deviations over all items. The weights
+are chosen on held-out items and may be 0.
+
 A new item is one that no training row has. The dense head scores it by its content tower. No decoder was trained on its
 codes, so that it is never ranked by the probability of its whole ID: among new items the order is the dense score plus
 a weight times the log probability of their first codes, plus a weight times their cosine with the content of the
@@ -11,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,15 +23,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from coldstart.core.neighbours import RECENCY, histories_matrix
 from coldstart.semantic_ids.decode import BEAM, CodeDecoder, TrieTensors, beam, prefix_log_p
 from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, pad
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 Channel = Literal["dense", "codes", "both"]
 CHANNELS: tuple[Channel, ...] = ("dense", "codes", "both")
-RRF_K = 60
-RECENCY = 0.7
-"""Weight of an item of a history by the one after it, for the cosine with new items."""
-_BLOCK = 1 << 23  # scores in memory at a time
+NEIGHBOURS = 200
+"""Most neighbours that are kept of an item."""
+_BLOCK = 1 << 21  # scores in memory at a time
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Lists:
 
     Attributes:
         places: of items, int64 [B, k], -1 for an empty slot; scores: float32, -inf there. By `dense` the score of that
-            head, by `codes` log P, by `both` the sum of reciprocal ranks.
+            head, by `codes` log P, by `both` the weighted sum.
         added: slots that the share of new items gave, bool [B, k].
     """
 
@@ -52,6 +59,15 @@ class NewItems:
     weight: float = 0.0
     depth: int = 1
     content: float = 0.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Weights in `both`, beside the dense score's of 1: of neighbours by shared users, of content, of decoded IDs."""
+
+    neighbours: float = 0.0
+    content: float = 0.0
+    codes: float = 0.0
 
 
 class Recaller:
@@ -70,15 +86,18 @@ class Recaller:
         new: NewItems = NewItems(),
         tie_seed: int | None = None,
         decoder: CodeDecoder | None = None,
+        neighbours: csr_matrix | None = None,
+        mix: Mix = Mix(),
     ) -> None:
         """Build the vectors of all items.
 
         Args:
+            neighbours: weights from items to items, csr [N, N]; mix: weights of `both`.
             tie_seed: items of one ID in random order, for measures of codes alone; None: by their dense scores.
             decoder: what IDs are decoded by; None: the model's own head of codes.
         """
         self.model, self.items, self.is_new, self.trie, self.new = model.eval(), items, is_new, trie, new
-        self.decoder = decoder
+        self.decoder, self.neighbours, self.mix = decoder, neighbours, mix
         self._device = items.rows.device
         self._new = torch.from_numpy(is_new).to(self._device)
         self._chance = None
@@ -124,53 +143,120 @@ class Recaller:
         cold_share: float,
     ) -> Lists:
         states = self.model.last_states(self.items, histories)
-        may = torch.ones(len(histories), len(self.items), dtype=torch.bool, device=self._device)
+        may = self._may(len(histories), allowed, seen)
+        dense = self.model.dense_query(states) @ self._vectors.T
+        if channel == "codes" and self.trie is not None:
+            found = self._by_codes(histories, states, dense.masked_fill(~may, -torch.inf), may & ~self._new, top_k)
+        elif channel == "both":
+            terms = self._terms(histories, states, dense, may, self.mix)
+            found = _top(mixed(terms, self.mix).masked_fill(~may, -torch.inf), top_k)
+        else:
+            found = _top(dense.masked_fill(~may, -torch.inf), top_k)
+        places, scores = found
+        added = np.zeros(places.shape, bool)
+        if cold_share > 0 and self.is_new.any():
+            order = self.new_order(histories, states, dense.masked_fill(~may, -torch.inf), places.shape[1])
+            places, scores, added = with_share(places, scores, order, self.is_new, cold_share)
+        return Lists(places, scores, added)
+
+    def _may(self, count: int, allowed: NDArray[np.bool_] | None, seen: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Mark what may be listed, bool [B, N]."""
+        may = torch.ones(count, len(self.items), dtype=torch.bool, device=self._device)
         if allowed is not None:
             may &= torch.from_numpy(allowed).to(self._device)
         rows = np.repeat(np.arange(len(seen)), [len(own) for own in seen])
         if len(rows):
             columns = np.concatenate([np.asarray(own, np.int64) for own in seen])
             may[torch.from_numpy(rows).to(self._device), torch.from_numpy(columns).to(self._device)] = False
-        dense = (self.model.dense_query(states) @ self._vectors.T).masked_fill(~may, -torch.inf)
-        if channel == "dense" or self.trie is None:
-            found = _top(dense, top_k)
+        return may
+
+    def _terms(
+        self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor, may: Tensor, wanted: Mix
+    ) -> list[Tensor | None]:
+        """Compute what `both` adds up, [B, N] each in standard deviations; None where the weight is 0.
+
+        Over all items, whatever may be listed, so that a filter does not change their order.
+        """
+        every, warm = torch.ones_like(may), (~self._new).expand_as(may)
+        near = content = codes = None
+        if wanted.neighbours and self.neighbours is not None:
+            profiles = histories_matrix(histories, len(self.items), RECENCY)
+            found = np.asarray((profiles @ self.neighbours).todense(), np.float32)
+            near = standard(torch.from_numpy(found).to(self._device), warm)
+        if wanted.content and self.model.shape.content:
+            content = standard(self._profiles(histories) @ self._unit_content[: len(self.items)].T, every)
+        if wanted.codes and self.trie is not None:
+            ranks, log_p = self._decode(histories, states, may & ~self._new, BEAM)
+            there = log_p > -torch.inf
+            least = log_p.masked_fill(~there, torch.inf).amin(1, keepdim=True)
+            over = torch.where(there, log_p - least, 0)  # of what the beam has not found: no more than its last
+            over = torch.cat([over, torch.zeros_like(over[:, :1])], 1)
+            codes = standard(over.gather(1, ranks), warm)
+        return [standard(dense, every), near, content, codes]
+
+    def _decode(
+        self, histories: Sequence[NDArray[np.int64]], states: Tensor, may: Tensor, width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Decode IDs: rank of each item's among them, int64 [B, N], and log P by rank, [B, W]; W: was not found."""
+        assert self.trie is not None
+        if self.decoder is None:
+            nodes, log_p = beam(self.model, self.trie, states, may, width)
         else:
-            found = self._by_codes(histories, states, dense, may & ~self._new, top_k)
-            if channel == "both":
-                by_dense = _top(dense, max(top_k, BEAM))
-                # what cannot be decoded has its dense rank in the place of a rank by codes, or it would fall behind
-                undecoded = (self._new | (self.trie.leaf_of < 0)).cpu().numpy()
-                again = np.where(undecoded[by_dense[0]], by_dense[0], -1)
-                found = fuse([by_dense, found, (again, by_dense[1])], top_k)
-        places, scores = found
-        added = np.zeros(places.shape, bool)
-        if cold_share > 0 and self.is_new.any():
-            order = self.new_order(histories, states, dense, places.shape[1])
-            places, scores, added = with_share(places, scores, order, self.is_new, cold_share)
-        return Lists(places, scores, added)
+            nodes, log_p = self.decoder.beam(histories, self.trie, may, width)
+        none, found = self.trie.leaves, nodes.shape[1]
+        rank_of = torch.full((len(states), none + 1), found, dtype=torch.int64, device=self._device)
+        ranks = torch.arange(found, device=self._device).expand_as(nodes)
+        rank_of.scatter_(1, torch.where(nodes < 0, none, nodes), ranks)
+        rank_of[:, none] = found
+        ranks = rank_of[:, torch.where(self.trie.leaf_of < 0, none, self.trie.leaf_of)]
+        return ranks.masked_fill(~may, found), log_p
+
+    @torch.no_grad()
+    def pool(
+        self, histories: Sequence[NDArray[np.int64]], targets: NDArray[np.int64], allowed: NDArray[np.bool_], most: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the terms of `both` for the `most` best items by each of them and the target of each history.
+
+        Returns:
+            places, int64 [B, P], each once and -1 for empty slots; terms, [B, P, 4], 0 where one is not known; the
+            target's slot, int64 [B].
+        """
+        step = max(1, _BLOCK // max(1, len(self.items)))
+        if len(histories) > step:
+            parts = [
+                self.pool(histories[start : start + step], targets[start : start + step], allowed, most)
+                for start in range(0, len(histories), step)
+            ]
+            places, terms, slots = (list(own) for own in zip(*parts, strict=True))
+            return torch.cat(places), torch.cat(terms), torch.cat(slots)
+        states = self.model.last_states(self.items, histories)
+        may = self._may(len(histories), allowed, histories)
+        dense = self.model.dense_query(states) @ self._vectors.T
+        known = self._terms(histories, states, dense, may, Mix(1, 1, 1))
+        right = torch.from_numpy(targets).to(self._device)[:, None]
+        width = min(most, dense.shape[1])
+        chosen = [right, *(one.masked_fill(~may, -torch.inf).topk(width)[1] for one in known if one is not None)]
+        places = torch.cat(chosen, 1)
+        places = places.sort(1)[0]
+        again = torch.zeros_like(places, dtype=torch.bool)
+        again[:, 1:] = places[:, 1:] == places[:, :-1]
+        values = torch.stack([torch.zeros_like(dense) if one is None else one for one in known], 2)
+        terms = values.gather(1, places[..., None].expand(-1, -1, 4))
+        again |= ~may.gather(1, places)
+        return places.masked_fill(again, -1), terms, (places == right).int().argmax(1)
 
     def _by_codes(
         self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor, may: Tensor, top_k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Decode IDs; items that share one stand together, in the order of their dense scores, a slot each."""
-        assert self.trie is not None
-        width = max(BEAM, top_k)
-        if self.decoder is None:
-            nodes, log_p = beam(self.model, self.trie, states, may, width)
-        else:
-            nodes, log_p = self.decoder.beam(histories, self.trie, may, width)
-        none = self.trie.leaves
-        rank_of = torch.full((len(states), none + 1), nodes.shape[1], dtype=torch.float64, device=self._device)
-        ranks = torch.arange(nodes.shape[1], dtype=torch.float64, device=self._device).expand_as(log_p)
-        rank_of.scatter_(1, torch.where(nodes < 0, none, nodes), ranks)
-        rank_of[:, none] = nodes.shape[1]
-        ranks = rank_of[:, torch.where(self.trie.leaf_of < 0, none, self.trie.leaf_of)]
-        is_found = may & (ranks < nodes.shape[1])
+        ranks, log_p = self._decode(histories, states, may, max(BEAM, top_k))
+        last = log_p.shape[1]
+        is_found = ranks < last
         order = dense if self._chance is None else self._chance.expand_as(dense)
         within = _unit_range(order, is_found)  # decides among items of one ID alone: ranks of IDs differ by 1
-        keys = (within - ranks).masked_fill(~is_found, -torch.inf)
+        keys = (within - ranks.double()).masked_fill(~is_found, -torch.inf)
         best, places = keys.topk(min(top_k, keys.shape[1]), dim=1)
-        ranks = ranks.gather(1, places).clamp(max=nodes.shape[1] - 1).long()
+        ranks = ranks.gather(1, places).clamp(max=last - 1)
         return _arrays(places, log_p.gather(1, ranks).masked_fill(best == -torch.inf, -torch.inf))
 
     @torch.no_grad()
@@ -244,6 +330,16 @@ def standard(values: Tensor, there: Tensor) -> Tensor:
     return centred / deviation.clamp(min=1e-6)
 
 
+def mixed(terms: Sequence[Tensor | None], mix: Mix) -> Tensor:
+    """Add up the terms of `both`: dense, neighbours, content, codes."""
+    total = terms[0]
+    assert total is not None
+    for weight, term in zip((mix.neighbours, mix.content, mix.codes), terms[1:], strict=True):
+        if weight and term is not None:
+            total = total + weight * term
+    return total
+
+
 def _unit_range(values: Tensor, there: Tensor) -> Tensor:
     """Scale the values of each row that are there to 0 up to less than 1, float64."""
     low = values.masked_fill(~there, torch.inf).amin(1, keepdim=True)
@@ -261,27 +357,6 @@ def _top(scores: Tensor, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.floa
 def _arrays(places: Tensor, scores: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     found: NDArray[np.int64] = torch.where(scores == -torch.inf, -1, places).cpu().numpy()
     return found, scores.cpu().numpy()
-
-
-def fuse(
-    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], top_k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Join lists by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009); the first list breaks ties."""
-    joined = np.concatenate([places for places, _ in parts], 1)
-    points = np.concatenate([
-        np.broadcast_to(1 / (RRF_K + 1 + np.arange(places.shape[1])), places.shape) for places, _ in parts
-    ], 1)  # fmt: skip
-    order = np.argsort(joined, axis=1, kind="stable")
-    own, worth = np.take_along_axis(joined, order, 1), np.take_along_axis(points, order, 1)
-    is_first = np.ones(own.shape, bool)
-    is_first[:, 1:] = own[:, 1:] != own[:, :-1]
-    totals = np.add.reduceat(worth.ravel(), np.flatnonzero(is_first.ravel()))
-    sums = np.full(own.shape, -np.inf)
-    sums[is_first] = totals
-    sums[own < 0] = -np.inf
-    best = np.lexsort((order, -sums), axis=1)[:, :top_k]
-    sums = np.take_along_axis(sums, best, 1).astype(np.float32)
-    return np.where(np.isneginf(sums), -1, np.take_along_axis(own, best, 1)), sums
 
 
 def with_share(

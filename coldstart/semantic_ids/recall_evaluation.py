@@ -20,7 +20,7 @@ from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import bootstrap, paired
-from coldstart.semantic_ids.channels import Channel, Recaller
+from coldstart.semantic_ids.channels import Channel, Mix, Recaller
 from coldstart.semantic_ids.collisions import place_items
 from coldstart.semantic_ids.decode import CodeDecoder, trie_tensors
 from coldstart.semantic_ids.methods import fit_codebooks
@@ -43,10 +43,12 @@ METHODS: Mapping[str, str] = {
     "content": "content neighbours of the history, recent first",
     "itemknn": "ItemKNN, recent first",
     "ease": "EASE",
-    "sasrec": "SASRec: ids alone",
+    "sasrec": "SASRec: ids alone, drawn negatives",
+    "sasrec-full": "SASRec: ids alone, full softmax",
+    "tower": "content tower alone, no ids",
     "dense": "dense head",
     "codes": "codes, decoded",
-    "both": "both, by reciprocal rank",
+    "both": "both: dense, neighbours, content, codes",
     "both-new": "both, a tenth for new items",
     "llm": "language model, codes decoded",
     "shuffled": "codes shuffled among items",
@@ -147,6 +149,11 @@ def evaluate_recall(
                 left_out[name] = reason
             meter.advance(1, 0, 0.0)
     notes = [f"codes: {work.coded}"] if work.coded else []
+    if work.mixes:
+        terms = "; ".join(
+            f"{one.neighbours:g} x neighbours, {one.content:g} x content, {one.codes:g} x codes" for one in work.mixes
+        )
+        notes.append(f"both: dense score and, in standard deviations, {terms}; chosen inside the training side")
     notes.append("seconds: processor time; the four rows of the sequence model share one fit, counted with the first")
     if split.is_new.any() and any(name in _SEQUENCE for name in found):
         notes.append("among new items alone, codes and both are the order among new items: no ID of theirs is decoded")
@@ -183,6 +190,7 @@ class _Evaluation:
         self.count = len(split.item_ids)
         self.coded = ""
         self.epochs: dict[str, list[int]] = {}
+        self.mixes: list[Mix] = []
         self._codes: NDArray[np.int32] | None = None
         self._models: list[Recaller] | None = None
 
@@ -201,8 +209,10 @@ class _Evaluation:
             if count > MOST_EASE:
                 return [], f"it inverts a matrix of all pairs of {count:,} items, and at most {MOST_EASE:,} are tried"
             return [self._by_scores(ease(train, count, choose_penalty(train, count, self._gain)))], ""
-        if name == "sasrec":
+        if name in ("sasrec", "sasrec-full"):
             return [self._by_model(one, "dense") for one in self._fit(name, None, None)], ""
+        if name == "tower":
+            return [self._by_model(one, "dense") for one in self._fit(name, self.content.vectors, None)], ""
         if name == "llm":
             if self._language is None:
                 return [], "no language model is given"
@@ -246,20 +256,34 @@ class _Evaluation:
 
     def _fit(self, name: str, vectors: NDArray[np.float32] | None, codes: NDArray[np.int32] | None) -> list[Recaller]:
         sizes = () if codes is None else tuple(int(size) for size in codes.max(0) + 1)
-        data = SequenceData(self.split.item_ids, self.split.train, vectors, codes, sizes)
+        data = SequenceData(self.split.item_ids, self.split.train, vectors, codes, sizes, ids=name != "tower")
         found = []
         for seed in range(self.seeds):
             own = {**self.training.__dict__, "seed": self.training.seed + seed}
+            own |= {"negatives": 0} if name == "sasrec-full" else {}
             trained = train(sasrec(data) if vectors is None else data, Training(**own))
             self.epochs.setdefault(name, []).append(int(trained.report["epochs"]))
-            rows = np.where(self.split.is_new, -1, np.arange(self.count))
+            rows = np.where(self.split.is_new | (name == "tower"), -1, np.arange(self.count))
             device = next(trained.model.parameters()).device
             trie = None
             if codes is not None:
                 there = np.flatnonzero((codes[:, 0] >= 0) & ~self.split.is_new)
                 trie = trie_tensors(build_trie(codes[there]), there, self.count, device)
             items = item_tensors(trained.model.shape, rows, vectors, codes, device)
-            found.append(Recaller(trained.model, items, self.split.is_new, trie, trained.new, tie_seed=seed))
+            found.append(
+                Recaller(
+                    trained.model,
+                    items,
+                    self.split.is_new,
+                    trie,
+                    trained.new,
+                    tie_seed=seed,
+                    neighbours=trained.neighbours,
+                    mix=trained.mix,
+                )
+            )
+            if name == "model":
+                self.mixes.append(trained.mix)
         return found
 
     def _decoded(self, language: LearnLanguage) -> list[Recaller]:
@@ -285,6 +309,8 @@ class _Evaluation:
         """List decoded IDs alone: of new items it lists none."""
 
         def lists(allowed: NDArray[np.bool_] | None, k: int) -> NDArray[np.int64]:
+            if allowed is not None and not (allowed & ~self.split.is_new).any():
+                return np.full((len(self.split.histories), k), -1, np.int64)
             return recaller.lists(self.split.histories, "codes", k, allowed=allowed).places
 
         return lists

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,17 +21,20 @@ from coldstart.core.device import choose_device
 from coldstart.core.pipeline import Pipeline
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.semantic_ids.channels import CHANNELS, Channel, NewItems, Recaller
+from coldstart.semantic_ids.channels import CHANNELS, NEIGHBOURS, Channel, Mix, NewItems, Recaller
 from coldstart.semantic_ids.decode import CodeDecoder, trie_tensors
 from coldstart.semantic_ids.fit_stage import is_usable
 from coldstart.semantic_ids.read import build_trie, load_ids
 from coldstart.semantic_ids.recall_settings import RECALL
-from coldstart.semantic_ids.recall_stage import CARD_FILE, WEIGHTS_FILE, RecallFitStage, codes_of
+from coldstart.semantic_ids.recall_stage import CARD_FILE, NEIGHBOURS_FILE, WEIGHTS_FILE, RecallFitStage, codes_of
 from coldstart.semantic_ids.sequence_model import SequenceModel, Shape, item_tensors
 from coldstart.store import Store
 from coldstart.store.fits import read_fit_items
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 MOST_BYTES = 1 << 34
 _BOUNDS = {"items": (1, 1 << 30), "content": (0, 1 << 16), "dim": (8, 1024), "layers": (1, 12), "heads": (1, 16),
@@ -76,10 +79,12 @@ class Recalled:
 
 @dataclass(frozen=True)
 class LoadedRecall:
-    """Model of an artifact with its card."""
+    """Model of an artifact with its card, and neighbours of its items."""
 
     model: SequenceModel
+    neighbours: csr_matrix
     new: NewItems
+    mix: Mix
     auto: Channel
     min_weight: float | None
     sids: str | None
@@ -116,7 +121,10 @@ def load_recall(folder: Path) -> LoadedRecall:
             raise ValueError(f"auto={str(auto)[:40]!r}, new={str(card['new'])[:80]}")
         if new.weight and new.depth > len(shape.sizes):
             raise ValueError(f"an order by {new.depth} codes, and IDs have {len(shape.sizes)}")
-        if (folder / WEIGHTS_FILE).stat().st_size > MOST_BYTES:
+        mix = Mix(*(float(card["mix"][name]) for name in ("neighbours", "content", "codes")))
+        if any(not 0 <= weight <= 100 for weight in astuple(mix)):
+            raise ValueError(f"mix={str(card['mix'])[:80]}")
+        if any((folder / name).stat().st_size > MOST_BYTES for name in (WEIGHTS_FILE, NEIGHBOURS_FILE)):
             raise ValueError("the weights are too large")
         weights = load_file(folder / WEIGHTS_FILE)
         with torch.device("meta"):
@@ -134,9 +142,30 @@ def load_recall(folder: Path) -> LoadedRecall:
             if type(language["length"]) is not int or not 1 <= language["length"] <= 512 or not shape.sizes:
                 raise ValueError(f"language={str(language)[:80]}")
             language = LanguageCard(str(language["base"]), language["length"])
-        return LoadedRecall(model.eval(), new, auto, least, sids, str(card["passport"]), language)
+        neighbours = _neighbours(folder / NEIGHBOURS_FILE, shape.items)
+        return LoadedRecall(model.eval(), neighbours, new, mix, auto, least, sids, str(card["passport"]), language)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ColdstartError(f"{folder} holds no fit of recall ({error}): run `coldstart finetune recall`") from None
+
+
+def _neighbours(path: Path, count: int) -> csr_matrix:
+    from safetensors.numpy import load_file
+    from scipy.sparse import csr_matrix
+
+    arrays = load_file(path)
+    starts, items, weights = (arrays[name] for name in ("starts", "items", "weights"))
+    if (
+        (starts.dtype, items.dtype, weights.dtype) != (np.int64, np.int32, np.float32)
+        or starts.shape != (count + 1,)
+        or items.shape != weights.shape
+        or items.shape != (starts[-1],)
+        or starts[0]
+        or not ((np.diff(starts) >= 0) & (np.diff(starts) <= NEIGHBOURS)).all()
+        or not ((items >= 0) & (items < count)).all()
+        or not np.isfinite(weights).all()
+    ):
+        raise ValueError(f"{path.name} is no list of neighbours of {count:,} items")
+    return csr_matrix((weights, items, starts), (count, count))
 
 
 def _shape(card: dict[str, Any]) -> Shape:
@@ -217,7 +246,14 @@ class RecallService:
         self.items = item_tensors(shape, own, vectors[usable], codes, self._device)
         decoder = None if codes is None else self._decoder(stage, made.folder, codes, pipeline)
         model = self.fit.model.to(self._device)
-        self.recaller = Recaller(model, self.items, own < 0, trie, self.fit.new, decoder=decoder)
+        from scipy.sparse import csr_matrix
+
+        there = np.flatnonzero(own >= 0)
+        pick = csr_matrix((np.ones(len(there), np.float32), (there, own[there])), (len(own), shape.items))
+        near = pick @ self.fit.neighbours @ pick.T  # from rows of the fit to places here
+        self.recaller = Recaller(
+            model, self.items, own < 0, trie, self.fit.new, decoder=decoder, neighbours=near.tocsr(), mix=self.fit.mix
+        )
 
     def _decoder(
         self, stage: RecallFitStage, folder: Path, codes: NDArray[np.int32], pipeline: Pipeline
@@ -246,7 +282,7 @@ class RecallService:
         """
         for channel in CHANNELS:
             if recall == channel:
-                if channel != "dense" and self.recaller.trie is None:
+                if channel == "codes" and self.recaller.trie is None:
                     raise ColdstartError(
                         f"recall {recall!r}: the model was fitted without semantic IDs, or none of its items has "
                         "one: `coldstart finetune sids`, then `coldstart finetune recall`"

@@ -99,9 +99,10 @@ class Settings(Section):
 
     def training(self, device: str = "auto") -> dict[str, Any]:
         """Settings of `coldstart.semantic_ids.train_sequence.Training`."""
-        names = ("dim", "layers", "heads", "length", "dropout", "id_dropout", "negatives", "epochs", "patience", "learning_rate")
+        names = ("dim", "layers", "heads", "length", "dropout", "id_dropout", "negatives", "epochs", "patience",
+                 "learning_rate", "decay", "seed")  # fmt: skip
         own = self.model_dump(mode="json")
-        return {**{name: own[name] for name in (*names, "decay", "seed")}, "device": device}
+        return {**{name: own[name] for name in names}, "device": device}
 
 
 def check_generator(name: str, generator: str) -> None:

@@ -24,9 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-FULL_SOFTMAX = 20_000
-"""Items below which the dense head learns from a softmax over all; above from one over sampled items."""
-SAMPLED = 1024
 _MASKED = -1e9
 
 
@@ -43,10 +40,10 @@ class Shape:
     content: int
     sizes: tuple[int, ...]
     dim: int = 64
-    layers: int = 2
-    heads: int = 2
+    layers: int = 1
+    heads: int = 1
     length: int = 50
-    dropout: float = 0.5
+    dropout: float = 0.3
     id_dropout: float = 0.3
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +101,7 @@ class _Block(nn.Module):
         self.heads, self.dropout = shape.heads, shape.dropout
         self.before_attention, self.before_layers = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attended, self.joined = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.wide, self.narrow = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, states: Tensor) -> Tensor:
         count, length, dim = states.shape
@@ -144,10 +141,10 @@ class SequenceModel(nn.Module):
         ])  # fmt: skip
         self.out = nn.ModuleList([nn.Linear(dim, size) for size in shape.sizes])
         for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, 0, 0.02)
-                if module.padding_idx is not None:
-                    nn.init.zeros_(module.weight[module.padding_idx])
+            if isinstance(module, nn.Embedding | nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                nn.init.zeros_(module.weight[module.padding_idx])
 
     # -- histories
 
@@ -161,7 +158,10 @@ class SequenceModel(nn.Module):
         codes = items.codes[histories]
         for level, vectors in enumerate(self.codes):
             states = states + vectors(codes[..., level])
-        states = states + self.positions.weight[: histories.shape[1]]
+        # counted from the end: what came last has the same vector in histories of any length
+        lengths = (histories != len(items)).sum(1, keepdim=True)
+        from_end = lengths - 1 - torch.arange(histories.shape[1], device=histories.device)
+        states = states + self.positions(from_end.clamp(min=0))
         states = functional.dropout(states, self.shape.dropout, self.training)
         for block in self.blocks:
             states = block(states)
@@ -193,23 +193,24 @@ class SequenceModel(nn.Module):
         found: Tensor = self.to_dense(states) if self.shape.content else states
         return found
 
-    def dense_loss(self, items: ItemTensors, states: Tensor, targets: Tensor, among: Tensor) -> Tensor:
+    def dense_loss(self, items: ItemTensors, states: Tensor, targets: Tensor, among: Tensor, sampled: int) -> Tensor:
         """Compute the loss of the dense head, the mean over targets.
 
         Args:
             states: [B, d]; targets: places of the right items, int64 [B]; among: places of the items to tell them from,
-                all targets among them.
+                all targets among them; sampled: tell them from so many drawn ones instead, where there are more; 0:
+                from all.
         """
         query = self.dense_query(states)
-        if len(among) <= FULL_SOFTMAX:
+        if not sampled or len(among) <= sampled:
             place = torch.full((len(items) + 1,), -1, device=among.device)
             place[among] = torch.arange(len(among), device=among.device)
             return functional.cross_entropy(query @ self.item_vectors(items, among).T, place[targets])
-        drawn = among[torch.randint(len(among), (SAMPLED,), device=among.device)]
+        drawn = among[torch.randint(len(among), (sampled,), device=among.device)]
         right = (query * self.item_vectors(items, targets)).sum(1, keepdim=True)
         wrong = query @ self.item_vectors(items, drawn).T
         # logQ: each drawn item stands for as many as were not drawn
-        wrong = wrong.masked_fill(targets[:, None] == drawn, _MASKED) + math.log((len(among) - 1) / SAMPLED)
+        wrong = wrong.masked_fill(targets[:, None] == drawn, _MASKED) + math.log((len(among) - 1) / sampled)
         nothing = torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
         return functional.cross_entropy(torch.cat([right, wrong], 1), nothing)
 

@@ -1,9 +1,9 @@
 """Train a sequence model on histories, and choose on held-out items what it is used for.
 
 First on all but the last item of each history and without a tenth of the items, drawn by a hash of their ids: these
-stand for new items. The epoch of the best NDCG@10 on the last items is kept; on them the channel of `auto` is chosen,
-and on the items that were left out the order among new items. Then training goes on for a quarter as many epochs on
-everything. Histories come as plain arrays; knows no tables.
+stand for new items. The epoch of the best NDCG@10 on the last items is kept; on them the weights of `both` and the
+channel of `auto` are chosen, and on the items that were left out the order among new items. Then training goes on for
+a quarter as many epochs on everything. Histories come as plain arrays; knows no tables.
 """
 
 from __future__ import annotations
@@ -13,24 +13,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from coldstart.core.device import choose_device
+from coldstart.core.neighbours import cosine_neighbours
 from coldstart.core.optim import AdamW
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import bootstrap, paired
-from coldstart.semantic_ids.channels import CHANNELS, Channel, NewItems, Recaller
+from coldstart.semantic_ids.channels import CHANNELS, NEIGHBOURS, Channel, Mix, NewItems, Recaller, mixed
 from coldstart.semantic_ids.decode import CodeDecoder, trie_tensors
 from coldstart.semantic_ids.read import build_trie
 from coldstart.semantic_ids.sequence_model import ItemTensors, SequenceModel, Shape, item_tensors, pad
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 History = NDArray[np.int64]
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Weights of the first codes, and of content, that are tried for the order among new items."""
+"""Weights that are tried: of the terms of `both`, of the first codes and of content for the order among new items."""
+POOL = 100
+"""Best items by each term of `both` that its weights are chosen on."""
 MOST_JUDGED = 3000
 """Users that an epoch is judged by, drawn at random."""
 EVERY = 2
@@ -49,7 +55,7 @@ class SequenceData:
     Attributes:
         item_ids: names of N items; histories: places of items, the latest last.
         content: float32 [N, D]; codes: int32 [N, L], -1 for none. Without both the model is SASRec.
-        sizes: codes of each level.
+        sizes: codes of each level; ids: each item has a vector of its own, else all are as new ones.
     """
 
     item_ids: Sequence[str]
@@ -57,6 +63,7 @@ class SequenceData:
     content: NDArray[np.float32] | None
     codes: NDArray[np.int32] | None
     sizes: tuple[int, ...] = ()
+    ids: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,12 @@ class Training:
     """Settings of the training; `sasrec` takes the same."""
 
     dim: int = 64
-    layers: int = 2
-    heads: int = 2
+    layers: int = 1
+    heads: int = 1
     length: int = 50
-    dropout: float = 0.5
+    dropout: float = 0.3
     id_dropout: float = 0.3
+    negatives: int = 512
     epochs: int = 80
     patience: int = 5
     learning_rate: float = 1e-3
@@ -82,12 +90,15 @@ class TrainedModel:
     """A trained model, and what was measured on held-out items.
 
     Attributes:
-        report: epochs; `held_out`: NDCG@10 and recall@10 of each channel; `auto`: the best one; `new`: weight and
-            depth, and what they were chosen by; `emitted`: share of the items that stood for new ones in any list.
+        neighbours: of items by shared users, csr [N, N]; mix: weights of `both`.
+        report: epochs; `held_out`: NDCG@10 and recall@10 of each channel; `auto`: the best one; `mix` and `new`:
+            weights, and what they were chosen by; `emitted`: share of the items that stood for new ones in any list.
     """
 
     model: SequenceModel
     new: NewItems
+    neighbours: csr_matrix
+    mix: Mix
     report: dict[str, Any]
 
 
@@ -138,6 +149,7 @@ class _Trainer:
         self.learn_decoder = learn_decoder
         self.decoder: CodeDecoder | None = None
         self.most_decoded: int | None = None
+        self.neighbours: csr_matrix | None = None
         self.device = choose_device(training.device)
         self.shape = Shape(
             len(data.item_ids),
@@ -172,7 +184,7 @@ class _Trainer:
 
     def _items(self, hidden: NDArray[np.bool_]) -> ItemTensors:
         """Build tensors in which some items are new."""
-        rows = np.where(hidden | ~self.met, -1, np.arange(len(hidden)))
+        rows = np.where(hidden | ~self.met | (not self.data.ids), -1, np.arange(len(hidden)))
         return item_tensors(self.shape, rows, self.data.content, self.data.codes, self.device)
 
     def train(self) -> TrainedModel:
@@ -192,7 +204,8 @@ class _Trainer:
         self._load(self.best)
         if self.learn_decoder is not None and self.shape.sizes:
             self.decoder, self.most_decoded = self.learn_decoder(inputs)
-        new, report = self._choose()
+        self.neighbours = cosine_neighbours(inputs, len(self.met), NEIGHBOURS)
+        new, mix, report = self._choose()
         more = max(1, round(self.phase.best_epoch / 4))
         if self.phase.part == "all" and self.phase.epoch:
             self._load(self.now)
@@ -202,7 +215,7 @@ class _Trainer:
             self.phase.epoch += 1
             self._save()
         report |= {"epochs": self.phase.best_epoch, "epochs_on_everything": more}
-        return TrainedModel(self.model.eval(), new, report)
+        return TrainedModel(self.model.eval(), new, cosine_neighbours(whole, len(self.met), NEIGHBOURS), mix, report)
 
     def _without_hidden(self, history: History) -> History:
         return history[~self.hidden[history]]
@@ -226,8 +239,9 @@ class _Trainer:
             padded = padded.to(self.device)
             before, after = padded[:, :-1], padded[:, 1:]
             is_target = after != empty
+            before = torch.where(is_target, before, empty)  # the last item of a shorter history is a target alone
             states, targets = self.model(items, before)[is_target], after[is_target]
-            loss = self.model.dense_loss(items, states, targets, among)
+            loss = self.model.dense_loss(items, states, targets, among, self.training.negatives)
             if self.shape.sizes:
                 loss = loss + self.model.code_loss(items, states, targets)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -236,13 +250,14 @@ class _Trainer:
 
     # -- judgement on held-out items
 
-    def _recaller(self, new: NewItems = NewItems()) -> Recaller:  # noqa: B008 - frozen
+    def _recaller(self, new: NewItems = NewItems(), mix: Mix = Mix()) -> Recaller:  # noqa: B008 - frozen
         trie = None
         if self.shape.sizes:
             assert self.data.codes is not None
             there = np.flatnonzero((self.data.codes >= 0).all(1))
             trie = trie_tensors(build_trie(self.data.codes[there]), there, len(self.known), self.device)
-        return Recaller(self.model, self.known, self.hidden | ~self.met, trie, new, decoder=self.decoder)
+        is_new, near = self.hidden | ~self.met, self.neighbours
+        return Recaller(self.model, self.known, is_new, trie, new, decoder=self.decoder, neighbours=near, mix=mix)
 
     def _judged(self, targets_hidden: bool, most: int | None) -> tuple[list[History], NDArray[np.int64]]:
         histories, targets = [], []
@@ -273,10 +288,15 @@ class _Trainer:
         else:
             self.phase.waited += 1
 
-    def _choose(self) -> tuple[NewItems, dict[str, Any]]:
-        """Choose the channel of `auto` and the order among new items, and measure both."""
-        recaller = self._recaller()
-        channels = CHANNELS if self.shape.sizes else CHANNELS[:1]
+    @property
+    def _channels(self) -> tuple[Channel, ...]:
+        return CHANNELS if self.shape.sizes else ("dense", "both")
+
+    def _choose(self) -> tuple[NewItems, Mix, dict[str, Any]]:
+        """Choose the weights of `both`, the channel of `auto` and the order among new items, and measure all."""
+        mix, tried = self._choose_mix(self._recaller())
+        recaller = self._recaller(mix=mix)
+        channels = self._channels
         gains = {channel: self._gains(channel, recaller, self.most_decoded) for channel in channels}
         users = len(gains["dense"])
         held_out = {
@@ -285,12 +305,39 @@ class _Trainer:
         best = max(channels, key=lambda channel: gains[channel].mean()) if users else "dense"
         if users and self.decoder is not None and paired(gains["dense"], gains[best]).low <= 0:
             best = "dense"  # a decoder that is slow is worth having when the gain is more than chance
-        report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best}
-        new, report["new"] = self._choose_order(recaller)
-        report["emitted"] = self._emitted(new) if self.hidden.any() and users else None
-        return new, report
+        report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best, "mix": asdict(mix) | tried}
+        new, report["new"] = self._choose_order()
+        report["emitted"] = self._emitted(new, mix) if self.hidden.any() and users else None
+        return new, mix, report
 
-    def _choose_order(self, recaller: Recaller) -> tuple[NewItems, dict[str, Any]]:
+    def _choose_mix(self, recaller: Recaller) -> tuple[Mix, dict[str, Any]]:
+        """Choose the weights of `both` one after the other, twice, by NDCG@10 of last items, new ones among them."""
+        most = min(MOST_JUDGED, self.most_decoded or MOST_JUDGED)
+        known, new = self._judged(False, most), self._judged(True, most // 10)
+        histories, targets = [*known[0], *new[0]], np.concatenate([known[1], new[1]])
+        if not len(targets):
+            return Mix(), {"users": 0}
+        places, terms, slots = recaller.pool(histories, targets, self.met, POOL)
+
+        def gains(mix: Mix) -> NDArray[np.float64]:
+            scores = mixed(list(terms.unbind(2)), mix).masked_fill(places < 0, -torch.inf)
+            own = scores.gather(1, slots[:, None])
+            ranks = (scores > own).sum(1).cpu().numpy()
+            return np.asarray(np.where(ranks < 10, 1 / np.log2(ranks + 2), 0), np.float64)
+
+        plain = best = gains(Mix())
+        found = Mix()
+        for name in ("neighbours", "content", "codes") * 2:
+            for weight in WEIGHTS:
+                own = gains(tried := replace(found, **{name: weight}))
+                if own.mean() > best.mean():
+                    best, chosen = own, tried
+                    found = chosen
+        if found != Mix() and paired(plain, best).low <= 0:  # worth having when the gain is more than chance
+            found = Mix()
+        return found, {"users": len(targets)}
+
+    def _choose_order(self) -> tuple[NewItems, dict[str, Any]]:
         histories, targets = self._judged(True, None)
         count = {"users": len(targets), "items": int(self.hidden.sum())}
         if len(targets) < FEWEST_COMPARED:
@@ -321,12 +368,12 @@ class _Trainer:
         found = recaller.lists(histories, "dense", 20, allowed=self.hidden, cold_share=1.0)
         return gains_at(found.places, targets, 20)
 
-    def _emitted(self, new: NewItems) -> dict[str, dict[str, float]]:
+    def _emitted(self, new: NewItems, mix: Mix) -> dict[str, dict[str, float]]:
         """Measure which share of the items that stand for new ones is in any list, without and with a share of 0.1."""
         histories, _ = self._judged(False, min(MOST_JUDGED, self.most_decoded or MOST_JUDGED))
-        recaller = self._recaller(new)
+        recaller = self._recaller(new, mix)
         found: dict[str, dict[str, float]] = {}
-        for channel in CHANNELS if self.shape.sizes else CHANNELS[:1]:
+        for channel in self._channels:
             found[channel] = {}
             for share in (0.0, 0.1):
                 places = recaller.lists(histories, channel, EMITTED, allowed=self.met, cold_share=share).places

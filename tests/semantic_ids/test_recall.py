@@ -12,13 +12,14 @@ import pytest
 import torch
 from catalogue import coldstart as run_cli
 from catalogue import write_manifest
+from safetensors.numpy import load_file, save_file
 
 import coldstart
 from coldstart.api import Workspace
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids import train_sequence
 from coldstart.semantic_ids.recall_service import load_recall
-from coldstart.semantic_ids.recall_stage import CARD_FILE, WEIGHTS_FILE
+from coldstart.semantic_ids.recall_stage import CARD_FILE, NEIGHBOURS_FILE, WEIGHTS_FILE
 from coldstart.semantic_ids.train_sequence import SequenceData, Training, gains_at, sasrec, train
 
 ITEMS, USERS = 84, 60
@@ -185,8 +186,8 @@ def test_the_commands_fit_and_measure(shop: Workspace, tmp_path: Path, monkeypat
     found = json.loads(ran.stdout)
     assert list(found["methods"]) == ["popularity", "content", "both"] and found["counts"]["users"] == 40
     assert json.loads((out / "recall.json").read_text())["methods"] == found["methods"]
-    assert "| both, by reciprocal rank |" in (out / "recall.md").read_text()
-    assert "both, by reciprocal rank" in (out / "recall.html").read_text()
+    assert "| both: dense, neighbours, content, codes |" in (out / "recall.md").read_text()
+    assert "both: dense, neighbours, content, codes" in (out / "recall.html").read_text()
     ran = run_cli("evaluate", "recall", "--workspace", shop.uri, "--methods", "content", "--split", "time")
     assert "no leak found" in ran.stdout + ran.stderr
     wrong = run_cli("evaluate", "recall", "--workspace", shop.uri, "--split", "weekly")
@@ -207,6 +208,7 @@ def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
         {"shape": {**card["shape"], "sizes": [9, 9]}},
         {"shape": {**card["shape"], "items": -1}},
         {"new": {"weight": float("nan"), "depth": 1, "content": 0}},
+        {"mix": {"neighbours": 1, "content": float("inf"), "codes": 0}},
         {"auto": "best"},
     ):
         (folder / CARD_FILE).write_text(json.dumps({**card, **change}))
@@ -214,6 +216,18 @@ def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
         with pytest.raises(ColdstartError, match=r"holds no fit of recall .*: run `coldstart finetune recall`"):
             load_recall(folder)
     (folder / CARD_FILE).write_text(json.dumps(card))
+    good = load_file(folder / NEIGHBOURS_FILE)
+    assert good["items"].any()
+    for change in (
+        {"items": good["items"] + np.int32(card["shape"]["items"])},
+        {"starts": good["starts"][::-1].copy()},
+        {"weights": good["weights"] * np.float32(np.nan)},
+    ):
+        save_file({**good, **change}, folder / NEIGHBOURS_FILE)
+        load_recall.cache_clear()
+        with pytest.raises(ColdstartError, match="is no list of neighbours"):
+            load_recall(folder)
+    save_file(good, folder / NEIGHBOURS_FILE)
     (folder / WEIGHTS_FILE).write_bytes(b"x" * 99)
     load_recall.cache_clear()
     with pytest.raises(ColdstartError, match="holds no fit of recall"):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
-from coldstart.semantic_ids.channels import CHANNELS, NewItems, Recaller, fuse, standard, with_share
+from coldstart.semantic_ids.channels import CHANNELS, Mix, NewItems, Recaller, mixed, standard, with_share
 from coldstart.semantic_ids.decode import TrieTensors, beam, exact_log_p, prefix_log_p, trie_tensors
 from coldstart.semantic_ids.read import build_trie
 from coldstart.semantic_ids.sequence_model import SequenceModel, Shape, item_tensors
@@ -116,6 +117,8 @@ def test_lists_hold_only_what_is_allowed_each_once(
         is_new,
         trie,
         NewItems(float(rng.random()), 2, float(rng.random())),
+        neighbours=csr_matrix(rng.random((count, count)).astype(np.float32) * (rng.random((count, count)) < 0.1)),
+        mix=Mix(*rng.random(3).tolist()),
     )
     histories = [rng.choice(count, size=rng.integers(0, 9), replace=False) for _ in range(4)]
     allowed = rng.random(count) < keep
@@ -137,29 +140,51 @@ def test_lists_hold_only_what_is_allowed_each_once(
             assert (codes[listed, 0] >= 0).all()
 
 
-def test_what_cannot_be_decoded_keeps_its_dense_rank_in_both() -> None:
+def test_both_adds_up_its_terms_in_standard_deviations_whatever_may_be_listed() -> None:
     rng = np.random.default_rng(2)
     sizes, count = (4, 4), 40
     model, codes = model_of(3, sizes, count), codes_of(rng, count, sizes)
     content, is_new = rng.normal(size=(count, 6)).astype(np.float32), np.arange(count) % 3 == 0
     items = item_tensors(model.shape, np.where(is_new, -1, np.arange(count)), content, codes)
     there = np.flatnonzero(~is_new)
-    recaller = Recaller(model, items, is_new, trie_tensors(build_trie(codes[there]), there, count))
-    dense, both = (recaller.lists([np.array([1, 2])], channel, 38) for channel in ("dense", "both"))
-    ranks = {place: rank for rank, place in enumerate(dense.places[0].tolist(), 1)}
-    points = dict(zip(both.places[0].tolist(), both.scores[0].tolist(), strict=True))
-    new = [place for place in points if place >= 0 and is_new[place]]
-    assert len(new) == is_new.sum()
-    assert [points[place] for place in new] == pytest.approx([2 / (60 + ranks[place]) for place in new])
+    trie = trie_tensors(build_trie(codes[there]), there, count)
+    near = csr_matrix(rng.random((count, count)).astype(np.float32) * ~is_new * ~is_new[:, None])
+    history = np.array([1, 2])
 
+    def scores(mix: Mix, allowed: Any = None) -> Any:
+        recaller = Recaller(model, items, is_new, trie, neighbours=near, mix=mix)
+        found = recaller.lists([history], "both", count, allowed=allowed)
+        known = np.full(count, np.nan)
+        known[found.places[0][found.places[0] >= 0]] = found.scores[0][found.places[0] >= 0]
+        assert np.isnan(known[history]).all()
+        return known
 
-def test_reciprocal_ranks_of_lists_add_up() -> None:
-    first = (np.array([[3, 1, -1]]), np.zeros((1, 3), np.float32))
-    second = (np.array([[1, 2, 3]]), np.zeros((1, 3), np.float32))
-    places, scores = fuse([first, second], 5)
-    assert places.tolist() == [[1, 3, 2, -1, -1]]
-    assert scores[0, :3] == pytest.approx([1 / 62 + 1 / 61, 1 / 61 + 1 / 63, 1 / 62])
-    assert np.isneginf(scores[0, 3:]).all()
+    def deviations(values: Any) -> Any:
+        return (values - values.mean()) / values.std()
+
+    may = ~np.isin(np.arange(count), history)
+    dense, log_p = Recaller(model, items, is_new, trie).describe(history, np.arange(count))
+    assert scores(Mix())[may] == pytest.approx(deviations(dense)[may], abs=1e-4)
+    shared = near.toarray().T @ (0.7 * np.eye(count)[1] + np.eye(count)[2])
+    expected = np.where(is_new, 0, (shared - shared[~is_new].mean()) / shared[~is_new].std())  # a new item has none
+    assert scores(Mix(neighbours=1))[may] - scores(Mix())[may] == pytest.approx(expected[may], abs=1e-3)
+    unit = content / np.linalg.norm(content, axis=1, keepdims=True)
+    cosine = deviations(unit @ (0.7 * unit[1] + unit[2]))
+    assert scores(Mix(content=2))[may] - scores(Mix())[may] == pytest.approx(2 * cosine[may], abs=1e-3)
+    by_codes = scores(Mix(codes=1)) - scores(Mix())
+    order = [place for place in np.argsort(-by_codes) if may[place] and not is_new[place]]
+    assert [log_p[place] for place in order] == sorted((log_p[place] for place in order), reverse=True)
+    assert by_codes[is_new & may] == pytest.approx(0, abs=1e-4), "an ID of a new item is not decoded"
+    mix, some = Mix(1, 2, 0), np.arange(count) < 25
+    assert scores(mix, some)[some & may] == pytest.approx(scores(mix)[some & may], abs=1e-5)
+    # the pool that weights are chosen on has the same terms
+    places, terms, slots = Recaller(model, items, is_new, trie, neighbours=near).pool(
+        [history], np.array([30]), np.ones(count, bool), 5
+    )
+    assert places[0, slots[0]] == 30 and len(set(places[places >= 0].tolist())) == int((places >= 0).sum())
+    total = mixed(list(terms.unbind(2)), mix)[0]
+    for place, value in zip(places[0].tolist(), total.tolist(), strict=True):
+        assert place < 0 or value == pytest.approx(scores(mix)[place], abs=1e-4)
 
 
 def test_a_share_of_new_items_keeps_the_order_of_the_rest() -> None:
