@@ -2,9 +2,9 @@
 
 Both compare a candidate with every action by the ranker's own vectors of items, so that search and model agree on what
 is alike (TWIN, Chang et al., KDD 2023). Search is exact up to `EXACT` actions. Above, where items have codes, it reads
-only actions whose first code is among the candidate's nearest (clusters in place of items, as TWIN-V2, CIKM 2024), and
-`shortcut_recall` measures how much of the exact answer this finds. Histograms of similarities (SimTier, Alibaba, 2024)
-are exact at any length.
+only actions whose first code is among the candidate's nearest, and the histograms of similarities (SimTier, Alibaba,
+2024) count the others by the means of their codes (clusters in place of items, as TWIN-V2, CIKM 2024);
+`shortcut_recall` measures how much of the exact answer the search finds then.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Compared:
     Attributes:
         found: the most similar actions.
         tiers: log(1 + actions) by group of events, window and tier of similarity, float32 [C, G, 3, 6].
-        exact: search compared every action.
+        exact: every action was compared.
     """
 
     found: Found
@@ -77,10 +77,10 @@ class HistorySearch:
         lengths = np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)
         self.vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float16)
         self._known = lengths[:, 0] > 0
-        self.codes, self._centroids = None, np.empty((0, vectors.shape[1]), np.float32)
+        self.codes, self._means = None, np.empty((0, vectors.shape[1]), np.float32)
         if codes is not None:
             self.codes = np.where(self._known, codes, -1).astype(np.int64)
-            self._centroids = _centroids(self.vectors, self.codes)
+            self._means = _means(self.vectors, self.codes)
 
     def compare(
         self,
@@ -101,36 +101,77 @@ class HistorySearch:
             items: place of the item of each action, oldest first, int [N], -1 for one without a vector.
             groups: group of the event of each action, int [N], -1 to leave it out; group_count: G of them.
             seconds: of each action, rising, [N]; now: of the request.
-            exact: compare every action in the search; by default up to `EXACT` actions, or without codes.
+            exact: compare every action; by default up to `EXACT` actions, or without codes.
         """
-        own = self._vectors_of(candidates)
+        own = self.vectors[np.maximum(candidates, 0)].astype(np.float32)
         kept = np.flatnonzero((groups >= 0) & (items >= 0))
         kept = kept[self._known[items[kept]]]
         if exact is None:
             exact = self.codes is None or len(kept) <= EXACT
-        kept = kept[np.argsort(groups[kept], kind="stable")]  # each group together, oldest first
-        ends = np.searchsorted(groups[kept], np.arange(group_count + 1))
+        history = _History(kept, items[kept], groups[kept], now - seconds[kept].astype(np.int64))
+        positions, similar, counts = (self._exact if exact else self._by_codes)(own, history, group_count, top_k)
+        absent = (candidates < 0) | ~self._known[candidates]
+        positions[absent], similar[absent], counts[absent] = -1, np.nan, 0
+        return Compared(Found(positions, similar), np.log1p(counts).astype(np.float32), exact)
+
+    def _exact(self, own: Floats, history: _History, group_count: int, top_k: int) -> _Answer:
+        """Compare every action."""
+        order = np.argsort(history.groups, kind="stable")  # each group together, oldest first
+        ends = np.searchsorted(history.groups[order], np.arange(group_count + 1))
         counts = np.zeros((len(own), group_count, len(WINDOWS_S), len(EDGES) + 1), np.int64)
-        ages = now - seconds.astype(np.int64)
-        picks = []
+        parts: list[_Picks] = []
         for group in range(group_count):
-            actions = kept[ends[group] : ends[group + 1]]
-            parts: list[_Picks] = []
+            actions = order[ends[group] : ends[group + 1]]
             least = np.full(len(own), -np.inf, np.float32)
             for first in range(0, len(actions), _COLUMNS):
                 part = actions[first : first + _COLUMNS]
-                similar = own @ self.vectors[items[part]].astype(np.float32).T
-                counts[:, group] += _tiers(similar, ages[part])
-                if exact:
-                    least = _least(similar, top_k, least)
-                    parts.append(_at_least(similar, part, least))
-            if not exact:
-                parts.append(self._by_codes(own, actions, items, top_k))
-            picks.append(_first(parts, len(own), top_k))
-        found = Found(np.stack([one for one, _ in picks], 1), np.stack([one for _, one in picks], 1))
-        absent = (candidates < 0) | ~self._known[candidates]
-        found.positions[absent], found.similarities[absent], counts[absent] = -1, np.nan, 0
-        return Compared(found, np.log1p(counts).astype(np.float32), exact)
+                similar = own @ self.vectors[history.items[part]].astype(np.float32).T
+                counts[:, group] += _tiers(similar, history.ages[part])
+                least = _least(similar, top_k, least)
+                at, column = np.divmod(np.flatnonzero(similar >= least[:, None]), len(part))
+                parts.append((at * group_count + group, history.positions[part[column]], similar[at, column]))
+        return (*_first(parts, len(own), group_count, top_k), counts)
+
+    def _by_codes(self, own: Floats, history: _History, group_count: int, top_k: int) -> _Answer:
+        """Compare the actions whose code is among the nearest of each candidate, and those without a code; in the tiers
+        all others count as if they were the mean of their code."""
+        assert self.codes is not None, "the shortcut was chosen"
+        codes, count = self.codes[history.items], len(self._means)
+        order = np.argsort(codes, kind="stable")
+        edges = np.searchsorted(codes[order], np.arange(-1, count + 1))
+        likeness = own @ self._means.T
+        near = np.where(np.diff(edges)[1:] > 0, likeness, -np.inf)  # codes that an action has
+        reads = np.zeros((len(own), count + 1), bool)
+        reads[:, 0] = True
+        if width := min(NEAREST_CODES, count):
+            nearest = np.argpartition(near, count - width, axis=1)[:, count - width :]
+            np.put_along_axis(reads[:, 1:], nearest, True, axis=1)
+        bands = np.searchsorted([window for window in WINDOWS_S if window is not None], history.ages)
+        shape = (group_count, len(WINDOWS_S))
+        cells = history.groups * len(WINDOWS_S) + bands
+        there = codes >= 0
+        sums = np.bincount(codes[there] * shape[0] * shape[1] + cells[there], minlength=count * shape[0] * shape[1])
+        of_mean = np.searchsorted(EDGES, likeness, "right")
+        counts = np.stack(
+            [
+                ((of_mean == tier) & ~reads[:, 1:]).astype(np.float32)
+                @ sums.reshape(count, shape[0] * shape[1]).astype(np.float32)
+                for tier in range(len(EDGES) + 1)
+            ],
+            axis=2,
+        ).reshape(len(own), *shape, len(EDGES) + 1)
+        parts = []
+        for code in np.flatnonzero(np.diff(edges)):
+            whom, listed = np.flatnonzero(reads[:, code]), order[edges[code] : edges[code + 1]]
+            if len(whom):
+                similar = own[whom] @ self.vectors[history.items[listed]].astype(np.float32).T
+                parts.append((whom.repeat(len(listed)), np.tile(listed, len(whom)), similar.ravel()))
+        rows, listed, values = _joined(parts)
+        key = (rows * shape[0] * shape[1] + cells[listed]) * (len(EDGES) + 1) + np.searchsorted(EDGES, values, "right")
+        counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
+        picks = _shortened(rows * group_count + history.groups[listed], history.positions[listed], values, top_k)
+        found = _first([picks], len(own), group_count, top_k)
+        return (*found, np.rint(counts.cumsum(axis=2)).astype(np.int64))
 
     def shortcut_recall(
         self, requests: Iterable[tuple[Places, Places, Places]], *, group_count: int, top_k: int = TOP_K
@@ -157,35 +198,21 @@ class HistorySearch:
             wanted += int(there.sum())
         return (met / wanted if wanted else float("nan")), wanted
 
-    def _vectors_of(self, candidates: Places) -> Floats:
-        return self.vectors[np.maximum(candidates, 0)].astype(np.float32)
 
-    def _by_codes(self, own: Floats, actions: Places, items: Places, top_k: int) -> _Picks:
-        """Search the actions whose code is among the nearest of each candidate."""
-        assert self.codes is not None, "the shortcut was chosen"
-        codes = self.codes[items[actions]]
-        order = np.argsort(codes, kind="stable")
-        starts = np.searchsorted(codes[order], np.arange(len(self._centroids) + 1))
-        near = own @ self._centroids.T
-        near[:, np.diff(starts) == 0] = -np.inf  # no action has the code
-        width = min(NEAREST_CODES, near.shape[1])
-        nearest = np.argpartition(near, near.shape[1] - width, axis=1)[:, near.shape[1] - width :]
-        rows, of = np.repeat(np.arange(len(own)), width), nearest.ravel()
-        by_code = np.argsort(of, kind="stable")
-        rows, of = rows[by_code], of[by_code]
-        parts = []
-        for code in np.unique(of):
-            listed = actions[order[starts[code] : starts[code + 1]]]
-            if len(listed):
-                whom = rows[np.searchsorted(of, code) : np.searchsorted(of, code, "right")]
-                similar = own[whom] @ self.vectors[items[listed]].astype(np.float32).T
-                at, positions, values = _at_least(similar, listed, _least(similar, top_k))
-                parts.append((whom[at], positions, values))
-        return _joined(parts)
+@dataclass(frozen=True)
+class _History:
+    """Actions that are compared: position in the history, item, group and age of each, oldest first."""
+
+    positions: NDArray[np.int64]
+    items: Places
+    groups: Places
+    ages: NDArray[np.int64]
 
 
 _Picks = tuple[NDArray[np.int64], NDArray[np.int64], Floats]
-"""Candidate, position in the history and similarity of some actions."""
+"""Row, position in the history and similarity of some actions; a row is one of a candidate and a group."""
+_Answer = tuple[NDArray[np.int32], Floats, NDArray[np.int64]]
+"""Positions and similarities [C, G, K], and counts [C, G, 3, 6]."""
 
 
 def tier_names(groups: Sequence[str]) -> list[str]:
@@ -195,12 +222,12 @@ def tier_names(groups: Sequence[str]) -> list[str]:
     return [f"tier_{group}_{window}_{low}" for group in groups for window in windows for low in lows]
 
 
-def _centroids(vectors: NDArray[np.float16], codes: NDArray[np.int64]) -> Floats:
-    """Average the vectors of each code, float32 [codes, d], of length 1; zeros where no item has the code."""
+def _means(vectors: NDArray[np.float16], codes: NDArray[np.int64]) -> Floats:
+    """Average the vectors of each code, float32 [codes, d]; zeros where no item has the code."""
     there = codes >= 0
     sums = np.zeros((int(codes.max(initial=-1)) + 1, vectors.shape[1]), np.float32)
     np.add.at(sums, codes[there], vectors[there].astype(np.float32))
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return sums / np.maximum(np.bincount(codes[there], minlength=len(sums)), 1)[:, None].astype(np.float32)
 
 
 def _tiers(similar: Floats, ages: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -237,10 +264,18 @@ def _least(similar: Floats, top_k: int, known: Floats | None = None) -> Floats:
     return np.maximum(bounds, np.partition(largest, blocks - top_k, axis=1)[:, blocks - top_k])
 
 
-def _at_least(similar: Floats, positions: Places, least: Floats) -> _Picks:
-    """Pick the actions of each row that are at least so similar."""
-    at, column = np.divmod(np.flatnonzero(similar >= least[:, None]), similar.shape[1])
-    return at, positions[column].astype(np.int64), similar[at, column]
+def _shortened(rows: NDArray[np.int64], positions: NDArray[np.int64], values: Floats, top_k: int) -> _Picks:
+    """Leave out actions that are not among the first K of their row."""
+    order = np.argsort(rows, kind="stable")
+    rows, positions, values = rows[order], positions[order], values[order]
+    counts = np.bincount(rows)
+    if not len(rows) or counts.max() <= top_k:
+        return rows, positions, values
+    column = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+    table = np.full((len(counts), int(counts.max())), -np.inf, np.float32)
+    table[rows, column] = values
+    kept = values >= _least(table, top_k)[rows]
+    return rows[kept], positions[kept], values[kept]
 
 
 def _joined(parts: Sequence[_Picks]) -> _Picks:
@@ -250,14 +285,16 @@ def _joined(parts: Sequence[_Picks]) -> _Picks:
     return rows, positions, values
 
 
-def _first(parts: Sequence[_Picks], rows: int, top_k: int) -> tuple[NDArray[np.int32], Floats]:
-    """Order picks by similarity, then the latest first, and keep the first K of each row."""
-    at, positions, values = _joined(parts)
-    order = np.lexsort((-positions, -values, at))
-    at = at[order]
-    rank = np.arange(len(at)) - np.searchsorted(at, at)
+def _first(parts: Sequence[_Picks], candidates: int, group_count: int, top_k: int) -> tuple[NDArray[np.int32], Floats]:
+    """Order picks by similarity, then the latest first, and keep the first K of each row: [C, G, K]."""
+    rows, positions, values = _joined(parts)
+    order = np.lexsort((-positions, -values, rows))
+    rows = rows[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = rank < top_k
-    found = np.full((rows, top_k), -1, np.int32), np.full((rows, top_k), np.nan, np.float32)
+    shape = (candidates * group_count, top_k)
+    found = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
     for target, column in zip(found, (positions, values), strict=True):
-        target[at[kept], rank[kept]] = column[order][kept]
-    return found
+        target[rows[kept], rank[kept]] = column[order][kept]
+    shape = (candidates, group_count, top_k)
+    return found[0].reshape(shape), found[1].reshape(shape)
