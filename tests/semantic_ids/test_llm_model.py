@@ -134,7 +134,7 @@ def test_the_loss_is_on_the_ids_that_followed_alone(model: CodeLanguageModel) ->
 
 def steps_of(model: CodeLanguageModel, data: LanguageData, count: int, path: Path | None = None, **how: Any) -> Any:
     losses = llm_train.supervised(model, data, walks(), batch=8, length=4, align_share=0.25, seed=3)
-    return llm_train.train_steps(model, losses, count, 5e-3, 2e-2, seed=3, checkpoint=path, **how)
+    return llm_train.train_steps(model, losses, count, 1e-2, 2e-2, seed=3, checkpoint=path, **how)
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_it_learns_what_follows_and_its_files_give_it_back(base: str, tmp_path: 
     histories = [own[:-1] for own in walks(COUNT)]
     nodes, log_p = decoder.beam(histories, trie, torch.ones(1, COUNT, dtype=torch.bool), 5)
     targets = trie.leaf_of[torch.tensor([int(own[-1]) for own in walks(COUNT)])]
-    assert float((nodes[:, 0] == targets).float().mean()) > 0.8
+    assert float((nodes[:, 0] == targets).float().mean()) > 0.7
     for path, content in made.files().items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(content)
@@ -221,7 +221,7 @@ def test_the_loss_of_rewards_clips_ratios_and_counts_divergence() -> None:
 def test_training_by_rewards_moves_the_right_ids_up(base: str) -> None:
     data = data_of()
     made, trie = model_of(base, data), trie_of(data)
-    steps_of(made, data, 30)
+    steps_of(made, data, 20)
     histories = [own[:-1] for own in walks(COUNT)]
     targets = trie.leaf_of[torch.tensor([int(own[-1]) for own in walks(COUNT)])]
 
