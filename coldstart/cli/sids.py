@@ -175,9 +175,10 @@ def _print_health(card: Health) -> None:
             None if level.variance_left is None else f"{level.variance_left:.0%}",
             f"{level.prefixes:,}",
             None if reach is None else f"{reach.value:.2f} ({reach.low:.2f}–{reach.high:.2f})",
-            f"{moved[place - 1]:.0%}" if place <= len(moved) else None,
+            *([f"{moved[place - 1]:.0%}"] if moved else []),
         ])  # fmt: skip
-    columns = ["level", "perplexity", "largest", "variance left", "prefixes", "new items in reach", "moved by a refit"]
+    columns = ["level", "perplexity", "largest", "variance left", "prefixes", "new items in reach"]
+    columns += ["moved by a refit"] if card.churn and card.churn.refit else []
     output.table(columns, rows, whole=("perplexity", "new items in reach"))
     if card.reach:
         from coldstart.semantic_ids.page import new_items_text
@@ -187,9 +188,12 @@ def _print_health(card: Health) -> None:
             "with 95 % intervals"
         )
     if card.churn:
+        refit = (
+            "by a new fit that begins with the last codebooks those of the last column, " if card.churn.refit else ""
+        )
         output.note(
-            f"when these come, {card.churn.moved:,} of {card.churn.items:,} old items move; by a new fit that begins "
-            f"with the last codebooks as the table says, by one that begins anew {card.churn.fresh:.0%} at level 1"
+            f"when these come, {card.churn.moved:,} of {card.churn.items:,} old items move; {refit}by one that begins "
+            f"anew {card.churn.fresh:.0%} at level 1"
         )
     if card.emitted is not None:
         output.note(f"new items in any list of 50 by the sequence model: {card.emitted:.0%}, as its fit measured")

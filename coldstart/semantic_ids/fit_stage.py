@@ -6,7 +6,7 @@ every item its ID, new ones too. Codebooks belong to the passport of their space
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -193,13 +193,17 @@ class SidFitStage(SpaceFitStage):
         vectors = vectors_of(store, self.space_stage, ids)
         usable = is_usable(vectors)
         kept = [item for item, is_kept in zip(ids, usable.tolist(), strict=True) if is_kept]
-        learns = np.ones(len(kept), bool)
-        if "warm" in self.space_stage.schema.names and kept:
-            rows = store.read(self.space_stage.table, ["item_id", "warm"])
-            warm = dict(zip(rows["item_id"].to_pylist(), rows["warm"].to_pylist(), strict=True))
-            found = np.array([bool(warm.get(item)) for item in kept], bool)
-            learns = found if found.sum() >= FEWEST_ITEMS else learns
-        return SidTraining(kept, ready, vectors[usable], learns)
+        return SidTraining(kept, ready, vectors[usable], self.learns(store, kept))
+
+    def learns(self, store: Store, item_ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Tell which items a fit learns from, bool [N]: warm ones, where the space knows them and they are enough."""
+        every = np.ones(len(item_ids), bool)
+        if "warm" not in self.space_stage.schema.names or not item_ids:
+            return every
+        rows = store.read(self.space_stage.table, ["item_id", "warm"])
+        warm = dict(zip(rows["item_id"].to_pylist(), rows["warm"].to_pylist(), strict=True))
+        found = np.array([bool(warm.get(item)) for item in item_ids], bool)
+        return found if found.sum() >= FEWEST_ITEMS else every
 
     def fit(self, vectors: Vectors, start: Codebooks | None = None, meter: Any = None) -> Codebooks:
         """Fit codebooks by the settings of the stage on vectors, float32 [N, D]."""

@@ -175,17 +175,20 @@ def measure_new_items(
     vectors: Vectors,
     rule: Rule,
     fit: Callable[[Vectors, Codebooks | None], Codebooks],
+    learns: NDArray[np.bool_] | None = None,
 ) -> tuple[list[Reach], Churn | None]:
     """Fit codebooks without the held-out items, and measure what happens when these come.
 
     Args:
         vectors: float32 [N, D], finite, in the order of the ids.
+        learns: items that a fit learns from, bool [N], such as warm ones; None: all.
         fit: fits codebooks on vectors, perhaps beginning with others.
     """
     new = np.array([is_held_out(item) for item in item_ids], bool)
-    if not new.any() or (~new).sum() < FEWEST_COMPARED:
+    learns = np.ones(len(new), bool) if learns is None else learns
+    if not new.any() or (~new & learns).sum() < FEWEST_COMPARED:
         return [], None
-    before = fit(vectors[~new], None)
+    before = fit(vectors[~new & learns], None)
     projected = before.project(vectors)
     codes, _ = before.encode(projected)
     reach = []
@@ -199,7 +202,7 @@ def measure_new_items(
     arrived = place_items(before, projected[new], codes[new], rule, placed)
     together = np.concatenate([placed, arrived[arrived[:, 0] >= 0]])
     moved = 0 if rule == "keep" else len(together) - len(np.unique(together, axis=0))
-    again = fit(vectors, before)
+    again = fit(vectors[learns], before)
     changed = []
     codes_again, _ = again.encode(again.project(vectors[~new]))
     if again.sizes == before.sizes:
@@ -207,7 +210,7 @@ def measure_new_items(
         for level in range(codes.shape[1]):
             same &= codes_again[:, level] == codes[~new, level]
             changed.append(float((~same).mean()))
-    anew = fit(vectors, None)
+    anew = fit(vectors[learns], None)
     codes_anew, _ = anew.encode(anew.project(vectors[~new]))
     fresh = _unmatched(codes[~new, 0], codes_anew[:, 0])
     return reach, Churn(int((~new).sum()), moved, changed, fresh)

@@ -70,6 +70,7 @@ def fit_clusters(
     iterations: int = 25,
     crowding: float | None = 1.2,
     start: Vectors | None = None,
+    scale: float | None = None,
 ) -> Clusters:
     """Fit at most so many clusters: k-means++ (Arthur & Vassilvitskii 2007), then Lloyd's iterations.
 
@@ -80,8 +81,12 @@ def fit_clusters(
         vectors: float32 [N, D], N at least 1.
         crowding: most vectors of a cluster, in shares of N / K; None: no prices.
         start: centres to begin with, [K, D]; by default chosen by k-means++.
+        scale: mean squared length of what the vectors are left of, beside which rounding is judged; by default theirs.
     """
-    centres = _spread_out(vectors, count, rng) if start is None else start.copy()
+    if start is None:
+        centres = _spread_out(vectors, count, rng, mean_square(vectors) if scale is None else scale)
+    else:
+        centres = start.copy()
     clusters = Clusters(centres, np.zeros(len(centres), np.float32))
     codes = np.full(len(vectors), -1, np.int32)
     for _ in range(iterations):
@@ -107,7 +112,12 @@ def _balancing_rows(count: int, clusters: int, rng: np.random.Generator) -> NDAr
     return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
-def _spread_out(vectors: Vectors, count: int, rng: np.random.Generator) -> Vectors:
+def mean_square(vectors: Vectors) -> float:
+    """Compute the mean squared length of vectors."""
+    return float(np.square(vectors, dtype=np.float64).sum() / max(1, len(vectors)))
+
+
+def _spread_out(vectors: Vectors, count: int, rng: np.random.Generator, scale: float) -> Vectors:
     """Choose centres among the vectors, each with a probability as its squared distance to those before it."""
     chosen = [int(rng.integers(len(vectors)))]
     rounding = _EQUAL * np.einsum("nd,nd->n", vectors, vectors)
@@ -117,7 +127,7 @@ def _spread_out(vectors: Vectors, count: int, rng: np.random.Generator) -> Vecto
         distances[distances <= rounding] = 0
         distances[chosen[-1]] = 0
         sums = np.cumsum(distances, dtype=np.float64)
-        if not sums[-1] > 1e-9 * len(vectors):  # fewer different vectors than clusters
+        if not sums[-1] > 1e-9 * scale * len(vectors):  # fewer different vectors than clusters
             break
         chosen.append(min(int(np.searchsorted(sums, rng.random() * sums[-1], side="right")), len(vectors) - 1))
     return vectors[chosen].copy()

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from coldstart.semantic_ids.codebooks import Codebooks, Layer, check_codebooks
-from coldstart.semantic_ids.kmeans import Clusters, Vectors, fit_clusters, nearest
+from coldstart.semantic_ids.kmeans import Clusters, Vectors, fit_clusters, mean_square, nearest
 
 Method = Literal["rqkmeans", "opq", "fsq", "rqvae"]
 METHODS: tuple[Method, ...] = ("rqkmeans", "opq", "fsq", "rqvae")
@@ -87,10 +87,10 @@ def residual(
 ) -> tuple[Clusters, ...]:
     """Fit a level after the other on what the levels before it left over (Lee et al. 2022, by k-means)."""
     found = []
-    rest = vectors
+    rest, scale = vectors, mean_square(vectors)
     for level, size in enumerate(sizes):
         first = None if start is None else start.levels[level].centres
-        clusters = fit_clusters(rest, size, rng, crowding=crowding, start=first)
+        clusters = fit_clusters(rest, size, rng, crowding=crowding, start=first, scale=scale)
         codes, _ = nearest(rest, clusters)
         rest = rest - clusters.centres[codes]
         found.append(clusters)
@@ -106,6 +106,7 @@ def _opq(vectors: Vectors, sizes: Sequence[int], rng: np.random.Generator, step:
     middle = vectors.mean(0)
     centred = np.zeros((count, padded), np.float32)
     centred[:, :dim] = vectors - middle
+    scale = mean_square(vectors)
     rotation = _spread_directions(centred, len(sizes))
     levels: list[Clusters] = []
     for turn in range(_OPQ_ROUNDS):
@@ -117,7 +118,7 @@ def _opq(vectors: Vectors, sizes: Sequence[int], rng: np.random.Generator, step:
             before = levels[place].centres if levels else None
             last = turn == _OPQ_ROUNDS - 1
             clusters = fit_clusters(
-                own, size, rng, iterations=25 if last else _KMEANS_INSIDE, crowding=None, start=before
+                own, size, rng, iterations=25 if last else _KMEANS_INSIDE, crowding=None, start=before, scale=scale
             )
             codes, _ = nearest(own, clusters)
             coded[:, place * part : (place + 1) * part] = clusters.centres[codes]

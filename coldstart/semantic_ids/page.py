@@ -133,7 +133,7 @@ def _card(health: Health) -> dict[str, Any]:
                 "" if level.variance_left is None else f"{level.variance_left:.0%}",
                 f"{level.prefixes:,}",
                 "" if reach is None else f"{reach.value:.2f} ({reach.low:.2f}–{reach.high:.2f})",
-                f"{moved[place - 1]:.0%}" if place <= len(moved) else "",
+                *([f"{moved[place - 1]:.0%}"] if moved else []),
             ]
         )
     churn = health.churn
@@ -149,6 +149,7 @@ def _card(health: Health) -> dict[str, Any]:
         if health.emitted is None
         else f"{health.emitted:.0%}",
         "levels": levels,
+        "refit": bool(moved),
         "new": new_items_text(health),
         "agreement": rows,
         "agreement_columns": columns,

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from coldstart.semantic_ids.codebooks import Codebooks, Layer
-from coldstart.semantic_ids.kmeans import Clusters, Vectors, fit_clusters, nearest
+from coldstart.semantic_ids.kmeans import Clusters, Vectors, fit_clusters, mean_square, nearest
 
 HIDDEN = (512, 256)
 DIM = 64
@@ -55,9 +55,9 @@ def fit_rqvae(vectors: Vectors, sizes: Sequence[int], seed: int, step: Callable[
     with torch.no_grad():
         first = apply(encoder, data[torch.randperm(len(data), generator=draws)[: 8 * BATCH]]).numpy()
     centres: list[torch.Tensor] = []
-    rest = first
+    rest, scale = first, mean_square(first)
     for size in sizes:
-        clusters = fit_clusters(rest, size, rng, iterations=10, crowding=None)
+        clusters = fit_clusters(rest, size, rng, iterations=10, crowding=None, scale=scale)
         codes, _ = nearest(rest, clusters)
         rest = rest - clusters.centres[codes]
         centres.append(torch.from_numpy(clusters.centres.copy()))

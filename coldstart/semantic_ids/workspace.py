@@ -177,7 +177,8 @@ def read_health(
         chosen = _sample(ids.item_ids)
         usable = chosen[is_usable(vectors[chosen])]
         names = [ids.item_ids[place] for place in usable.tolist()]
-        reach, churn = measure_new_items(names, vectors[usable], fit.rule, stage.fit.fit)
+        learns = stage.fit.learns(store, names)
+        reach, churn = measure_new_items(names, vectors[usable], fit.rule, stage.fit.fit, learns)
         new_items = reach, churn, len(names)
     about: Mapping[str, str] = {
         "version": ids.version, "space": ids.space, "method": fit.codebooks.method, "rule": fit.rule

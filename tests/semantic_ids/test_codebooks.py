@@ -149,6 +149,10 @@ def test_no_level_has_more_codes_than_there_are_different_vectors() -> None:
     vectors = np.repeat(clustered(20), 20, axis=0)
     books = fit_codebooks(vectors, levels=(32, 8))
     assert books.sizes == (20, 1), "rounding makes equal vectors no different ones"
+    for method in ("rqkmeans", "opq"):
+        for factor in (1e-6, 1e6):  # neither does the unit of a space
+            scaled = fit_codebooks((vectors * factor).astype(np.float32), method, levels=(32, 8))
+            assert scaled.sizes == fit_codebooks(vectors, method, levels=(32, 8)).sizes
 
 
 def test_prices_keep_codes_from_crowding() -> None:
