@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,16 +77,15 @@ class AddReport:
 INTERACTION_FIELDS = ("user_id", "item_id", "timestamp", "event", "weight")
 
 
-def _interaction(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the time of an interaction as ISO 8601, whatever its form; one that is none is left for the checks."""
+def log_row(row: Mapping[str, Any], times: Sequence[str] = ("timestamp",)) -> dict[str, Any]:
+    """Write the times of a row of a log as ISO 8601, whatever their form; one that is none is left for the checks."""
     from coldstart.core.values import parse_time
 
-    if not isinstance(row, Mapping):
-        return {}
-    try:
-        return {**row, "timestamp": parse_time(row["timestamp"]).isoformat()}
-    except (KeyError, TypeError, ValueError):
-        return dict(row)
+    found = dict(row) if isinstance(row, Mapping) else {}
+    for name in times:
+        with suppress(KeyError, TypeError, ValueError):
+            found[name] = parse_time(found[name]).isoformat()
+    return found
 
 
 class AddMethods(WorkMethods):
@@ -171,7 +170,7 @@ class AddMethods(WorkMethods):
         from coldstart.core.scratch import scratch_folder
         from coldstart.ingest.load_interactions import import_interactions
 
-        plain = [_interaction(row) for row in rows]
+        plain = [log_row(row) for row in rows]
         names = [name for name in INTERACTION_FIELDS if any(row.get(name) is not None for row in plain)]
         if not {"user_id", "item_id"} <= {*names}:
             raise ColdstartError("no interactions: give rows with user_id and item_id", kind="input")

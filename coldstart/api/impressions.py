@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from coldstart.api.add_items import log_row
 from coldstart.api.opened import OpenedStore
-from coldstart.core.impressions import WINDOW_S, Impressions
+from coldstart.core.impressions import SHOWN_FIELDS, WINDOW_S, Impressions, is_signal
 from coldstart.core.progress import Progress
+from coldstart.core.scratch import scratch_folder
+from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.ingest.load_impressions import ImpressionReport
@@ -54,6 +58,50 @@ class ImpressionMethods(OpenedStore):
             max_failed=max_failed,
             progress=progress,
         )
+
+    def add_impressions(
+        self, rows: Iterable[Mapping[str, Any]], *, max_failed: float = 1.0, progress: Progress | None = None
+    ) -> ImpressionReport:
+        """Add showings to the log; one that it already has, by request and item, takes outcomes that it did not have.
+
+        Args:
+            rows: `user_id`, `item_id`, `timestamp` (ISO 8601, or a number since 1970), and where there are such things
+                `request_id`, `position`, `surface`, `propensity`, `outcome_at`, and `outcomes`, numbers by name.
+            max_failed: share of rows that may be rejected before the report is `over_budget`.
+
+        Raises:
+            ColdstartError: there are no rows, a name that no outcome can have, or another process writes to the
+                workspace.
+        """
+        from coldstart.ingest.load_impressions import import_impressions
+
+        plain = [log_row(row, ("timestamp", "outcome_at")) for row in rows]
+        names = [name for name in SHOWN_FIELDS if any(row.get(name) is not None for row in plain)]
+        signals = sorted({str(name) for row in plain for name in row.get("outcomes") or {}})
+        if not {"user_id", "item_id"} <= {*names}:
+            raise ColdstartError("no impressions: give rows with user_id and item_id", kind="input")
+        if odd := [name for name in signals if not is_signal(name)]:
+            raise ColdstartError(
+                f"outcome {odd[0][:80]!r}: it is named by small letters, digits and _, and not as another field",
+                kind="input",
+            )
+        with scratch_folder("run") as folder:
+            path = folder / "impressions.jsonl"
+            lines = []
+            for row in plain:
+                outcomes = row.get("outcomes") or {}
+                lines.append({name: row.get(name) for name in names} | {name: outcomes.get(name) for name in signals})
+            path.write_text("".join(f"{json.dumps(line, default=str)}\n" for line in lines), "utf-8")
+            return import_impressions(
+                self._store,
+                path,
+                columns={name: name if name in names else "" for name in SHOWN_FIELDS},
+                signals={name: name for name in signals},
+                time_unit="iso",
+                max_failed=max_failed,
+                keep_rejected=False,
+                progress=progress,
+            )
 
     def ingest_outcomes(
         self,

@@ -290,6 +290,13 @@ class RemoteWorkspace(Connection):
         body = {"interactions": [dict(row) for row in rows]}
         return self._wait(self._post("/v1/interactions", body, headers), wait_s)
 
+    def add_impressions(
+        self, rows: Iterable[Mapping[str, Any]], *, key: str | None = None, wait_s: float | None = 300.0
+    ) -> dict[str, Any]:
+        """Add what was shown to whom, as `Workspace.add_impressions`; returns the job as `add_items`."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self._wait(self._post("/v1/impressions", {"impressions": [dict(row) for row in rows]}, headers), wait_s)
+
     def remove(self, item: str, *, wait_s: float | None = 300.0) -> dict[str, Any]:
         """Remove one item from every table and from the served catalogue; returns the job as `add_items`."""
         return self._wait(self._request("DELETE", f"/v1/items/{_part(item)}"), wait_s)

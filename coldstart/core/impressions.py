@@ -37,6 +37,17 @@ def is_signal(name: str) -> bool:
     return _SIGNAL.fullmatch(name) is not None and name not in _RESERVED
 
 
+def check_signal(name: str) -> str:
+    """Return the name of an outcome.
+
+    Raises:
+        ValueError: no outcome can have it.
+    """
+    if not is_signal(name):
+        raise ValueError("an outcome is named by small letters, digits and _, and not as another field")
+    return name
+
+
 def signal_name(event: str) -> str:
     """Spell an event as the name of an outcome: `Add to cart` is `add_to_cart`."""
     return re.sub(r"[^a-z0-9]+", "_", event.casefold()).strip("_")

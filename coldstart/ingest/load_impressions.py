@@ -88,9 +88,13 @@ def import_impressions(
     signals: Mapping[str, str] | None = None,
     time_unit: str = "auto",
     max_failed: float = MAX_FAILED,
+    keep_rejected: bool = True,
     progress: Progress | None = None,
 ) -> ImpressionReport:
     """Import a file into the workspace; arguments as for `ImpressionFile`.
+
+    Args:
+        keep_rejected: store the rows that are rejected too, under the name of the file.
 
     Raises:
         ColdstartError: the file or its columns are at fault, or another process writes to the workspace; blocks that
@@ -112,7 +116,8 @@ def import_impressions(
     rows = 0
 
     def reject(these: pa.Table) -> None:
-        turned_away.add(named, these)
+        if keep_rejected:
+            turned_away.add(named, these)
         for reason, place, detail in first_rows(these):
             if len(examples.setdefault(reason, [])) < EXAMPLES:
                 examples[reason].append((place, detail))
@@ -134,7 +139,8 @@ def import_impressions(
             meter.advance(count, counted(bad["reason"]), 0.0)
 
     with store.lock(), (progress or SilentProgress()).meter("impressions", None) as meter:
-        turned_away.forget(named)
+        if keep_rejected:
+            turned_away.forget(named)
         done = (table.add_outcomes if later else table.append)(good(), reject)
     known = in_catalogue(store, pa.array(list(met), pa.string())).to_pylist()
     unknown = [count for count, there in zip(met.values(), known, strict=True) if not there]

@@ -26,7 +26,7 @@ from coldstart.serve.settings import ServeSettings
 
 LOG = logging.getLogger("coldstart.serve")
 
-UPLOADS = re.compile(r"/v1/(search/media|match/media|items|items/media|interactions)")
+UPLOADS = re.compile(r"/v1/(search/media|match/media|items|items/media|interactions|impressions)")
 """Paths that media, or many rows, may be sent to."""
 OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that need no token: what a load balancer calls. They say nothing of the catalogue."""

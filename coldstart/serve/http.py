@@ -36,7 +36,7 @@ from coldstart.serve.writing import writing
 if TYPE_CHECKING:
     from coldstart.serve.jobs import JobQueue
 
-_LISTS = frozenset({"items", "interactions", "decisions"})
+_LISTS = frozenset({"items", "interactions", "impressions", "decisions"})
 """Fields that rows are sent in."""
 THREADS = 40
 """Threads that answer; most wait for the batch that their search is in."""

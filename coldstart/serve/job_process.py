@@ -46,6 +46,8 @@ class Worker(Protocol):
 
     def interactions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
 
+    def impressions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
+
     def removal(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
 
     def decisions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]: ...
@@ -86,20 +88,12 @@ class WorkspaceWorker:
         ]
 
     def interactions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
-        """Add the rows of all batches at once; batch by batch only where some are rejected, to tell whose they are."""
-        together = self._workspace.add_interactions([row for rows, _ in batches for row in rows], progress=progress)
-        if not together.rejected:
-            return [{"rows": len(rows), "accepted": len(rows), "rejected": {}, "examples": {}} for rows, _ in batches]
-        found = []
-        for rows, _ in batches:
-            own = self._workspace.add_interactions(rows) if len(batches) > 1 else together
-            examples = {
-                reason: [{"row": row - 1, "value": value} for row, value in some]
-                for reason, some in own.examples.items()
-            }
-            accepted = own.rows - sum(own.rejected.values())
-            found.append({"rows": own.rows, "accepted": accepted, "rejected": dict(own.rejected), "examples": examples})
-        return found
+        """Add the rows of all batches; see `_logged`."""
+        return _logged(self._workspace.add_interactions, batches, progress)
+
+    def impressions(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+        """Add the rows of all batches; see `_logged`."""
+        return _logged(self._workspace.add_impressions, batches, progress)
 
     def removal(self, batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
         """Remove the items of all batches at once."""
@@ -173,8 +167,36 @@ class WorkspaceWorker:
         return found
 
 
+def _logged(add: Callable[..., Any], batches: Sequence[Batch], progress: Any) -> list[dict[str, Any]]:
+    """Add the rows of all batches to a log at once; batch by batch only where some are rejected, or all are refused
+    together, to tell whose they are."""
+    try:
+        together = add([row for rows, _ in batches for row in rows], progress=progress)
+    except ColdstartError as error:
+        if len(batches) < 2 or _concerns_all(error):
+            raise
+        together = None
+    if together is not None and not together.rejected:
+        return [{"rows": len(rows), "accepted": len(rows), "rejected": {}, "examples": {}} for rows, _ in batches]
+    found: list[dict[str, Any]] = []
+    for rows, _ in batches:
+        try:
+            own = add(rows) if len(batches) > 1 else together
+        except ColdstartError as error:
+            if _concerns_all(error):
+                raise
+            found.append({"rows": len(rows), "accepted": 0, "rejected": {}, "examples": {}, "fault": str(error)})
+            continue
+        examples = {
+            reason: [{"row": row - 1, "value": value} for row, value in some] for reason, some in own.examples.items()
+        }
+        accepted = own.rows - sum(own.rejected.values())
+        found.append({"rows": own.rows, "accepted": accepted, "rejected": dict(own.rejected), "examples": examples})
+    return found
+
+
 def _concerns_all(error: ColdstartError) -> bool:
-    """Tell whether an error is no refusal of one decision: another process writes, or what is recorded waits."""
+    """Tell whether an error is no refusal of one job or decision: another process writes, or what is recorded waits."""
     from coldstart.review.decide import NotInEffect
 
     return error.kind == "busy" or isinstance(error, NotInEffect) or machine_fault(error) is not None

@@ -1,4 +1,4 @@
-"""Take in items, interactions, removals and decisions, and do them later: a queue on disk, worked off by a process.
+"""Take in items, logs, removals and decisions, and do them later: a queue on disk, worked off by a process.
 
     queue = JobQueue("shop.workspace.queue", "shop.workspace")
     queue.start()
@@ -6,8 +6,8 @@
     queue.get(job.id).state
 
 A job that was accepted survives a kill of the server at any moment, and its work is done once: items are added by
-their content, interactions by user, item, time and event, and a removal that is repeated changes nothing. Jobs of one
-kind are done together, in the order in which they came.
+their content, interactions by user, item, time and event, impressions by request and item, and a removal that is
+repeated changes nothing. Jobs of one kind are done together, in the order in which they came.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from coldstart.errors import ColdstartError
 from coldstart.serve.job_process import Batch, Failure, JobProcess, Open, ProcessDied, WorkspaceWorker
 from coldstart.serve.spool import Job, Kind, Spool, SpoolLimits, State, UploadedFile
 
-MOST_ROWS: Mapping[Kind, int] = {"items": 256, "interactions": 10_000, "removal": 10_000, "decisions": 256}
+MOST_ROWS: Mapping[Kind, int] = {
+    "items": 256, "interactions": 10_000, "impressions": 10_000, "removal": 10_000, "decisions": 256
+}  # fmt: skip
 """Rows of a submission, and of the jobs that are done together."""
 _BACKOFF_S = (0.5, 10.0)
 _IDLE_S = 900.0
@@ -106,12 +108,11 @@ class JobQueue:
 
     def submit_interactions(self, rows: Sequence[Mapping[str, Any]], idempotency_key: str | None = None) -> Job:
         """Accept interactions, as for `Workspace.add_interactions`; one without a time gets that of now."""
-        now = datetime.now(UTC).isoformat()
-        timed = [
-            row if not isinstance(row, Mapping) or row.get("timestamp") is not None else {**row, "timestamp": now}
-            for row in rows
-        ]
-        return self._submit("interactions", timed, {}, idempotency_key, given=rows)
+        return self._submit("interactions", _timed(rows), {}, idempotency_key, given=rows)
+
+    def submit_impressions(self, rows: Sequence[Mapping[str, Any]], idempotency_key: str | None = None) -> Job:
+        """Accept impressions, as for `Workspace.add_impressions`; one without a time gets that of now."""
+        return self._submit("impressions", _timed(rows), {}, idempotency_key, given=rows)
 
     def submit_removal(self, ids: Sequence[str], idempotency_key: str | None = None) -> Job:
         """Accept ids of items to remove."""
@@ -328,3 +329,12 @@ class JobQueue:
 
 def _longer(pause: float) -> float:
     return min(_BACKOFF_S[1], max(_BACKOFF_S[0], 2 * pause))
+
+
+def _timed(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Give rows of a log without a time that of now."""
+    now = datetime.now(UTC).isoformat()
+    return [
+        row if not isinstance(row, Mapping) or row.get("timestamp") is not None else {**row, "timestamp": now}
+        for row in rows
+    ]

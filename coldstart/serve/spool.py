@@ -25,7 +25,7 @@ from coldstart.errors import ColdstartError
 
 State = Literal["queued", "running", "waiting", "done", "failed"]
 STATES: tuple[State, ...] = ("queued", "running", "waiting", "done", "failed")
-Kind = Literal["items", "interactions", "removal", "decisions"]
+Kind = Literal["items", "interactions", "impressions", "removal", "decisions"]
 UploadedFile = Path | bytes | BinaryIO
 """A file of a submission: its place, its bytes, or an open file that is read from where it stands."""
 
@@ -51,7 +51,7 @@ class Job:
     """One submission and what became of it.
 
     Attributes:
-        kind: `items`, `interactions`, `removal` or `decisions`.
+        kind: `items`, `interactions`, `impressions`, `removal` or `decisions`.
         state: `queued`, `running`, `waiting` (another process writes, or the machine has a fault: `error` says which),
             `done`, `failed`.
         rows: number of items, interactions or ids; bytes: of the rows and the files.

@@ -1,4 +1,4 @@
-"""Routes that take in items, interactions and removals: queued, and done by the workspace's pipeline."""
+"""Routes that take in items, logs and removals: queued, and done by the workspace's pipeline."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
 from fastapi import Path as PathParameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from coldstart.core import reasons
+from coldstart.core.impressions import check_signal
 from coldstart.core.scratch import scratch_folder
 from coldstart.errors import ColdstartError
 from coldstart.serve import results
@@ -67,12 +69,15 @@ class ItemsBody(Body):
     items: list[ItemRow] = Field(min_length=1, max_length=MOST_ROWS["items"])
 
 
+Time = Annotated[int, Field(ge=0, lt=2**40)] | Annotated[str, Field(max_length=100)] | None
+
+
 class InteractionRow(Body):
     """One user's action on one item."""
 
     user_id: str = Field(max_length=1024)
     item_id: str = Field(max_length=1024)
-    timestamp: Annotated[int, Field(ge=0, lt=2**40)] | Annotated[str, Field(max_length=100)] | None = Field(
+    timestamp: Time = Field(
         None, description="seconds since 1970, or ISO 8601; by default now", examples=[1_790_000_000]
     )
     event: str | None = Field(None, max_length=100)
@@ -85,16 +90,43 @@ class InteractionsBody(Body):
     interactions: list[InteractionRow] = Field(min_length=1, max_length=MOST_ROWS["interactions"])
 
 
+OutcomeName = Annotated[str, Field(max_length=40), AfterValidator(check_signal)]
+
+
+class ImpressionRow(Body):
+    """One item that was shown to one user, and what came of it so far."""
+
+    user_id: str = Field(max_length=1024)
+    item_id: str = Field(max_length=1024)
+    timestamp: Time = Field(None, description="when it was shown: seconds since 1970, or ISO 8601; by default now")
+    request_id: str | None = Field(
+        None, max_length=1024, description="the list that it stood in; the same request and item again adds outcomes"
+    )
+    position: int | None = Field(None, ge=0, lt=2**31)
+    surface: str | None = Field(None, max_length=100)
+    propensity: float | None = Field(None, gt=0, le=1, description="probability with which it was shown there")
+    outcome_at: Time = Field(None, description="when the outcomes were known")
+    outcomes: dict[OutcomeName, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default_factory=dict, max_length=16, description="numbers by name", examples=[{"click": 1, "dwell_s": 12.5}]
+    )
+
+
+class ImpressionsBody(Body):
+    """Impressions to add."""
+
+    impressions: list[ImpressionRow] = Field(min_length=1, max_length=MOST_ROWS["impressions"])
+
+
 class JobResult(BaseModel):
     """State of a job."""
 
     job_id: str
-    kind: str = Field(description="items, interactions, removal or decisions")
+    kind: str = Field(description="items, interactions, impressions, removal or decisions")
     state: str = Field(description="queued, running, waiting, done or failed")
     rows: int
     submitted_at: str = Field(description="ISO 8601, UTC")
     finished_at: str | None = None
-    detail: str = Field("", description="why it waits or failed, or the stage that runs")
+    detail: str = Field("", description="why it waits, failed or turned rows away, or the stage that runs")
     results: list[dict[str, Any]] = Field(
         default_factory=list, description="of each item or decision: item_id, state, reason and detail"
     )
@@ -168,6 +200,16 @@ async def add_interactions(
     )
 
 
+@writing.post("/impressions", status_code=202, response_model=JobResult, dependencies=needs("write"))
+async def add_impressions(request: Request, body: ImpressionsBody, idempotency_key: IdempotencyKey = None) -> Response:
+    """Queue what was shown to whom; a request and item that the workspace has already gets its new outcomes."""
+    rows = [row.model_dump(exclude_none=True) for row in body.impressions]
+    jobs: JobQueue = request.app.state.jobs
+    return accepted(
+        request, await in_thread(request, partial(jobs.submit_impressions, rows, idempotency_key=idempotency_key))
+    )
+
+
 @writing.get("/jobs/{job_id}", response_model=JobResult, dependencies=needs("read", "review"))
 async def job(request: Request, job_id: Annotated[str, PathParameter(max_length=100)]) -> Response:
     """Tell the state of a job, and of each of its items; where it is done, searches see what it did."""
@@ -233,6 +275,9 @@ def _result(request: Request, job: Job, running: Running | None = None) -> JobRe
         detail = "another process writes to the workspace: the job waits until that has ended"
     else:
         detail = results.without_folders(str(error.get("message") or ""))
+    if job.state == "done" and (found.get("fault") or found.get("rejected")):
+        turned = reasons.counted(found["rejected"])
+        detail = found.get("fault") or f"of {job.rows:,} rows were turned away: {turned}"
     if not detail and running and job.id in running.jobs:
         detail = running.stage
     return JobResult(

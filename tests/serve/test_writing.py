@@ -17,6 +17,7 @@ import coldstart
 from coldstart.api.remote import RemoteWorkspace
 from coldstart.errors import ColdstartError
 from coldstart.serve.http import create_app
+from coldstart.serve.job_process import WorkspaceWorker
 from coldstart.serve.jobs import JobQueue
 from coldstart.serve.readers import Readers
 from coldstart.serve.settings import ServeSettings
@@ -137,6 +138,37 @@ def test_interactions_need_no_time(client: TestClient) -> None:
         job = client.post("/v1/interactions", json={"interactions": [{"user_id": "u", "item_id": "p1", **time_of}]})
         assert job.status_code == 202
         assert ended(client, job.json())["state"] == "done"
+    turned = client.post(
+        "/v1/interactions",
+        json={"interactions": [{"user_id": "u", "item_id": "p1", "timestamp": when} for when in ("soon", 1_700_000_000)]},
+    )
+    assert ended(client, turned.json())["detail"] == "of 2 rows were turned away: 1 with an unreadable time"
+
+
+def test_impressions_are_added_with_outcomes_that_come_later(client: TestClient, shop: Path) -> None:
+    shown = {"user_id": "u", "item_id": "p1", "request_id": "r1", "position": 1, "propensity": 0.5}
+    remote = RemoteWorkspace("http://localhost", transport=InProcess(client))
+    assert (
+        remote.add_impressions([{**shown, "timestamp": 1_700_000_000}, {**shown, "item_id": "p2"}])["state"] == "done"
+    )
+    clicked = {**shown, "outcomes": {"click": 1, "dwell_s": 2.5}, "outcome_at": "2023-11-14T22:13:21Z"}
+    job = client.post("/v1/impressions", json={"impressions": [clicked, {**shown, "user_id": "v", "item_id": "p3"}]})
+    assert job.status_code == 202 and job.json()["kind"] == "impressions"
+    assert ended(client, job.json())["detail"] == "of 2 rows were turned away: 1 of a request that another user made"
+    found = coldstart.open(shop).impressions()
+    assert sorted(zip(found.signal("click", 0).tolist(), found.positions.tolist(), strict=True)) == [(0, 1), (1, 1)]
+    assert set(found.propensities.tolist()) == {0.5} and found.user_ids == ("u",)
+    for odd in ({"propensity": 0}, {"position": -1}, {"outcomes": {"Item ID": 1}}, {"outcomes": {"item_id": 1}}):
+        answer = client.post("/v1/impressions", json={"impressions": [{**shown, **odd}]})
+        assert (answer.status_code, answer.json()["kind"]) == (422, "input")
+    # what one job has at fault keeps no other back
+    worker = WorkspaceWorker(str(shop))
+    many = [
+        {**shown, "request_id": f"q{n}", "outcomes": {f"o{16 * n + one}": 1 for one in range(16)}} for n in range(5)
+    ]
+    good = {**shown, "request_id": "q9", "timestamp": 1_700_000_000}
+    done = worker.impressions([([{**row, "timestamp": 1} for row in many], {}), ([good], {})], None)
+    assert "64 are the most" in done[0]["fault"] and (done[1]["accepted"], done[1]["rejected"]) == (1, {})
 
 
 @pytest.mark.parametrize(
