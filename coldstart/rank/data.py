@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.impressions import NONE, WINDOW_S, Impressions
-from coldstart.rank.features import MOST_EVENTS, Actions, FeatureMaker, ItemTable, Rows, cooccurrence_vectors
+from coldstart.rank.features import (
+    ACTIONS_READ,
+    MOST_EVENTS,
+    Actions,
+    FeatureMaker,
+    ItemTable,
+    Rows,
+    cooccurrence_vectors,
+)
 from coldstart.rank.settings import AGAINST, Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.histories import open_histories
@@ -82,6 +90,12 @@ class RankData:
         seconds[rows, slots] = found.seconds
         return Actions(items, kinds, seconds)
 
+    def whole(self, user: int, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Read all actions of a user before a second; see `ReadWhole`."""
+        number = user if user < len(self._histories.users) else -1
+        found = self._histories.read_numbers(np.array([number]), np.array([before]))
+        return self._item_places[found.items], self._kind_of[found.events], found.seconds.astype(np.int64)
+
     def number_of(self, user: str) -> int:
         """Number a user: by his history, or by his showings where he has none; -1 for one without either."""
         number = int(self._histories.users.numbers([user])[0])
@@ -121,8 +135,9 @@ class RankData:
         else:
             vectors = None
         own = replace(self.items, vectors=vectors)
+        whole = self.whole if self._histories.summary().longest > ACTIONS_READ else None
         return FeatureMaker(
-            own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length
+            own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length, whole=whole
         )
 
     def vectors(self, before: int, dim: int, seed: int = 0) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.rank.history_search import HistorySearch, tier_names
 from coldstart.rank.model import Features, Sequences
 
 Places = NDArray[np.int64]
@@ -28,6 +29,9 @@ BINS = (-1.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.01)
 """Bounds of cosine between a candidate and the actions of a history, in the histogram of SimTier."""
 SIMILAR = "similar."
 """Start of the names of features by vectors, the histogram of SimTier (arXiv 2407.19467) and the nearest actions."""
+WHOLE = f"{SIMILAR}whole."
+"""Start of the names of those by a history of more than `ACTIONS_READ` actions, which is compared as a whole; they are
+NaN for shorter ones, of which the others say all."""
 MOST_EVENTS = 4
 _DAY_S, _HOUR_S = 86_400, 3_600
 _BLOCK = 8_192
@@ -98,6 +102,8 @@ class Actions:
 
 ReadActions = Callable[[Places, Places, int], Actions]
 """Reads the latest actions of users (numbers), each before its own second."""
+ReadWhole = Callable[[int, int], tuple[Places, Places, Places]]
+"""Reads all actions of a user (number) before a second: places of items, kinds, -1 for others, and seconds."""
 
 
 class Counts:
@@ -123,6 +129,7 @@ class FeatureMaker:
         past: showings with outcomes, which rates are counted in; kinds: names of the kinds of actions.
         totals: showings before them by item and kind of action, float64 [I, K]: actions of all users before `since`.
         prior: showings with the mean rate that a rate is smoothed by.
+        whole: reads the whole of longer histories, if some are.
     """
 
     def __init__(
@@ -135,8 +142,13 @@ class FeatureMaker:
         *,
         prior: float = 20.0,
         length: int = 50,
+        whole: ReadWhole | None = None,
     ) -> None:
         self.items, self._actions, self._kinds = items, actions, tuple(kinds)[:MOST_EVENTS]
+        self._whole = None
+        if whole is not None and items.vectors is not None and self._kinds:
+            codes = items.codes.get("sid_1")
+            self._whole = whole, HistorySearch(items.vectors, None if codes is None else codes - 1)
         self._prior, self._length = prior, length
         self._totals = totals[:, : len(self._kinds)]
         self.events = tuple(past.labels)
@@ -228,6 +240,7 @@ class FeatureMaker:
         groups, first = self._groups(rows, as_of)
         actions = self._actions(first[0], first[1], ACTIONS_READ)
         columns |= self._of_histories(rows, groups, actions)
+        columns |= self._of_whole(rows, groups, first, actions)
         found = Features(tuple(columns), np.stack(list(columns.values()), 1).astype(np.float32))
         if sequences and self._kinds:
             events = np.where(actions.items >= 0, actions.kinds + 1, 0).astype(np.int32)
@@ -347,6 +360,32 @@ class FeatureMaker:
                     values[block, column + 2 + place] = np.where(known & some.any(1), mean, np.nan)
         return found | {name: values[:, place] for place, name in enumerate(names)}
 
+    def _of_whole(
+        self, rows: Rows, groups: Places, first: tuple[Places, Places], actions: Actions
+    ) -> dict[str, Floats]:
+        """Likeness of each candidate to the whole of a longer history: tiers, and the mean of the actions found."""
+        if self._whole is None:
+            return {}
+        read, search = self._whole
+        names = [*tier_names(self._kinds), *(f"most.{kind}" for kind in self._kinds)]
+        names += [f"found.{kind}" for kind in self._kinds]
+        values = np.full((len(rows), len(names)), np.nan, np.float32)
+        full = actions.seconds.shape[1] == ACTIONS_READ
+        longer = np.flatnonzero(actions.seconds[:, 0] > 0) if full else np.empty(0, np.int64)
+        order = np.argsort(groups, kind="stable")
+        starts = np.searchsorted(groups[order], np.arange(len(first[0]) + 1))
+        for group in longer:
+            own, (user, now) = order[starts[group] : starts[group + 1]], (int(first[0][group]), int(first[1][group]))
+            items, kinds, seconds = read(user, now)
+            kinds = np.where(kinds < len(self._kinds), kinds, -1)
+            compared = search.compare(rows.items[own], items, kinds, seconds, now, group_count=len(self._kinds))
+            similar = compared.found.similarities
+            there = ~np.isnan(similar)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = np.where(there, similar, 0).sum(2) / there.sum(2)
+            values[own] = np.concatenate([compared.tiers.reshape(len(own), -1), similar[:, :, 0], mean], 1)
+        return {f"{WHOLE}{name}": values[:, place] for place, name in enumerate(names)}
+
 
 def position_bias(past: Rows) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Estimate, for each event and place in a list, the logit over the mean and the rate over the mean, smoothed.
@@ -381,7 +420,9 @@ def cooccurrence_vectors(users: Places, items: Places, count: int, dim: int = 32
     dim = min(dim, min(matrix.shape) - 1)
     if dim < 1 or matrix.nnz == 0:
         return np.zeros((count, 0), np.float32)
-    _, values, right = svds(matrix.astype(np.float64), k=dim, v0=np.random.default_rng(seed).normal(size=min(matrix.shape)))
+    _, values, right = svds(
+        matrix.astype(np.float64), k=dim, v0=np.random.default_rng(seed).normal(size=min(matrix.shape))
+    )
     own = (right.T * np.sqrt(np.maximum(values, 0))).astype(np.float32)[:count]
     norms = np.linalg.norm(own, axis=1, keepdims=True)
     return np.where(norms > 1e-6, own / np.maximum(norms, 1e-6), 0).astype(np.float32)

@@ -1,0 +1,51 @@
+"""Features of histories that are longer than what is read of each, and only of those."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldstart.rank import features
+from coldstart.rank.features import WHOLE, Actions, FeatureMaker, ItemTable, Rows
+
+DAY = 86_400
+NOW = 500 * DAY
+
+
+def test_an_old_action_of_a_long_history_is_a_feature() -> None:
+    codes = np.zeros(6, np.int32)
+    tags, vectors = np.zeros((6, 0), np.int32), np.eye(6, dtype=np.float32)
+    items = ItemTable(tuple("abcdef"), {"creator": codes, "category": codes}, tags, np.zeros(6), vectors=vectors)
+    length = features.ACTIONS_READ + 50
+    long = np.concatenate([np.zeros(50, int), np.ones(length - 50, int)])  # the first item, long ago
+    times = NOW - DAY * np.arange(length, 0, -1)
+
+    def whole(user: int, before: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        assert (user, before) == (0, NOW)
+        return long, np.zeros(length, int), times
+
+    def read(users: np.ndarray, before: np.ndarray, last: int) -> Actions:
+        found = np.full((2, last), -1, np.int32)
+        seconds = np.zeros((2, last), np.int64)
+        found[0], seconds[0] = long[-last:], times[-last:]
+        found[1, -3:], seconds[1, -3:] = 1, times[-3:]
+        return Actions(found, np.zeros((2, last), np.uint8), seconds)
+
+    past = Rows(
+        np.array([9]), np.array([5]), np.array([NOW - 1]), np.array([-1], np.int32), {"click": np.ones(1, np.float32)}
+    )
+    rows = Rows(np.array([0, 1, 0]), np.array([0, 0, 2]), np.full(3, NOW), np.full(3, -1, np.int32))
+    made = {}
+    for given in (whole, None):
+        maker = FeatureMaker(items, past, read, ["click"], np.ones((6, 1)), whole=given)
+        got = maker.make(rows, sequences=False)
+        made[given is None] = {name: got.values[:, place] for place, name in enumerate(got.names)}
+    assert not [name for name in made[True] if name.startswith(WHOLE)]
+    own = made[False]
+    np.testing.assert_array_equal(own[f"{WHOLE}most.click"], [1, np.nan, 0])
+    np.testing.assert_array_equal(own[f"{WHOLE}found.click"], [1, np.nan, 0])
+    np.testing.assert_allclose(own[f"{WHOLE}tier_click_all_0.8"], [np.log1p(50), np.nan, 0], rtol=1e-6)
+    np.testing.assert_allclose(own[f"{WHOLE}tier_click_90d_0.0"], [np.log1p(90), np.nan, np.log1p(90)], rtol=1e-6)
+    assert not own["similar.max"][0] > 0.5, "the latest actions do not show it"
+    assert {name: list(column) for name, column in own.items() if not name.startswith(WHOLE)}.keys() == made[
+        True
+    ].keys()
