@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +18,7 @@ from coldstart.core.impressions import MATCHED, NONE, STATED, Impressions, is_si
 from coldstart.errors import ColdstartError
 from coldstart.ingest.impression_file import SCHEMA
 from coldstart.ingest.interaction_file import SCHEMA as INTERACTION_SCHEMA
+from coldstart.ingest.load_impressions import import_impressions
 from coldstart.store import Store, check, impressions
 from coldstart.store.impressions import EARLY, IMPRESSIONS, ImpressionCounts, ImpressionTable
 from coldstart.store.interactions import InteractionTable
@@ -306,3 +310,51 @@ def test_names_of_outcomes() -> None:
     assert signal_name("Add to cart!") == "add_to_cart"
     assert is_signal("long_view_3s")
     assert not any(map(is_signal, ("", "Click", "user_id", "row_key", "3s", "a-b", "a" * 41)))
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from coldstart.ingest import impression_file
+from coldstart.ingest.load_impressions import import_impressions
+from coldstart.store import Store, impressions
+
+impression_file._AT_ONCE, impressions._PENDING_ROWS, impressions._READ_ROWS = 100, 200, 150
+place, path, method, left = sys.argv[1:]
+write, left = getattr(Store, method), int(left)
+
+def killing(self, *given, **options):
+    global left
+    left -= 1
+    if left < 0:  # between two commits, before rows are remembered or outcomes folded further
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(self, *given, **options)
+
+setattr(Store, method, killing)
+import_impressions(Store(Path(place), create=True), Path(path), later=method == "merge")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_ingest_leaves_whole_blocks_and_the_same_file_goes_on(tmp_path: Path) -> None:
+    shown, later = tmp_path / "shown.csv", tmp_path / "later.csv"
+    lines = [f"u{n // 10 % 5},i{n},r{n // 10},1700000{n:03},{n % 2}" for n in range(900)]
+    shown.write_text("\n".join(["user_id,item_id,request_id,timestamp,click", *lines]) + "\n")
+    later.write_text("\n".join(["request_id,item_id,like", *(f"r{n // 10},i{n},1" for n in range(900))]) + "\n")
+    whole = Store(tmp_path / "whole", create=True)
+    for path in (shown, later):
+        import_impressions(whole, path, later=path == later)
+    place = tmp_path / "killed"
+    for path, method, left in ((shown, "append", 4), (later, "merge", 2)):
+        ran = subprocess.run([sys.executable, "-c", _KILLED, place, path, method, str(left)], capture_output=True)
+        assert ran.returncode == -signal.SIGKILL, ran.stderr.decode()
+        store = Store(place)
+        count = ImpressionTable(store).count()
+        if path == shown:
+            assert count == 400, "four commits of a hundred"
+        else:
+            likes = [row["like"] for row in store.read(IMPRESSIONS, ["like"]).to_pylist()]
+            assert count == 900 and 0 < likes.count(1.0) < 900
+        report = import_impressions(store, path, later=path == later)
+        assert (report.rows, report.rejected, report.total) == (900, {}, 900)
+    assert sorted(store.read(IMPRESSIONS).to_pylist(), key=str) == sorted(whole.read(IMPRESSIONS).to_pylist(), key=str)
