@@ -128,6 +128,8 @@ def certify(
     settings = candidates[best][0]
     reranker = candidates[best][1] if measured is None else measured(settings)
     reranker.counts.clear()
+    inner: list[float] = getattr(reranker, "agreement", [])
+    inner.clear()
     guard = Guard(reranker, None)
     orders, times = [], []
     with progress.meter(f"{kind}: requests", len(test)) as meter:
@@ -136,7 +138,7 @@ def certify(
             orders.append(found.places)
             times.append(found.ms)
             meter.advance(1, 0, 0.0)
-    counts = Counter(reranker.counts)
+    counts, agreement = Counter(reranker.counts), float(np.mean(inner)) if inner else None
     return {
         "kind": kind,
         "settings": dict(settings),
@@ -148,7 +150,7 @@ def certify(
         "n_valid": len(valid),
         "chosen": [{"settings": dict(own), "ndcg": value} for (own, _), value in zip(candidates, scores, strict=True)],
         **measures_of(test, orders),
-        "order": _sensitivity(reranker, test, orders),
+        "order": {**_sensitivity(reranker, test, orders), "inner": agreement},
         "parse_failures": int(counts["parse_failures"]),
         "faults": dict(guard.faults),
         "deadline_ms": deadline_ms,
@@ -193,7 +195,10 @@ def _shown(test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64]]) -
 def _sensitivity(
     reranker: Reranker, test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64]]
 ) -> dict[str, Any]:
-    """Compare orders with those of the same items given in other orders: Kendall's tau, its mean and least."""
+    """Compare orders with those of the same items given in other orders: Kendall's tau, its mean and least.
+
+    A method that shuffles by itself agrees with itself here; `inner` is the agreement of what it was told in between.
+    """
     found = []
     for number, (one, order) in enumerate(zip(test[:_SHUFFLED], orders, strict=False)):
         rng = np.random.default_rng(number)

@@ -15,12 +15,12 @@ import numpy as np
 from coldstart.core.impressions import Impressions
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.likes import find_likes
-from coldstart.core.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline, content_space
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.rerank.settings import RERANK, Settings, content_space
+from coldstart.rerank.settings import RERANK, Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
 from coldstart.store.fits import ITEMS_FILE, items_file
@@ -163,8 +163,9 @@ class RerankFitStage:
         clicks = int(np.nansum(lists.clicks))
         if len(lists) < self.settings.min_requests:
             return (
-                f"{len(lists):,} requests showed {self.settings.min_items} known items and more with outcomes, and a "
-                f"fit needs {self.settings.min_requests:,} (min_requests): bring more with `coldstart ingest --impressions`"
+                f"{len(lists):,} requests showed {self.settings.min_items} known items and more with outcomes, and "
+                f"a fit needs {self.settings.min_requests:,} (min_requests): bring more with `coldstart ingest "
+                "--impressions FILE`"
             )
         if not clicks or clicks == int((~np.isnan(lists.clicks)).sum()):
             return f"of the showings {clicks:,} have {self.settings.signal}: a fit needs some with and some without"

@@ -22,7 +22,7 @@ from coldstart.core.keys import digest
 from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject
 from coldstart.generators import Generator, Request, Sampling, TextScorer
-from coldstart.rerank import RerankItems, RerankRequest, base_order, ranks_of
+from coldstart.rerank import RerankItems, RerankRequest, base_order, kendall_tau, ranks_of
 
 VERSION = 1
 MODES = ("pointwise", "letters")
@@ -50,6 +50,9 @@ class LanguageReranker:
     Args:
         generator: one that scores texts (`TextScorer`); for letters any generator.
         mode: `pointwise` or `letters`; weight: w of the module; prior: b.
+
+    Attributes:
+        agreement: of each list, the mean Kendall's tau between what the model wrote for its random orders.
     """
 
     kind = "llm"
@@ -63,6 +66,7 @@ class LanguageReranker:
         self.counts: Counter[str] = Counter()
         own = [generator.passport().digest, mode, weight, prior if mode == "pointwise" else None]
         self.digest = digest(["rerank", "llm", VERSION, *own])
+        self.agreement: list[float] = []
         self._priors: OrderedDict[str, float] = OrderedDict()
 
     def order(self, request: RerankRequest, items: RerankItems, scores: NDArray[np.floating[Any]]) -> Sequence[int]:
@@ -123,10 +127,14 @@ class LanguageReranker:
         points = np.zeros(len(titles))
         start = np.argsort(np.asarray(item_ids), kind="stable")  # draws do not depend on the order items came in
         rng = np.random.default_rng(seed)
+        orders = []
         for _ in range(SHUFFLES):
             shown = start[rng.permutation(len(start))]
-            order = self._written(liked, [titles[place] for place in shown])
-            points[shown[order]] += len(titles) - np.arange(len(titles))
+            order = shown[self._written(liked, [titles[place] for place in shown])]
+            points[order] += len(titles) - np.arange(len(titles))
+            orders.append(order)
+        pairs = [kendall_tau(one, other) for place, one in enumerate(orders) for other in orders[:place]]
+        self.agreement.append(float(np.mean(pairs)))
         return points
 
     def _written(self, liked: Sequence[str], titles: Sequence[str]) -> NDArray[np.int64]:

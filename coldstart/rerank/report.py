@@ -46,6 +46,9 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
         own = ", ".join(f"{name} {value}" for name, value in one["settings"].items())
         why = one["why_not"] or f"the lower end is above 0: auto may serve it for {one['days']} days"
         found.append(f"{kind}{f' ({own})' if own else ''}: {why}")
+        if one["order"]["inner"] is not None:
+            inner = one["order"]["inner"]
+            found.append(f"{kind}: its answers for three random orders of the same items agree by tau {inner:.2f}")
         if one["parse_failures"] or one["faults"]:
             faults = ", ".join(f"{name} {count}" for name, count in one["faults"].items()) or "none"
             found.append(f"{kind}: {one['parse_failures']} answers were no order; base orders instead: {faults}")
@@ -53,7 +56,7 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
     found += known["notes"]
     found.append(
         "in brackets: 95 % intervals, paired by user, by bootstrap over users or their targets, the wider; tau: order "
-        "with the items given in three other orders; new: share of slots in the first ten; late: share of requests over the "
+        "with the items given in three other orders; new: share of slots in the first ten; late: requests over the "
         "deadline, at which the base order is served"
     )
     return found

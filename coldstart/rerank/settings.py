@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.settings import suggestion, with_stage
-from coldstart.errors import ColdstartError
+from coldstart.core.settings import with_stage
 
 RERANK = "finetune.rerank"
 """Stage kind: the fit of a model of lists."""
@@ -54,25 +53,6 @@ class Settings(Section):
         names = ("loss", "dim", "layers", "heads", "dropout", "epochs", "patience", "learning_rate", "decay", "seed")
         own = self.model_dump(mode="json")
         return {**{name: own[name] for name in names}, "device": device}
-
-
-def content_space(pipeline: Pipeline, stage: str, wanted: str | None) -> str:
-    """Choose the space of content of a stage.
-
-    Raises:
-        ColdstartError: there is none before it, or not the wanted one.
-    """
-    before = pipeline.earlier(stage) if stage in [spec.name for spec in pipeline.stages] else pipeline.stages
-    embedded = [spec for spec in before if spec.kind == "embed"]
-    known = [spec.name for spec in embedded]
-    if wanted is not None and wanted not in known:
-        raise ColdstartError(
-            f"{stage}.space={wanted!r}: no space that embeds items has that name before it{suggestion(wanted, known)}; "
-            f"there is {', '.join(known) or 'none'}"
-        )
-    if not known:
-        raise ColdstartError(f"{stage} has no content to compare items by: put a stage of kind embed before it")
-    return wanted or next((spec.name for spec in embedded if spec.settings.input == "text"), known[0])
 
 
 def with_rerank(pipeline: Pipeline) -> dict[str, Any]:
