@@ -87,7 +87,7 @@ def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(shop: Workspace, 
     assert first["items"] == plain["items"] and "rerank" not in plain
     assert first["rerank"]["kind"] == "none" and "coldstart evaluate rerank" in first["rerank"]["why"]
 
-    waits = run_cli("finetune", "rerank", "--workspace", shop.uri, check=False)
+    waits = run_cli("finetune", "rerank", "--workspace", shop.uri)
     assert "100 requests" in waits.stderr and "min_requests" in waits.stderr
     sets = [part for one in SMALL for part in ("--set", one)]
     run_cli("finetune", "rerank", "--workspace", shop.uri, *sets)
