@@ -272,7 +272,7 @@ class SidsStage:
     def _assign(self, store: Store, inputs: _Inputs, folder: Path, *, all_items: bool) -> tuple[int, list[str]]:
         """Choose the IDs of the items without a row of their key, and store them in one write."""
         fit, table = load_fit(folder), table_of(self.name, folder.name)
-        present = store.keys(table)
+        present = (store if all_items else ItemsView(store, inputs.keys)).keys(table)
         gone = present.keys() - inputs.keys.keys() - inputs.verdicts.keys() if all_items else set()
         store.delete(table, gone)
         again = self._may_have_an_id_now(store, table, fit)
