@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.api.rerank import RerankService
+    from coldstart.rank.union_service import UnionService
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.batch import Written
     from coldstart.recommend.lists import Rules
@@ -44,6 +46,7 @@ class RecommendMethods(OpenedStore):
         log: str | Path | None = None,
         log_user: str | None = None,
         recall: str | None = None,
+        rank: str = "auto",
         rerank: str | None = None,
         rerank_generator: str = "starter",
         deadline_ms: float = 300.0,
@@ -64,6 +67,8 @@ class RecommendMethods(OpenedStore):
             log_user: whom the log names where there is a history without a user, such as a session.
             recall: score by the sequence model of `finetune_recall`: `dense`, `codes`, `both`, or `auto`, what was best
                 on held-out items; by default by the behaviour fit, or by content.
+            rank: order the union of channels by the ranker of `finetune_rank`: `on`, `off`, or `auto`, where it won on
+                users that it was not fitted on.
             rerank: order the first 30 items anew: `mmr`, `dpp`, `listwise`, `llm`, `none`, or `auto`, the kind with the
                 best valid certificate of `evaluate_rerank`, if any. Not together with `explore`.
             rerank_generator: the language model of `llm`; deadline_ms: the list stays as it is after so long.
@@ -80,6 +85,8 @@ class RecommendMethods(OpenedStore):
 
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
+        if rank not in ("auto", "on", "off"):
+            raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
         if log_user is not None and (log is None or user is not None):
             raise ColdstartError(f"--log-user {log_user}: it names whom the --log of a --history is of: leave it out")
         if log is not None:
@@ -109,7 +116,18 @@ class RecommendMethods(OpenedStore):
         if recall is not None:
             _check_recall_options(interests, half_life_days)
             scored = self._scored(recommender, user, known, wanted[0], wanted[1], recall)
+        ranked = None
+        union = None if rank == "off" else self._union(rank)
+        if union is not None:
+            from coldstart.api.union import choose, rank_lists
+
+            ranked = choose(union, rank, recall, wanted[2], known.in_order(union.min_weight))
+            if ranked["on"]:
+                given = {} if scored is None else {scored.name: scored.item_ids}
+                scored = rank_lists(union, recommender, user, known, wanted[0], wanted[1], given)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
+        if ranked is not None:
+            found = replace(found, ranked=ranked)
         if rerank is not None:
             options = list_options(wanted[0], wanted[2])
             found = self._reranking(recommender).reordered(
@@ -211,6 +229,15 @@ class RecommendMethods(OpenedStore):
         most = max((len(own) for own in pools if own), default=0)
         scores = (1 / (60 + np.arange(1, most + 1))).astype(np.float32)
         return [None if own is None else Scored(name, own, scores[: len(own)]) for own in pools]
+
+    def _union(self, rank: str) -> UnionService | None:
+        """Load the ranker of the union of channels, once for each publication; None where none is fitted."""
+        from coldstart.api.union import load_union
+
+        catalog, known = self.published(), self._union_service
+        if known is None or known[0] is not catalog or (known[1] is None and rank == "on"):
+            known = self._union_service = catalog, load_union(self._store, self._reading_pipeline(), rank)
+        return known[1]
 
     def _reranking(self, recommender: Recommender) -> RerankService:
         """Load rerankers over the served catalog, once for each publication."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,6 +118,14 @@ def recommend(
             help="Score by the sequence model: dense, codes, both, or auto, what was best on held-out items.",
         ),
     ] = None,
+    rank: Annotated[
+        str,
+        typer.Option(
+            "--rank",
+            metavar="auto|on|off",
+            help="Order by the ranker of `finetune rank`: on, off, or auto, where it won on held-out users.",
+        ),
+    ] = "auto",
     rerank: Annotated[
         str | None,
         typer.Option(
@@ -147,6 +156,7 @@ def recommend(
     Examples:
       coldstart recommend --user u17 --cold-share 0.2 --per-creator 2
       coldstart recommend --history liked.json --kind video --diversity 0.3
+      coldstart recommend --user u17 --rank on --explain
       coldstart recommend --user u17 --recall auto --rerank auto
       coldstart recommend --users u.csv --out l.csv --explore 0.1 --log s.csv
     """
@@ -197,7 +207,15 @@ def recommend(
         return
     reranked = {"rerank": rerank, "rerank_generator": rerank_generator, "deadline_ms": deadline_ms}
     found = opened.recommend(
-        user, history=liked, reasons=reasons, log=log, log_user=log_user, recall=recall, **reranked, **options
+        user,
+        history=liked,
+        reasons=reasons,
+        log=log,
+        log_user=log_user,
+        recall=recall,
+        rank=rank,
+        **reranked,
+        **options,
     )
     if json:
         output.as_json(found.to_dict())
@@ -270,6 +288,8 @@ def _read(history: Path) -> str:
 def _print(found: Recommended, explain: bool) -> None:
     source = "a history" if found.user_id is None else f"user {found.user_id}"
     output.note(f"for {source} of {found.history} liked items, scored by {found.scored_by}")
+    if found.ranked is not None:
+        output.note(f"ranker {'on' if found.ranked['on'] else 'off'}: {found.ranked['why']}")
     for note in found.notes:
         output.note(f"note: {note}")
     items = found.items
@@ -285,12 +305,19 @@ def _print(found: Recommended, explain: bool) -> None:
         "item": [one.item_id for one in items],
         "score": [f"{one.score:.4f}" for one in items],
         "state": ["cold" if one.cold else "warm" for one in items],
+        "from": [_sources(one.details) for one in items],
         "slot": ["explored" if one.explored else None for one in items],
         "propensity": [f"{one.propensity:.3f}" if random else None for one in items],
         "reason": [one.reason.text if one.reason else None for one in items],
     }
-    spare = () if explain else ("category", "price", "state")
+    spare = () if explain else ("category", "price", "state", "from")
     output.table_of(values, main="title", whole=("item",), spare=spare, below="reason")
+
+
+def _sources(details: Mapping[str, Any]) -> str | None:
+    """Name the channels that listed an item, with its rank in each."""
+    own = [f"{one['channel']} {one['rank']}" for one in details.get("sources", ())]
+    return ", ".join(own[:3]) or None
 
 
 def _print_audience(found: Audience) -> None:

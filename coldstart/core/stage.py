@@ -269,6 +269,7 @@ _MODULES = {
     "describe.check": "coldstart.describe.stages.check",
     "finetune.describe": "coldstart.describe.stages.finetune",
     "finetune.recall": "coldstart.semantic_ids.recall_stage",
+    "finetune.union": "coldstart.rank.union_stage",
     "finetune.rank": "coldstart.rank.fit_stage",
     "finetune.rerank": "coldstart.rerank.fit_stage",
     "index": "coldstart.search.index",
@@ -281,7 +282,15 @@ GATES = ("understand.duplicates", "understand.quality", "understand.safety")
 """Kinds of stages that keep items from the stages after them; see `Gate`."""
 
 _ON_DEMAND = frozenset(
-    {"align.behaviour", "align.sids", "describe.attributes", "finetune.recall", "finetune.rank", "finetune.rerank"}
+    {
+        "align.behaviour",
+        "align.sids",
+        "describe.attributes",
+        "finetune.recall",
+        "finetune.union",
+        "finetune.rank",
+        "finetune.rerank",
+    }
 )
 """Parts of a group that a pipeline has only where it names them: two need interactions, one stands after the spaces
 that it codes, and with attributes on, a workspace from before they were would write all descriptions again."""

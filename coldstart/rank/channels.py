@@ -150,6 +150,13 @@ class Popular(ScoringChannel):
         self._items, self._weeks = items[order], times[order] // WEEK_S
         self.final = self._until(None)
 
+    @classmethod
+    def of_final(cls, final: NDArray[np.float32]) -> Popular:
+        """Build the channel as of the end of its rows from `final`; it answers requests after them alone."""
+        found = cls(np.empty(0, np.int64), np.empty(0, np.int64), len(final))
+        found.final = final
+        return found
+
     def _until(self, week: int | None) -> NDArray[np.float32]:
         """Sum the rows of the weeks before one, halved for each week that they are older than the last of them."""
         end = len(self._items) if week is None else int(np.searchsorted(self._weeks, week))

@@ -38,6 +38,7 @@ from coldstart.recommend.users import (
 from coldstart.store import Store
 from coldstart.store.empty import why_empty
 from coldstart.store.freshness import PipelineState
+from coldstart.store.impressions import ImpressionTable
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
 from coldstart.store.similar import similar_ids
 from coldstart.store.sql import equals
@@ -196,8 +197,9 @@ class Recommender:
             kind, title, category, price = (shown[item][column] for column in DISPLAY)
             exploration = bool(found.explored[0, slot]), float(found.propensity[0, slot])
             score, cold = float(found.scores[0, slot]), bool(builder.candidates.cold[place])
+            details = {} if scored is None else scored.details.get(item, {})
             own = Recommendation(
-                item, slot + 1, score, cold, *exploration, kind, title, category, price, reason_of[item]
+                item, slot + 1, score, cold, *exploration, kind, title, category, price, reason_of[item], details
             )
             items.append(own)
         if len(items) < rules.top_k:
@@ -206,6 +208,29 @@ class Recommender:
             notes.append(why_empty(self.catalog, kind=filters.kind, where=filters.where))
         name = model.name if scored is None else scored.name
         return Recommended(user_id, name, len(liked), tuple(items), tuple(notes))
+
+    def top(
+        self, user_id: str | None, history: History, rules: Rules, filters: Filters, count: int, *, cold: bool = False
+    ) -> list[str]:
+        """List candidates by their scores for a history without any rule, at most `count`; none for an unknown history.
+
+        Args:
+            cold: cold items alone.
+        """
+        model, rows = self.scoring_model, history.rows(user_id or "")
+        query = model.query_vectors(model.likes(rows, None, self.min_weight), 1)[0, 0]
+        candidates = self.list_builder(rules, filters).candidates
+        if not query.any() or not len(candidates):
+            return []
+        scores = candidates.vectors @ query
+        if filters.seen == "drop":
+            scores[self.seen(rows, candidates).indices] = -np.inf
+        if cold:
+            scores[~candidates.cold] = -np.inf
+        width = min(count, len(scores))
+        chosen = np.argpartition(-scores, width - 1)[:width]
+        chosen = chosen[np.lexsort((chosen, -scores[chosen]))]
+        return [candidates.item_ids[place] for place in chosen if scores[place] > -np.inf]
 
     @cached_property
     def average_user(self) -> NDArray[np.float32]:
@@ -342,7 +367,10 @@ class Recommender:
         return Candidates(chosen.item_ids, chosen.vectors, chosen.cold, codes, similarity_vectors, clicks, impressions)
 
     def _counts(self, item_ids: Sequence[str]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-        """Count likes and impressions of each item; None where no row is an impression without a like."""
+        """Count clicks and impressions of each item, by the log of impressions where that states clicks or likes, else
+        by the interactions; None where no row of these is an impression without a like."""
+        if (counted := ImpressionTable(self.store).counts(item_ids)) is not None:
+            return counted
         rows = self.interactions().over(item_ids)
         liked = rows.positive(self.min_weight)
         if len(liked) == len(rows):
@@ -438,11 +466,15 @@ class QuerySettings:
 
 @dataclass(frozen=True)
 class Scored:
-    """Candidates scored elsewhere, best first: `name` of the model, `scores` float32 [N]."""
+    """Candidates scored elsewhere, best first: `name` of the model, `scores` float32 [N].
+
+    `details`: item -> what a ranker tells of it beside the score; see `Recommendation`.
+    """
 
     name: str
     item_ids: tuple[str, ...]
     scores: NDArray[np.float32]
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def builder(self, whole: ListBuilder) -> ListBuilder:
         """Build lists by the same rules, of these candidates alone and by their scores; a query is one number, 1."""
@@ -465,7 +497,12 @@ class Scored:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item: its slot as in `Lists`, and the fields that are displayed."""
+    """One recommended item: its slot as in `Lists`, and the fields that are displayed.
+
+    Attributes:
+        details: of a ranked list `sources`, channels that named the item with its rank in each, `nearest`, liked items
+            that spoke for it, and perhaps `p`, the probability of each event.
+    """
 
     item_id: str
     rank: int
@@ -478,11 +515,12 @@ class Recommendation:
     category: str | None
     price: float | None
     reason: Reason | None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values; `reason` and `evidence` where there are any."""
-        own = {name: value for name, value in self.__dict__.items() if name != "reason"}
-        return own | ({} if self.reason is None else self.reason.to_dict())
+        """Convert to JSON values; `reason`, `evidence` and what a ranker tells where there is any."""
+        own = {name: value for name, value in self.__dict__.items() if name not in ("reason", "details")}
+        return own | dict(self.details) | ({} if self.reason is None else self.reason.to_dict())
 
 
 @dataclass(frozen=True)
@@ -495,6 +533,7 @@ class Recommended:
         notes: caveats, a sentence each.
         rerank: what was `asked`, the `kind` that ordered the list, `why` it is not another, `fault`, and `ms`; None
             where nothing was asked.
+        ranked: whether a ranker ordered the list, `on`, and `why`; None where none is fitted.
     """
 
     user_id: str | None
@@ -503,8 +542,10 @@ class Recommended:
     items: tuple[Recommendation, ...]
     notes: tuple[str, ...] = field(default=())
     rerank: Mapping[str, Any] | None = None
+    ranked: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values; `rerank` where it was asked for."""
-        own = {name: value for name, value in self.__dict__.items() if name != "rerank" or value is not None}
+        """Convert to JSON values; `rerank` where it was asked for, `ranked` where a ranker is fitted."""
+        extra = ("rerank", "ranked")
+        own = {name: value for name, value in self.__dict__.items() if name not in extra or value is not None}
         return own | {"items": [one.to_dict() for one in self.items], "notes": list(self.notes)}
