@@ -306,6 +306,7 @@ class Catalogue(WorkspaceState):
                 user_id=found.user_id,
                 scored_by=found.scored_by,
                 history=found.history,
+                ranked=None if found.ranked is None else dict(found.ranked),
                 items=[
                     results.RecommendedItem(
                         item_id=one.item_id,
@@ -320,6 +321,7 @@ class Catalogue(WorkspaceState):
                         score=one.score,
                         explored=one.explored,
                         propensity=one.propensity,
+                        **one.details,
                         **(one.reason.to_dict() if one.reason else {}),
                     )
                     for one in found.items

@@ -111,6 +111,7 @@ class RecommendBody(Body):
     diversity: float = Field(0.0, ge=0, le=1)
     diversify: Literal["mmr", "dpp"] = "mmr"
     merge: Literal["max", "rrf"] = "max"
+    rank: Literal["auto", "on", "off"] = Field("auto", description="order by the ranker of `finetune rank`")
 
 
 reading = APIRouter(prefix="/v1", tags=["catalogue"], dependencies=needs("read"), responses=PROBLEMS)
@@ -272,9 +273,10 @@ async def recommend(
     diversity: Annotated[float, Query(ge=0, le=1)] = 0.0,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
     seed: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    rank: Annotated[Literal["auto", "on", "off"], Query(description="order by the ranker of `finetune rank`")] = "auto",
 ) -> Response:
     """List items for a user of the workspace; POST has all settings."""
-    rules = {"cold_share": cold_share, "diversity": diversity, "explore": explore, "seed": seed}
+    rules = {"cold_share": cold_share, "diversity": diversity, "explore": explore, "seed": seed, "rank": rank}
     return await answer(
         request,
         lambda catalogue: catalogue.recommend(user, None, top_k=limit, kind=kind, where=where, **rules),

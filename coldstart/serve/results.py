@@ -146,6 +146,13 @@ class RecommendedItem(ItemSummary):
     evidence: dict[str, Any] | None = Field(
         None, description="liked item, shared facts and cosines that the reason is of"
     )
+    sources: list[dict[str, Any]] | None = Field(
+        None, description="channels that named it, with its rank in each; of a ranked list"
+    )
+    nearest: list[dict[str, Any]] | None = Field(
+        None, description="liked items that spoke for it, by co-occurrence or content"
+    )
+    p: dict[str, float] | None = Field(None, description="event -> probability, or score where it is not calibrated")
 
 
 class Recommendations(Result):
@@ -154,6 +161,9 @@ class Recommendations(Result):
     user_id: str | None = None
     scored_by: str = Field(description="behaviour, or the spaces of content")
     history: int = Field(description="liked items that it is computed from")
+    ranked: dict[str, Any] | None = Field(
+        None, description="whether a ranker ordered the list, `on`, and `why`; where one is fitted"
+    )
     items: list[RecommendedItem]
 
 
