@@ -32,8 +32,10 @@ class RankMethods(WorkMethods):
         overrides: Iterable[str] = (),
         progress: Progress | None = None,
     ) -> RunReport:
-        """Fit `finetune.rank` on the logged showings, where items, showings or interactions came, changed or went since
-        the last fit.
+        """Fit rankers where items, showings or interactions came, changed or went since the last fit.
+
+        Two fits: `finetune.union`, channels of candidates and the ranker of their union, learnt from interactions; and
+        `finetune.rank` on the logged showings, where there are 2,000 or more.
 
         Args:
             source: the pipeline, as for `pipeline()`; one without such a stage gets it.
@@ -44,13 +46,27 @@ class RankMethods(WorkMethods):
         Raises:
             ColdstartError: a fault that you can mend, such as too few showings, or an event that all of them have.
         """
-        from coldstart.rank.settings import RANK, with_rank
+        from coldstart.rank.settings import FEWEST_SHOWINGS, RANK, with_rank
+        from coldstart.rank.union_stage import UNION, with_union
+        from coldstart.store.impressions import ImpressionTable
 
+        given = self.pipeline(source)
+        has_content = bool(given.of_kind("embed"))
+        raw = with_union(given) if has_content else dict(given.raw)
+        few = ImpressionTable(self._store).count() < FEWEST_SHOWINGS
+        if has_content and few and events is None and model is None and not given.of_kind(RANK):
+            return self.run(raw, overrides=overrides, only=[UNION], refit=True, progress=progress)
         weights = None
         if events is not None:
             weights = dict(events) if isinstance(events, Mapping) else dict.fromkeys(events, 1.0)
-        raw, changes = with_rank(self.pipeline(source), events=weights, model=model)
-        return self.run(raw, overrides=[*changes, *overrides], only=[RANK], refit=True, progress=progress)
+        raw, changes = with_rank(self.pipeline(raw), events=weights, model=model)
+        changes = [*changes, *overrides]
+        if has_content:
+            known = self.pipeline(raw).of_kind(UNION)[-1].name
+            # where nothing was fitted yet there may be too few interactions for it, which is no fault beside showings
+            is_there = self._store.artifacts.newest(known) is not None
+            self.run(raw, overrides=changes, only=[UNION], refit=is_there, progress=progress)
+        return self.run(raw, overrides=changes, only=[RANK], refit=True, progress=progress)
 
     def rank(
         self,
@@ -71,7 +87,7 @@ class RankMethods(WorkMethods):
             at: time of the request, in seconds since 1970 or as a datetime; by default now.
 
         Raises:
-            ColdstartError: nothing is fitted, the fit is of other semantic IDs than those of now, or there are no items.
+            ColdstartError: nothing is fitted, the fit is of other semantic IDs than those of now, or no item is given.
         """
         seconds = int(time()) if at is None else int(at.timestamp()) if isinstance(at, datetime) else int(at)
         return self._ranking(pipeline).rank(user, items, seconds)
