@@ -241,9 +241,7 @@ def _batch(
     return found
 
 
-def load_attention(
-    shape: Mapping[str, Any], stored: Mapping[str, NDArray[Any]], events: tuple[str, ...]
-) -> Attention:
+def load_attention(shape: Mapping[str, Any], stored: Mapping[str, NDArray[Any]], events: tuple[str, ...]) -> Attention:
     """Build a network from stored weights, by checked sizes.
 
     Raises:

@@ -2,6 +2,10 @@
 
 Isotonic regression from 5,000 rows on, else Platt's sigmoid ("Probabilistic Outputs for Support Vector Machines", 1999:
 two numbers, with its targets that keep away from 0 and 1); by event, and apart for warm and cold items.
+
+The shape is fitted on rows later than the model, but not the level: the logits are first moved to the mean rate of
+those rows. The share of positives moves from day to day more than a late part of a few days can tell, and the model
+that is kept, fitted on the whole window, has the level of all its days.
 """
 
 from __future__ import annotations
@@ -108,12 +112,17 @@ def _curve(known: Mapping[str, Any]) -> Curve:
 
 
 def fit_calibration(logits: Mapping[str, Doubles], labels: Mapping[str, Any], cold: Flags) -> Calibration:
-    """Fit the calibration of each event on rows that no model was fitted on."""
+    """Fit the calibration of each event on rows that no model was fitted on.
+
+    It is meant for logits of a model whose mean is right on its window, as that of one fitted by log loss is.
+    """
     found: dict[str, dict[str, Curve]] = {}
     for event, own in logits.items():
         target = np.asarray(labels[event], np.float64)
         known = ~np.isnan(target)
         curves = {}
+        if known.any():
+            own = own + _level(own[known], float(target[known].mean()))
         for name, chosen in (("all", known), ("warm", known & ~cold), ("cold", known & cold)):
             positive = int(target[chosen].sum())
             enough = min(positive, int(chosen.sum()) - positive) >= FEWEST_POSITIVE
@@ -121,6 +130,15 @@ def fit_calibration(logits: Mapping[str, Doubles], labels: Mapping[str, Any], co
                 curves[name] = fit_curve(own[chosen], target[chosen])
         found[event] = curves
     return Calibration({event: curves for event, curves in found.items() if curves})
+
+
+def _level(logits: Doubles, rate: float) -> float:
+    """Find what to add to logits so that their mean probability is a rate."""
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sigmoid(logits + middle).mean() < rate else (low, middle)
+    return low
 
 
 def fit_curve(logits: Doubles, target: Doubles) -> Curve:
@@ -184,4 +202,6 @@ def reliability(p: Doubles, target: Doubles, bins: int = BINS) -> list[dict[str,
 
 def expected_calibration_error(p: Doubles, target: Doubles, bins: int = BINS) -> float:
     """Mean over rows of |share - mean probability| of their bin, of `bins` equal ones."""
-    return float(sum(one["rows"] * abs(one["observed"] - one["predicted"]) for one in reliability(p, target, bins)) / len(p))
+    return float(
+        sum(one["rows"] * abs(one["observed"] - one["predicted"]) for one in reliability(p, target, bins)) / len(p)
+    )

@@ -283,5 +283,7 @@ def _numbers(records: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float
                 if name in columns or len(columns) < 4 * _MOST_NUMBERS:
                     put(name, place, value)
     covered = {name: int((~np.isnan(own)).sum()) for name, own in columns.items()}
-    kept = sorted((name for name in covered if covered[name] >= _COVERED * max(1, len(records))), key=lambda n: (-covered[n], n))
+    kept = sorted(
+        (name for name in covered if covered[name] >= _COVERED * max(1, len(records))), key=lambda n: (-covered[n], n)
+    )
     return {name: columns[name] for name in sorted(kept[:_MOST_NUMBERS])}

@@ -216,7 +216,9 @@ def _logit(rates: Doubles, mean: float) -> Doubles:
     return np.asarray(np.log(filled / (1 - filled)), np.float64)
 
 
-def fit_logistic(values: NDArray[np.float32], labels: NDArray[np.float32], penalty: float = 1.0) -> Callable[..., Doubles]:
+def fit_logistic(
+    values: NDArray[np.float32], labels: NDArray[np.float32], penalty: float = 1.0
+) -> Callable[..., Doubles]:
     """Fit logistic regression by Newton's method on standardised features, the mean where one is missing, with flags."""
     known = ~np.isnan(labels)
     own, target = values[known].astype(np.float64), labels[known].astype(np.float64)
@@ -246,7 +248,9 @@ def fit_logistic(values: NDArray[np.float32], labels: NDArray[np.float32], penal
 # -- measures
 
 
-def user_auc(users: NDArray[np.int64], scores: Doubles, labels: NDArray[Any]) -> tuple[Doubles, Doubles, NDArray[np.int64]]:
+def user_auc(
+    users: NDArray[np.int64], scores: Doubles, labels: NDArray[Any]
+) -> tuple[Doubles, Doubles, NDArray[np.int64]]:
     """Compute the AUC of each user with both labels, ties counted half: AUCs, numbers of rows, users."""
     order = np.lexsort((scores, users))
     users, scores, labels = users[order], scores[order], labels[order].astype(np.float64)
@@ -317,7 +321,7 @@ def _judge(
                        ("both", "item_rate")):  # fmt: skip
         if name in by_user and than in by_user:
             compared[f"{name} less {than}"] = _dict(difference(by_user[than], by_user[name]))
-    users_with_both = int(len(next(iter(by_user.values()))[0]))
+    users_with_both = len(next(iter(by_user.values()))[0])
     rate = float(labels.mean())
     slices = {}
     for name, chosen in (("warm", ~cold[there]), ("cold", cold[there])):

@@ -182,7 +182,7 @@ class FeatureMaker:
     def cold(self, rows: Rows) -> NDArray[np.bool_]:
         """Tell which rows are of items that no user met and that were not shown before their period."""
         own = np.maximum(rows.items, 0)
-        shown = self._rates["item"].before(own, self._as_of(rows)).sum(1) if len(self._rates) else np.zeros(len(rows))
+        shown = self._rates["item"].before(own + 1, self._as_of(rows)).sum(1) if len(self._rates) else np.zeros(len(rows))
         return (rows.items < 0) | ((self._totals[own].sum(1) == 0) & (shown == 0))
 
     def _as_of(self, rows: Rows) -> Places:

@@ -132,7 +132,11 @@ class RankFitStage:
         if rows is not None:
             order = np.argsort(rows["row_key"].to_numpy())
             own = [digest(rows[name].to_numpy()[order].tobytes().hex()) for name in ("row_key", *names)]
-        return {"impressions": own, "interactions": InteractionTable(store).digest(), "sids": sids_of(store, self._pipeline)[1]}
+        return {
+            "impressions": own,
+            "interactions": InteractionTable(store).digest(),
+            "sids": sids_of(store, self._pipeline)[1],
+        }
 
     def _training(self, store: Store) -> RankData | str:
         """Read the training data, or say what is missing."""
@@ -212,7 +216,18 @@ def fit_ranker(
 
 def recipe_of(settings: Settings, device: str) -> Recipe:
     """Build the recipe of a fit from the settings of its stage."""
-    names = ("model", "rounds", "leaves", "min_in_leaf", "tree_rate", "dim", "length", "epochs", "learning_rate", "decay")
+    names = (
+        "model",
+        "rounds",
+        "leaves",
+        "min_in_leaf",
+        "tree_rate",
+        "dim",
+        "length",
+        "epochs",
+        "learning_rate",
+        "decay",
+    )
     return Recipe(**{name: getattr(settings, name) for name in (*names, "seed")}, device=str(choose_device(device)))
 
 
@@ -256,7 +271,9 @@ def load_ranker(stage: RankFitStage, store: Store, version: str | None) -> Fitte
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ColdstartError(f"{made.folder} holds no ranker ({error}): run `{_COMMAND}`") from None
     if found.sids is not None and found.sids != version:
-        raise ColdstartError(f"stage {stage.name!r} was fitted on other semantic IDs than those of now: run `{_COMMAND}`")
+        raise ColdstartError(
+            f"stage {stage.name!r} was fitted on other semantic IDs than those of now: run `{_COMMAND}`"
+        )
     return found
 
 

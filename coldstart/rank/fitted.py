@@ -118,7 +118,9 @@ def from_files(folder: Path) -> FittedRanker:
     return FittedRanker(model, weights, names, vectors, None if sids is None else str(sids))
 
 
-def _shape(known: Mapping[str, Any], names: Names, features: tuple[str, ...], events: tuple[str, ...]) -> dict[str, Any]:
+def _shape(
+    known: Mapping[str, Any], names: Names, features: tuple[str, ...], events: tuple[str, ...]
+) -> dict[str, Any]:
     shape = {name: int(known[name]) for name in _MOST}
     shape_attributes = tuple(int(one) for one in known["attributes"])
     if any(not 0 <= shape[name] <= most for name, most in _MOST.items()) or shape["dim"] < 8 or shape["dim"] % 4:

@@ -53,7 +53,9 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
         for name, measured in own["slices"].items():
             best = measured.get(known["chosen"])
             if best is not None:
-                found.append(f"{event}, {name} items: {measured['rows']:,} showings, AUC {best['auc']:.4f}, ECE {best['ece']:.4f}")
+                found.append(
+                    f"{event}, {name} items: {measured['rows']:,} showings, AUC {best['auc']:.4f}, ECE {best['ece']:.4f}"
+                )
     found += known["notes"]
     found.append(
         "in brackets: 95 % intervals by bootstrap over users; GAUC: mean AUC of users with both labels, by their rows; ECE: "

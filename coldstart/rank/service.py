@@ -96,7 +96,7 @@ class RankService:
             raise ColdstartError(f"{len(wanted):,} items to rank: give 1 to {MOST_ITEMS:,}")
         if not 0 <= at <= _LATEST_S:
             raise ColdstartError(f"time {at} is out of range: give seconds since 1970")
-        met = [item for item in wanted if item in self._known or item in self._places and self._was_met(item)]
+        met = [item for item in wanted if item in self._known or (item in self._places and self._was_met(item))]
         rows = Rows(
             np.full(len(met), self.data.number_of(user), np.int64),
             np.array([self._places[item] for item in met], np.int64),

@@ -93,5 +93,7 @@ def with_rank(
         return with_stage(dict(pipeline.raw), OWN_RANK, RANK, given), []
     overrides = [] if model is None else [f"{names[-1]}.model={model}"]
     if events is not None:
-        overrides.append(f"{names[-1]}.events={{{', '.join(f'{name}: {weight:g}' for name, weight in events.items())}}}")
+        overrides.append(
+            f"{names[-1]}.events={{{', '.join(f'{name}: {weight:g}' for name, weight in events.items())}}}"
+        )
     return dict(pipeline.raw), overrides

@@ -75,5 +75,3 @@ def state_of(store: Store, pipeline: Pipeline) -> tuple[object, ...]:
     fit = store.artifacts.newest(rank_stage(pipeline).name)
     tables = tuple(store.count(name) if store.has(name) else -1 for name in (ITEMS, IMPRESSIONS, INTERACTIONS))
     return (None if fit is None else fit.digest, *tables)
-
-
