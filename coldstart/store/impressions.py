@@ -353,6 +353,24 @@ class ImpressionTable:
         signals, own_codes = _event_signals(names, codes)
         return (*(np.concatenate(own) for own in found), own_codes, signals)
 
+    def counts(self, item_ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Count the showings of items that were clicked or liked, and all of them, [N] each; None where no showing of
+        the table states either."""
+        names = [name for name in ("click", "like") if name in self.signals()]
+        if not names:
+            return None
+        known, count = pa.array(item_ids, pa.string()), len(item_ids)
+        clicks, shown = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        for batch in self._batches(["item_id", *names]):
+            places = pc.index_in(batch.column("item_id"), value_set=known).fill_null(-1).to_numpy()
+            there = places >= 0
+            clicked = np.zeros(batch.num_rows, bool)
+            for name in names:
+                clicked |= batch.column(name).to_numpy(zero_copy_only=False) > 0
+            shown += np.bincount(places[there], minlength=count)
+            clicks += np.bincount(places[there & clicked], minlength=count)
+        return clicks, shown
+
     def summary(self) -> ImpressionSummary:
         """Count rows, days, users, items, requests and outcomes."""
         names = self.signals()

@@ -358,3 +358,13 @@ def test_a_killed_ingest_leaves_whole_blocks_and_the_same_file_goes_on(tmp_path:
         report = import_impressions(store, path, later=path == later)
         assert (report.rows, report.rejected, report.total) == (900, {}, 900)
     assert sorted(store.read(IMPRESSIONS).to_pylist(), key=str) == sorted(whole.read(IMPRESSIONS).to_pylist(), key=str)
+
+
+def test_clicks_and_showings_of_items_are_counted_where_some_are_stated(table: Table) -> None:
+    assert table.counts(["a"]) is None
+    table.shown(showing("u", "a", 10, "r"), showing("u", "b", 10, "r"), showing("v", "a", 10, "s"))
+    assert table.counts(["a"]) is None, "no showing states a click"
+    table.later(showing(None, "a", None, "r", click=1), showing(None, "b", None, "r", click=0, dwell_s=3))
+    table.later(showing(None, "a", None, "r", like=1))
+    clicks, shown = table.counts(["b", "c", "a"]) or ((), ())
+    assert (list(clicks), list(shown)) == ([0, 0, 1], [1, 0, 2])
