@@ -266,7 +266,7 @@ def recall(
     Examples:
       coldstart finetune recall --workspace shop.workspace
       coldstart finetune recall --space text --set recall.dim=128
-      coldstart finetune recall --model llm --generator starter --set recall.llm.steps=200
+      coldstart finetune recall --model llm --set recall.llm.steps=200
       coldstart finetune recall --set recall.epochs=20 --json
     """
     import coldstart
