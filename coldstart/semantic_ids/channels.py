@@ -1,8 +1,8 @@
 """Lists of candidates from a sequence model: by the dense head, by decoded codes, by both; and a share of new items.
 
 By `both` the score is that of the dense head plus weights times three more: neighbours by shared users of the items of
-a history, the cosine with its content, log P of decoded IDs; each in standard deviations over all items. The weights
-are chosen on held-out items and may be 0.
+a history, the cosine with its content, log P of decoded IDs; each in standard deviations. That of a new item, of which
+nobody's rows tell, is a weight times its score among new items. Weights are chosen on held-out items and may be 0.
 
 A new item is one that no training row has. The dense head scores it by its content tower. No decoder was trained on its
 codes, so that it is never ranked by the probability of its whole ID: among new items the order is the dense score plus
@@ -13,7 +13,7 @@ history, recent items first; each in standard deviations, and the weights may be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -63,11 +63,17 @@ class NewItems:
 
 @dataclass(frozen=True)
 class Mix:
-    """Weights in `both`, beside the dense score's of 1: of neighbours by shared users, of content, of decoded IDs."""
+    """Weights in `both`.
+
+    Attributes:
+        neighbours, content, codes: beside the dense score's of 1, for items that have training rows.
+        new: of the score among new items.
+    """
 
     neighbours: float = 0.0
     content: float = 0.0
     codes: float = 0.0
+    new: float = 1.0
 
 
 class Recaller:
@@ -155,7 +161,7 @@ class Recaller:
         places, scores = found
         added = np.zeros(places.shape, bool)
         if cold_share > 0 and self.is_new.any():
-            order = self.new_order(histories, states, dense.masked_fill(~may, -torch.inf), places.shape[1])
+            order = self._new_order(histories, states, dense, may, places.shape[1])
             places, scores, added = with_share(places, scores, order, self.is_new, cold_share)
         return Lists(places, scores, added)
 
@@ -175,16 +181,16 @@ class Recaller:
     ) -> list[Tensor | None]:
         """Compute what `both` adds up, [B, N] each in standard deviations; None where the weight is 0.
 
-        Over all items, whatever may be listed, so that a filter does not change their order.
+        Over all items with rows, or all new ones, whatever may be listed, so that a filter does not change their order.
         """
-        every, warm = torch.ones_like(may), (~self._new).expand_as(may)
+        warm = (~self._new).expand_as(may)
         near = content = codes = None
         if wanted.neighbours and self.neighbours is not None:
             profiles = histories_matrix(histories, len(self.items), RECENCY)
             found = np.asarray((profiles @ self.neighbours).todense(), np.float32)
             near = standard(torch.from_numpy(found).to(self._device), warm)
         if wanted.content and self.model.shape.content:
-            content = standard(self._profiles(histories) @ self._unit_content[: len(self.items)].T, every)
+            content = standard(self._profiles(histories) @ self._unit_content[: len(self.items)].T, warm)
         if wanted.codes and self.trie is not None:
             ranks, log_p = self._decode(histories, states, may & ~self._new, BEAM)
             there = log_p > -torch.inf
@@ -192,7 +198,12 @@ class Recaller:
             over = torch.where(there, log_p - least, 0)  # of what the beam has not found: no more than its last
             over = torch.cat([over, torch.zeros_like(over[:, :1])], 1)
             codes = standard(over.gather(1, ranks), warm)
-        return [standard(dense, every), near, content, codes]
+        new = None
+        if wanted.new and self.is_new.any():
+            new = torch.zeros_like(dense)
+            scores = self._new_scores(histories, states, dense)
+            new[:, self._new] = standard(scores, torch.ones_like(scores, dtype=torch.bool))
+        return [standard(dense, warm), near, content, codes, new]
 
     def _decode(
         self, histories: Sequence[NDArray[np.int64]], states: Tensor, may: Tensor, width: int
@@ -218,7 +229,7 @@ class Recaller:
         """Compute the terms of `both` for the `most` best items by each of them and the target of each history.
 
         Returns:
-            places, int64 [B, P], each once and -1 for empty slots; terms, [B, P, 4], 0 where one is not known; the
+            places, int64 [B, P], each once and -1 for empty slots; terms, [B, P, 5], 0 where one is not known; the
             target's slot, int64 [B].
         """
         step = max(1, _BLOCK // max(1, len(self.items)))
@@ -232,7 +243,7 @@ class Recaller:
         states = self.model.last_states(self.items, histories)
         may = self._may(len(histories), allowed, histories)
         dense = self.model.dense_query(states) @ self._vectors.T
-        known = self._terms(histories, states, dense, may, Mix(1, 1, 1))
+        known = self._terms(histories, states, dense, may, Mix(1, 1, 1, 1))
         right = torch.from_numpy(targets).to(self._device)[:, None]
         width = min(most, dense.shape[1])
         chosen = [right, *(one.masked_fill(~may, -torch.inf).topk(width)[1] for one in known if one is not None)]
@@ -241,7 +252,7 @@ class Recaller:
         again = torch.zeros_like(places, dtype=torch.bool)
         again[:, 1:] = places[:, 1:] == places[:, :-1]
         values = torch.stack([torch.zeros_like(dense) if one is None else one for one in known], 2)
-        terms = values.gather(1, places[..., None].expand(-1, -1, 4))
+        terms = values.gather(1, places[..., None].expand(-1, -1, len(known)))
         again |= ~may.gather(1, places)
         return places.masked_fill(again, -1), terms, (places == right).int().argmax(1)
 
@@ -254,7 +265,7 @@ class Recaller:
         is_found = ranks < last
         order = dense if self._chance is None else self._chance.expand_as(dense)
         within = _unit_range(order, is_found)  # decides among items of one ID alone: ranks of IDs differ by 1
-        keys = (within - ranks.double()).masked_fill(~is_found, -torch.inf)
+        keys = (within - ranks).masked_fill(~is_found, -torch.inf)
         best, places = keys.topk(min(top_k, keys.shape[1]), dim=1)
         ranks = ranks.gather(1, places).clamp(max=last - 1)
         return _arrays(places, log_p.gather(1, ranks).masked_fill(best == -torch.inf, -torch.inf))
@@ -286,12 +297,21 @@ class Recaller:
             log_p[known] = total
         return dense.cpu().numpy(), log_p.cpu().numpy()
 
-    def new_order(
-        self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor, most: int
+    def _new_order(
+        self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor, may: Tensor, most: int
     ) -> NDArray[np.int64]:
-        """Order the new items of a dense score that is not -inf: int64 [B, at most `most`], -1 for empty slots."""
+        """Order the new items that may be listed: int64 [B, at most `most`], -1 for empty slots."""
         new = torch.nonzero(self._new)[:, 0]
-        scores, there = dense[:, new], dense[:, new] > -torch.inf
+        scores = self._new_scores(histories, states, dense).masked_fill(~may[:, new], -torch.inf)
+        best, order = scores.topk(min(most, len(new)), dim=1)
+        found: NDArray[np.int64] = torch.where(best == -torch.inf, -1, new[order]).cpu().numpy()
+        return found
+
+    def _new_scores(self, histories: Sequence[NDArray[np.int64]], states: Tensor, dense: Tensor) -> Tensor:
+        """Score new items among themselves, whatever may be listed, [B, new items]; see `NewItems`."""
+        new = torch.nonzero(self._new)[:, 0]
+        scores = dense[:, new]
+        there = torch.ones_like(scores, dtype=torch.bool)
         if self.new.weight or self.new.content:
             scores = standard(scores, there)
         if self.new.weight and self.trie is not None:
@@ -304,9 +324,7 @@ class Recaller:
         if self.new.content:
             near = self._profiles(histories) @ self._unit_content[new].T
             scores = scores + self.new.content * standard(near, there)
-        best, order = scores.masked_fill(~there, -torch.inf).topk(min(most, len(new)), dim=1)
-        found: NDArray[np.int64] = torch.where(best == -torch.inf, -1, new[order]).cpu().numpy()
-        return found
+        return scores
 
     @cached_property
     def _unit_content(self) -> Tensor:
@@ -331,22 +349,22 @@ def standard(values: Tensor, there: Tensor) -> Tensor:
 
 
 def mixed(terms: Sequence[Tensor | None], mix: Mix) -> Tensor:
-    """Add up the terms of `both`: dense, neighbours, content, codes."""
+    """Add up the terms of `both`: dense, neighbours, content, codes, score among new items."""
     total = terms[0]
     assert total is not None
-    for weight, term in zip((mix.neighbours, mix.content, mix.codes), terms[1:], strict=True):
+    for weight, term in zip(astuple(mix), terms[1:], strict=True):
         if weight and term is not None:
             total = total + weight * term
     return total
 
 
 def _unit_range(values: Tensor, there: Tensor) -> Tensor:
-    """Scale the values of each row that are there to 0 up to less than 1, float64."""
+    """Scale the values of each row that are there to 0 up to less than 1, float32: MPS has no wider numbers."""
     low = values.masked_fill(~there, torch.inf).amin(1, keepdim=True)
     high = values.masked_fill(~there, -torch.inf).amax(1, keepdim=True)
-    width = (high - low).double()
+    width = high - low
     width = torch.where((width > 0) & width.isfinite(), width, 1)
-    return torch.where(there, (values - low).double() / width * 0.99, 0)
+    return torch.where(there, (values - low) / width * 0.99, 0)
 
 
 def _top(scores: Tensor, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

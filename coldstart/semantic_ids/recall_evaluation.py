@@ -151,7 +151,9 @@ def evaluate_recall(
     notes = [f"codes: {work.coded}"] if work.coded else []
     if work.mixes:
         terms = "; ".join(
-            f"{one.neighbours:g} x neighbours, {one.content:g} x content, {one.codes:g} x codes" for one in work.mixes
+            f"{one.neighbours:g} x neighbours, {one.content:g} x content, {one.codes:g} x codes, of new items "
+            f"{one.new:g} x their order"
+            for one in work.mixes
         )
         notes.append(f"both: dense score and, in standard deviations, {terms}; chosen inside the training side")
     notes.append("seconds: processor time; the four rows of the sequence model share one fit, counted with the first")

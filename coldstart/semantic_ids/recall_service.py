@@ -121,7 +121,7 @@ def load_recall(folder: Path) -> LoadedRecall:
             raise ValueError(f"auto={str(auto)[:40]!r}, new={str(card['new'])[:80]}")
         if new.weight and new.depth > len(shape.sizes):
             raise ValueError(f"an order by {new.depth} codes, and IDs have {len(shape.sizes)}")
-        mix = Mix(*(float(card["mix"][name]) for name in ("neighbours", "content", "codes")))
+        mix = Mix(*(float(card["mix"][name]) for name in ("neighbours", "content", "codes", "new")))
         if any(not 0 <= weight <= 100 for weight in astuple(mix)):
             raise ValueError(f"mix={str(card['mix'])[:80]}")
         if any((folder / name).stat().st_size > MOST_BYTES for name in (WEIGHTS_FILE, NEIGHBOURS_FILE)):

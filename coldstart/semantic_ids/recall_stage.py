@@ -328,7 +328,8 @@ def _details(fit: Artifact) -> list[str]:
     if mix["users"]:
         names = {"neighbours": "neighbours by shared users", "content": "cosine of content", "codes": "log P of IDs"}
         terms = "".join(f" + {mix[name]:g} x {text}" for name, text in names.items() if mix[name])
-        found.append(f"both: dense score{terms}, chosen on {mix['users']:,} users")
+        terms += f"; of a new item {mix['new']:g} x its score among new items" if new["users"] else ""
+        found.append(f"both: dense score{terms}; chosen on {mix['users']:,} users")
     if new["users"]:
         order = "dense score"
         order += f" + {new['weight']:g} x log P of {new['depth']} codes" if new["weight"] else ""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 History = NDArray[np.int64]
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Weights that are tried: of the terms of `both`, of the first codes and of content for the order among new items."""
+NEW_WEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+"""Weights that are tried of the score among new items."""
 POOL = 100
 """Best items by each term of `both` that its weights are chosen on."""
 MOST_JUDGED = 3000
@@ -294,8 +296,9 @@ class _Trainer:
 
     def _choose(self) -> tuple[NewItems, Mix, dict[str, Any]]:
         """Choose the weights of `both`, the channel of `auto` and the order among new items, and measure all."""
-        mix, tried = self._choose_mix(self._recaller())
-        recaller = self._recaller(mix=mix)
+        new, order = self._choose_order()
+        mix, chosen_on = self._choose_mix(self._recaller(new))
+        recaller = self._recaller(new, mix)
         channels = self._channels
         gains = {channel: self._gains(channel, recaller, self.most_decoded) for channel in channels}
         users = len(gains["dense"])
@@ -305,13 +308,16 @@ class _Trainer:
         best = max(channels, key=lambda channel: gains[channel].mean()) if users else "dense"
         if users and self.decoder is not None and paired(gains["dense"], gains[best]).low <= 0:
             best = "dense"  # a decoder that is slow is worth having when the gain is more than chance
-        report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best, "mix": asdict(mix) | tried}
-        new, report["new"] = self._choose_order()
+        report: dict[str, Any] = {"users": users, "held_out": held_out, "auto": best, "mix": asdict(mix) | chosen_on}
+        report["new"] = order
         report["emitted"] = self._emitted(new, mix) if self.hidden.any() and users else None
         return new, mix, report
 
     def _choose_mix(self, recaller: Recaller) -> tuple[Mix, dict[str, Any]]:
-        """Choose the weights of `both` one after the other, twice, by NDCG@10 of last items, new ones among them."""
+        """Choose the weights of `both` one after the other, twice, by NDCG@10 of last items, new ones among them.
+
+        As many of them are new as there are by chance, a tenth, so that `both` is chosen for lists of both kinds.
+        """
         most = min(MOST_JUDGED, self.most_decoded or MOST_JUDGED)
         known, new = self._judged(False, most), self._judged(True, most // 10)
         histories, targets = [*known[0], *new[0]], np.concatenate([known[1], new[1]])
@@ -327,12 +333,10 @@ class _Trainer:
 
         plain = best = gains(Mix())
         found = Mix()
-        for name in ("neighbours", "content", "codes") * 2:
-            for weight in WEIGHTS:
-                own = gains(tried := replace(found, **{name: weight}))
-                if own.mean() > best.mean():
-                    best, chosen = own, tried
-                    found = chosen
+        for name in ("neighbours", "content", "codes", "new") * 2:
+            for tried in [replace(found, **{name: weight}) for weight in (NEW_WEIGHTS if name == "new" else WEIGHTS)]:
+                if (own := gains(tried)).mean() > best.mean():
+                    best, found = own, tried
         if found != Mix() and paired(plain, best).low <= 0:  # worth having when the gain is more than chance
             found = Mix()
         return found, {"users": len(targets)}
@@ -355,7 +359,8 @@ class _Trainer:
             depths = range(1, min(2, len(self.shape.sizes)) + 1)
             found = best([found, *(NewItems(w, depth, found.content) for depth in depths for w in WEIGHTS[1:])])
         plain = gains[NewItems()]
-        if paired(plain, gains[found]).low <= 0:  # weights are worth having when the gain is more than chance
+        # worth having when the gain is more than chance, over users and over the few items that stand for new ones
+        if min(paired(plain, gains[found], groups=own).low for own in (None, targets.tolist())) <= 0:
             found = NewItems()
         listed = [{**asdict(one), "ndcg@20": float(own.mean())} for one, own in gains.items()]
         return found, {**asdict(found), **count, "ndcg@20": _interval(gains[found]), "tried": listed}

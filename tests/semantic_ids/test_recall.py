@@ -208,7 +208,7 @@ def test_a_broken_or_strange_fit_is_refused(shop: Workspace) -> None:
         {"shape": {**card["shape"], "sizes": [9, 9]}},
         {"shape": {**card["shape"], "items": -1}},
         {"new": {"weight": float("nan"), "depth": 1, "content": 0}},
-        {"mix": {"neighbours": 1, "content": float("inf"), "codes": 0}},
+        {"mix": {"neighbours": 1, "content": float("inf"), "codes": 0, "new": 1}},
         {"auto": "best"},
     ):
         (folder / CARD_FILE).write_text(json.dumps({**card, **change}))

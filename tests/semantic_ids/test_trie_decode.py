@@ -118,7 +118,7 @@ def test_lists_hold_only_what_is_allowed_each_once(
         trie,
         NewItems(float(rng.random()), 2, float(rng.random())),
         neighbours=csr_matrix(rng.random((count, count)).astype(np.float32) * (rng.random((count, count)) < 0.1)),
-        mix=Mix(*rng.random(3).tolist()),
+        mix=Mix(*rng.random(4).tolist()),
     )
     histories = [rng.choice(count, size=rng.integers(0, 9), replace=False) for _ in range(4)]
     allowed = rng.random(count) < keep
@@ -160,7 +160,10 @@ def test_both_adds_up_its_terms_in_standard_deviations_whatever_may_be_listed() 
         return known
 
     def deviations(values: Any) -> Any:
-        return (values - values.mean()) / values.std()
+        found = np.zeros(count)
+        for own in (is_new, ~is_new):
+            found[own] = (values[own] - values[own].mean()) / values[own].std()
+        return found
 
     may = ~np.isin(np.arange(count), history)
     dense, log_p = Recaller(model, items, is_new, trie).describe(history, np.arange(count))
@@ -169,14 +172,15 @@ def test_both_adds_up_its_terms_in_standard_deviations_whatever_may_be_listed() 
     expected = np.where(is_new, 0, (shared - shared[~is_new].mean()) / shared[~is_new].std())  # a new item has none
     assert scores(Mix(neighbours=1))[may] - scores(Mix())[may] == pytest.approx(expected[may], abs=1e-3)
     unit = content / np.linalg.norm(content, axis=1, keepdims=True)
-    cosine = deviations(unit @ (0.7 * unit[1] + unit[2]))
+    cosine = np.where(is_new, 0, deviations(unit @ (0.7 * unit[1] + unit[2])))
     assert scores(Mix(content=2))[may] - scores(Mix())[may] == pytest.approx(2 * cosine[may], abs=1e-3)
     by_codes = scores(Mix(codes=1)) - scores(Mix())
     order = [place for place in np.argsort(-by_codes) if may[place] and not is_new[place]]
     assert [log_p[place] for place in order] == sorted((log_p[place] for place in order), reverse=True)
     assert by_codes[is_new & may] == pytest.approx(0, abs=1e-4), "an ID of a new item is not decoded"
-    mix, some = Mix(1, 2, 0), np.arange(count) < 25
+    mix, some = Mix(1, 2, 0, 3), np.arange(count) < 25
     assert scores(mix, some)[some & may] == pytest.approx(scores(mix)[some & may], abs=1e-5)
+    assert scores(mix)[is_new & may] == pytest.approx(3 * deviations(dense)[is_new & may], abs=1e-4)
     # the pool that weights are chosen on has the same terms
     places, terms, slots = Recaller(model, items, is_new, trie, neighbours=near).pool(
         [history], np.array([30]), np.ones(count, bool), 5
