@@ -240,3 +240,13 @@ def test_a_new_item_is_scored_by_its_content_alone() -> None:
     items = item_tensors(model.shape, np.array([0, 1, -1, -1, 4]), content, None)
     vectors = model.item_vectors(items)
     assert torch.equal(vectors[2], vectors[3]) and not torch.equal(vectors[0], vectors[1])
+
+
+def test_a_history_is_read_alike_alone_and_beside_a_longer_one() -> None:
+    model = model_of(1, (4, 4), 20)
+    items = item_tensors(model.shape, np.arange(20), np.ones((20, 6), np.float32), None)
+    short, long = np.array([3, 4]), np.arange(5, 14)
+    alone = model.last_states(items, [short])[0]
+    assert torch.allclose(model.last_states(items, [short, long])[0], alone, atol=1e-5)
+    assert torch.allclose(model.last_states(items, [long[-6:]]), model.last_states(items, [long]), atol=1e-5)
+    assert not torch.allclose(model.last_states(items, [short[::-1].copy()])[0], alone, atol=1e-3)
