@@ -140,6 +140,10 @@ class RankData:
             own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length, whole=whole
         )
 
+    def is_similar_read(self, settings: Settings) -> bool:
+        """Tell whether features by vectors are read: by the settings, else where some history is long."""
+        return self._histories.summary().longest > ACTIONS_READ if settings.similar is None else settings.similar
+
     def vectors(self, before: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
         """Compute vectors of items by who met them before a second; of no columns where too few did."""
         users, items, _ = self.met(before)

@@ -24,18 +24,19 @@ from coldstart.rank.model import Features, RankModel, check_classes, time_parts
 from coldstart.rank.settings import Settings
 
 Doubles = NDArray[np.float64]
-METHODS = ("constant", "item_rate", "logistic", "trees_without_history", "trees", "attention", "both")
+METHODS = ("constant", "item_rate", "logistic", "trees_without_history", "trees", "trees_with_simtier", "attention", "both")
 TITLES = {
     "constant": "constant",
     "item_rate": "smoothed rate of the item",
     "logistic": "logistic, no history",
     "trees_without_history": "trees, no history",
-    "trees": "trees with history and SimTier",
+    "trees": "trees with history",
+    "trees_with_simtier": "trees with history and SimTier",
     "attention": "target attention",
     "both": "mean of both, logits",
 }
 _OF_HISTORY = (SIMILAR, "same_", "user_met.", "idle_days")
-_RESAMPLES = 200
+_RESAMPLES = 100
 _JUDGED = 0.3
 """Share of rows, the latest, that are judged by default."""
 
@@ -88,7 +89,7 @@ def evaluate_data(
     maker = data.maker(past, since, settings, vectors)
     features, later = maker.make(past), maker.make(judged)
     checked = check_leaks(data, settings, maker, past, features, cut, vectors)
-    predictions, about = _predict(maker, past, judged, features, later, settings, device, step)
+    predictions, about = _predict(maker, past, judged, features, later, settings, device, data.is_similar_read(settings), step)
     known: dict[str, Any] = {
         "split": {"kind": "time", "cut": cut, "fitted": len(past), "judged": len(judged)},
         "counts": {
@@ -166,6 +167,7 @@ def _predict(
     later: Features,
     settings: Settings,
     device: str,
+    similar: bool,
     step: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, tuple[Doubles, Doubles]]], dict[str, Any]]:
     """Predict the judged rows: method -> event -> p before and after calibration."""
@@ -193,6 +195,11 @@ def _predict(
     labels = past.labels
     bare = RankModel.fit(plain, labels, past.times, cold, replace(recipe, model="trees"), offsets=offsets)
     _put(found["trees_without_history"], bare.logits(plain_later), bare.calibration, cold_later)
+    wide, wide_later = features, later
+    if not similar:
+        features, later = features.without(SIMILAR), later.without(SIMILAR)
+        other = RankModel.fit(wide, labels, past.times, cold, replace(recipe, model="trees"), offsets=offsets)
+        _put(found["trees_with_simtier"], other.logits(wide_later), other.calibration, cold_later)
     step("trees")
     kinds = ("trees",) if features.sequences is None else ("trees", "attention", "both")
     wanted = "trees" if features.sequences is None else "both"
@@ -318,6 +325,7 @@ def _judge(
         }
     compared = {}
     for name, than in (("both", "trees_without_history"), ("trees", "trees_without_history"), ("both", "trees"),
+        ("trees_with_simtier", "trees"),
                        ("both", "item_rate")):  # fmt: skip
         if name in by_user and than in by_user:
             compared[f"{name} less {than}"] = _dict(difference(by_user[than], by_user[name]))

@@ -18,6 +18,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
+from coldstart.rank.features import SIMILAR
 from coldstart.rank.data import MOST_SHOWINGS, RankData, read_data
 from coldstart.rank.fitted import FittedRanker, from_files, to_files
 from coldstart.rank.model import RankModel, Recipe, check_classes
@@ -196,6 +197,8 @@ def fit_ranker(
     vectors = data.vectors(since, VECTOR_DIM, settings.seed)
     maker = data.maker(past, since, settings, vectors)
     features = maker.make(rows)
+    if not data.is_similar_read(settings):
+        features = features.without(SIMILAR)
     own = {event: rows.labels[event] for event in labels}
     cold, offsets = maker.cold(rows), maker.offsets(rows)
     model = RankModel.fit(features, own, rows.times, cold, recipe_of(settings, device), offsets=offsets, step=step)

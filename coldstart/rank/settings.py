@@ -31,6 +31,9 @@ class Settings(Section):
     model: Literal["auto", "trees", "attention", "both"] = "auto"
     """Boosted trees, target attention over the user's history, the mean of their logits, or what had the smallest log
     loss on the latest part of the fit window."""
+    similar: bool | None = None
+    """Likeness of a candidate to the history by vectors of who met what (histogram of SimTier). By default only where
+    some history is longer than 200 actions: with short ones it cost order within users' lists."""
     surface: str | None = None
     """Read only showings of this surface."""
     rounds: int = Field(default=400, ge=1, le=10_000)

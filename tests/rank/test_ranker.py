@@ -32,7 +32,7 @@ from coldstart.rank.trees import Forest
 from coldstart.rank.workspace import parse_split
 
 DAY, START = 86_400, 1_700_006_400
-USERS, ITEMS, SHOWN = 60, 40, 2_600
+USERS, ITEMS, SHOWN = 60, 40, 3_200
 
 
 def test_counts_are_of_earlier_periods_alone() -> None:
@@ -216,7 +216,7 @@ def test_a_leak_fails_the_evaluation(fitted: Workspace, monkeypatch: pytest.Monk
 def test_too_little_is_refused(tmp_path: Path) -> None:
     few = workspace(tmp_path, showings(1_500))
     with pytest.raises(ColdstartError, match=r"1,500 showings, and a fit needs 2,000"):
-        few.finetune_rank()
+        few.finetune_rank(events=["click"])
     few.ingest_impressions(write_manifest(tmp_path / "more.jsonl", [{**row, "click": 1} for row in showings(2_500)]))
     with pytest.raises(ColdstartError, match=r"no showing states 'like'; outcomes are click"):
         few.finetune_rank(events=["like"])
@@ -224,8 +224,8 @@ def test_too_little_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_class_is_refused_with_counts(tmp_path: Path) -> None:
-    same = workspace(tmp_path, [{**row, "click": int(place > 2_590)} for place, row in enumerate(showings())])
-    with pytest.raises(ColdstartError, match=r"click: 9 showings have it and 2,591 do not; a fit needs 20 of each"):
+    same = workspace(tmp_path, [{**row, "click": int(place > 3_190)} for place, row in enumerate(showings())])
+    with pytest.raises(ColdstartError, match=r"click: 9 showings have it and 3,191 do not; a fit needs 20 of each"):
         same.finetune_rank(events=["click"])
 
 
