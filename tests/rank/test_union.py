@@ -1,0 +1,193 @@
+"""Union of channels and its ranker: what channels may know, the fit and its files, lists of `recommend`, the reply."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogue import coldstart as run_cli
+from catalogue import write_manifest
+from safetensors.numpy import load_file, save_file
+
+import coldstart
+from coldstart.api import Workspace
+from coldstart.core.candidates import Ranked, join
+from coldstart.errors import ColdstartError
+from coldstart.rank.channels import WEEK_S, ContentNeighbours, Popular, fit_channels
+from coldstart.rank.union_files import ARRAYS_FILE, from_files, to_files
+from coldstart.rank.union_fit import (
+    Linear,
+    UnionFit,
+    UnionRecipe,
+    fit_union,
+    hold_out,
+    is_pseudo_new,
+    new_exposure,
+    offset_for,
+)
+
+ITEMS, USERS, SHELVES = 70, 130, 7
+
+
+def histories(users: int = USERS) -> list[np.ndarray]:
+    """Walks over one shelf: what follows can be learnt, and content tells the shelf."""
+    return [np.array([(user * 5 + SHELVES * step) % ITEMS for step in range(7)], np.int64) for user in range(users)]
+
+
+def times(own: list[np.ndarray]) -> list[np.ndarray]:
+    return [1_700_000_000 + 86_400 * np.arange(len(one)) for one in own]
+
+
+CONTENT = np.eye(SHELVES, dtype=np.float32)[np.arange(ITEMS) % SHELVES]
+NAMES = [f"p{n:03}" for n in range(ITEMS)]
+ATTRIBUTES = (np.arange(ITEMS)[:, None] % SHELVES, ("category",))
+
+
+def test_candidates_of_channels_are_joined() -> None:
+    first = Ranked(np.array([[4, 2, -1], [0, -1, -1]]), np.array([[9, 8, -np.inf], [7, -np.inf, -np.inf]], np.float32))
+    second = Ranked(np.array([[2, 3], [0, 1]]), np.array([[1, 0.5], [1, 0.5]], np.float32))
+    found = join({"a": first, "b": second}, np.array([False, True, False, False, False]))
+    assert found.places.tolist() == [2, 3, 4, 0, 1] and found.starts.tolist() == [0, 3, 5]
+    assert found.sources(0) == (("b", 1), ("a", 2)) and np.isnan(found.ranks[1, 0])
+    assert found.cold.tolist() == [False, False, False, False, True]
+
+
+def test_channels_leave_out_histories_and_know_nothing_of_items_without_rows() -> None:
+    own = [one[one != 10] for one in histories()]
+    rows = np.concatenate(own), np.concatenate(times(own))
+    channels = fit_channels(own, rows, CONTENT)
+    assert list(channels) == ["cooccurrence", "ease", "content", "popular"]
+    for name, channel in channels.items():
+        listed = channel.candidates(own[:9], ITEMS).places
+        assert not any(set(row) & set(history) for row, history in zip(listed.tolist(), own[:9], strict=True)), name
+        score = channel.scores(own[:1], np.array([[10, -1]]))[0]
+        assert np.isnan(score[1]) and np.isnan(score[0]) == (name != "content"), name
+
+
+def test_popularity_is_of_rows_before_the_request() -> None:
+    weeks = np.array([0, 0, 1, 1, 1, 2]) * WEEK_S
+    channel = Popular(np.array([0, 0, 1, 1, 1, 2]), weeks, 3)
+    before = channel.candidates([np.empty(0, np.int64)] * 2, 3, np.array([1, 2]) * WEEK_S).places
+    assert before.tolist() == [[0, -1, -1], [1, 0, -1]]
+
+
+def test_content_tells_new_items() -> None:
+    listed = ContentNeighbours(CONTENT).candidates([np.array([3])], 4, among=np.arange(ITEMS) > 60).places
+    assert listed[0, 0] == 66
+
+
+def test_what_is_held_out_is_in_nothing_that_is_read() -> None:
+    own = histories()
+    requests, items = hold_out(own, times(own), NAMES, CONTENT, ATTRIBUTES, UnionRecipe(most_requests=100))
+    pseudo = np.array([is_pseudo_new(name) for name in NAMES])
+    assert pseudo.any() and (items.cold >= pseudo).all(), "rows of items that stand for new ones are read"
+    met = [set(own[user][:-1].tolist()) for user in requests.users]
+    known = requests.candidates
+    assert not any(int(place) in met[row] - set(np.flatnonzero(pseudo)) for row, place in
+                   zip(known.requests, known.places, strict=True))  # fmt: skip
+    ranks = known.ranks[:, known.channels.index("cooccurrence")]
+    assert np.isnan(ranks[pseudo[known.places]]).all()
+
+
+def test_new_items_get_the_share_that_is_aimed_at() -> None:
+    lists = Ranked(np.tile(np.arange(30), (50, 1)), np.zeros((50, 30), np.float32))
+    known = join({"a": lists}, np.arange(30) >= 20)
+    scores = np.where(known.cold, -5.0, 0) + np.random.default_rng(0).normal(size=len(known))
+    every = np.ones(50, bool)
+    assert new_exposure(scores, known, every) < 0.02
+    offset = offset_for(scores, known, every, 0.2)
+    assert new_exposure(scores + offset * known.cold, known, every) == pytest.approx(0.2, abs=0.01)
+    assert offset_for(scores + 9 * known.cold, known, every, 0.2) == 0
+
+
+@pytest.fixture(scope="module")
+def union() -> UnionFit:
+    own = histories()
+    return fit_union(own, times(own), NAMES, CONTENT, ATTRIBUTES, UnionRecipe(most_back=1))
+
+
+def test_a_fit_is_judged_on_other_users_and_read_back(union: UnionFit, tmp_path: Path) -> None:
+    report = union.report
+    assert union.kind == "linear" and report["users"] == USERS and report["gain"]["n"] == USERS
+    assert report["auto"] == (report["gain"]["low"] > 0)
+    assert {"ranked", "best", "rrf", "cooccurrence", "content"} <= set(report["ndcg@10"])
+    for name, data in to_files(union).items():
+        (tmp_path / name).write_bytes(data)
+    again = from_files(tmp_path, ITEMS)
+    own = histories(3)
+    for name, channel in again.channels.items():
+        want = union.channels[name].candidates(own, 20)
+        np.testing.assert_array_equal(channel.candidates(own, 20).places, want.places)
+    assert isinstance(again.linear, Linear) and again.new_offset == union.new_offset
+    np.testing.assert_array_equal(again.linear.weights, union.linear.weights if union.linear else None)
+
+
+@pytest.mark.parametrize("name", ["cooccurrence/indices", "counts", "linear/weights"])
+def test_files_of_a_stranger_are_checked(union: UnionFit, tmp_path: Path, name: str) -> None:
+    for file, data in to_files(union).items():
+        (tmp_path / file).write_bytes(data)
+    arrays = load_file(tmp_path / ARRAYS_FILE)
+    arrays[name] = arrays[name] + 10_000 if name.endswith("indices") else arrays[name][:-1]
+    save_file(arrays, tmp_path / ARRAYS_FILE)
+    with pytest.raises(ValueError, match="do not fit|names items|of other"):
+        from_files(tmp_path, ITEMS)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("union")
+    opened = coldstart.open(folder / "ws", create=True)
+    items = [
+        {"item_id": name, "title": f"thing {n} of shelf {n % SHELVES}", "category": f"shelf {n % SHELVES}"}
+        for n, name in enumerate([*NAMES, "new-1", "new-2"])
+    ]
+    stages = {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:24", "input": "text"}, "index": {}}
+    opened.run({"manifest": str(write_manifest(folder / "i.jsonl", items)), "engine": {"workers": 1}, "stages": stages})
+    own = histories()
+    rows = [
+        {"user_id": f"u{user}", "item_id": NAMES[item], "timestamp": int(at), "event": "like"}
+        for user, (one, seconds) in enumerate(zip(own, times(own), strict=True))
+        for item, at in zip(one, seconds, strict=True)
+    ]
+    (folder / "log.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    opened.ingest_interactions(folder / "log.jsonl")
+    opened.finetune_rank()
+    opened.run()
+    return folder / "ws"
+
+
+@pytest.fixture
+def shop(fitted: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(fitted, tmp_path / "ws")
+    return coldstart.open(tmp_path / "ws")
+
+
+@pytest.mark.slow
+def test_lists_are_ranked_and_say_why(shop: Workspace) -> None:
+    plain = shop.recommend("u1", rank="off", top_k=8)
+    assert plain.ranked is None and all(not one.details for one in plain.items)
+    found = shop.recommend("u1", rank="on", top_k=8)
+    assert found.ranked is not None and found.ranked["on"] and "NDCG@10" in found.ranked["why"]
+    met = {NAMES[item] for item in histories(2)[1]}
+    ids = [one.item_id for one in found.items]
+    assert len(ids) == len(set(ids)) == 8 and not met & set(ids)
+    details = found.items[0].to_dict()
+    assert details["sources"][0]["rank"] >= 1 and {one["item_id"] for one in details["nearest"]} <= met
+    auto = shop.recommend("u1", top_k=8)
+    assert auto.ranked is not None and auto.ranked["on"] == shop.fit_report("union")["auto"]
+    if not auto.ranked["on"]:
+        assert [one.item_id for one in auto.items] == [one.item_id for one in plain.items]
+    assert all(one.cold for one in shop.recommend("u1", rank="on", top_k=2, cold_share=1.0).items), "quota"
+    assert len(shop.recommend("u1", rank="on", top_k=60).items) == 60, "longer than the union is filled up"
+    found = shop.recommend("u1", rank="on", top_k=9, where="category = 'shelf 3'")
+    assert {one.category for one in found.items} == {"shelf 3"}
+    for given, match in (({"interests": 2}, "interests"), ({"history": ["new-9"], "user": None}, "no item")):
+        with pytest.raises(ColdstartError, match=match):
+            shop.recommend(**({"user": "u1"} | given), rank="on")  # type: ignore[arg-type]
+    with pytest.raises(ColdstartError, match="auto, on or off"):
+        shop.recommend("u1", rank="yes")
+    done = run_cli("recommend", "--workspace", shop.uri, "--user", "u1", "--rank", "on", "--json")
+    assert {"ranked", "items"} <= set(json.loads(done.stdout)) and "sources" in json.loads(done.stdout)["items"][0]
