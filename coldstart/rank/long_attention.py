@@ -24,6 +24,8 @@ from torch.nn import functional as F  # noqa: N812
 MERGED = 4
 """Actions of one key."""
 _DAY_S = 86_400.0
+_SHARPNESS = 1.5
+"""Scale of queries and keys at first: among 7,500 groups the softmax has to find five."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,12 @@ class _Block(nn.Module):
         self.query, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        with torch.no_grad():  # queries and keys start equal, so that what is alike is read from the first step on
+            self.query.weight.copy_(nn.init.orthogonal_(torch.empty(dim, dim), _SHARPNESS))
+            self.key_value.weight.copy_(torch.cat([self.query.weight, torch.eye(dim)]))
+            self.out.weight.copy_(torch.eye(dim))
+            for layer in (self.query, self.key_value, self.out):
+                layer.bias.zero_()
 
     def keys(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Make keys and values of a context, [B, heads, M, d] each."""
@@ -167,7 +175,7 @@ def _split(values: Tensor, heads: int) -> Tensor:
 
 
 class LongAttention(nn.Module):
-    """Ranker of candidates by their users' whole histories.
+    """Ranker of candidates by their users' whole histories, whose item vectors have length 1.
 
     Args:
         width: of the item vectors; events: kinds of actions; outputs: events that are predicted.
@@ -197,6 +205,13 @@ class LongAttention(nn.Module):
         self.tokens = nn.Parameter(0.05 * torch.randn(tokens, dim))
         self.cross, self.own, self.last = (_Block(dim, heads) for _ in range(3))
         self.tower = nn.Sequential(nn.Linear(3 * dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, outputs))
+        with torch.no_grad():  # an action starts as its item, and a group as the mean of its actions
+            nn.init.orthogonal_(self.item.weight, dim**0.5)
+            self.merge.weight.copy_(torch.eye(dim).repeat(1, MERGED) / MERGED)
+            for layer in (self.item, self.merge, self.age):
+                layer.bias.zero_()
+            self.age.weight.mul_(0.1)
+            self.event.weight.mul_(0.02)
 
     def encode(self, vectors: Tensor, events: Tensor, ages_s: Tensor, present: Tensor) -> Keys:
         """Make the keys and values of histories that end at the right.
