@@ -60,6 +60,7 @@ AREAS: dict[str, tuple[str, ...]] = {
         "recommend_default",
         "semantic_ids",
         "recall",
+        "rank",
     ),
 }
 MODULES = tuple(name for names in AREAS.values() for name in names)
