@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,6 +98,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     try:
         return (yield)
     finally:
+        if torch := sys.modules.get("torch"):  # some benchmark sets two, and all later tests would wait for each other
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         if file:
             with Path(file).open("a") as lines:
                 slow = "slow" if item.get_closest_marker("slow") else "fast"

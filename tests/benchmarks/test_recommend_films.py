@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks import films_data, recommend_films
 from benchmarks.films_data import FOLDER, LAYERS, films, ratings
@@ -71,10 +74,14 @@ def test_a_blend_of_one_way_ranks_as_the_way_does() -> None:
 @pytest.mark.slow
 def test_short_form_reads_no_rating_of_the_new_films(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal((len(films()), len(LAYERS), 8)).astype(np.float32)
-    # a language model's states and pictures take minutes, and nothing here depends on them
+    # a language model's states, pictures and titles take minutes, and nothing here depends on them; words of texts do
     monkeypatch.setattr(films_data, "title_states", lambda names, years: noise)
     monkeypatch.setattr(films_data, "posters", lambda lines: noise[:, 0])
     monkeypatch.setattr(films_data, "CACHE", tmp_path)
+    np.save(tmp_path / "films-title.npy", noise[:, 1])
+    words = TfidfVectorizer(min_df=3).fit_transform(f"{film['title']} {film['text']}" for film in films())
+    np.save(tmp_path / "films-text.npy", TruncatedSVD(64, random_state=0).fit_transform(words).astype(np.float32))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     result = run(short=True)
     assert list(result) == ["load", "held_out"]
     found = {name: own["recall@20"] for name, own in result["held_out"].items()}
