@@ -132,7 +132,7 @@ def test_files_of_a_stranger_are_checked(union: UnionFit, tmp_path: Path, name: 
     arrays = load_file(tmp_path / ARRAYS_FILE)
     arrays[name] = arrays[name] + 10_000 if name.endswith("indices") else arrays[name][:-1]
     save_file(arrays, tmp_path / ARRAYS_FILE)
-    with pytest.raises(ValueError, match="do not fit|names items|of other"):
+    with pytest.raises(ValueError, match=r"do not fit|names items|of other"):
         from_files(tmp_path, ITEMS)
 
 
