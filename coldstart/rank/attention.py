@@ -66,8 +66,10 @@ class Network(nn.Module):
         )  # fmt: skip
 
     def items(self, places: Tensor, codes: Tensor) -> Tensor:
-        """Vectors of items: places from 1, 0 for none; `codes`: attributes of every place, int64 [I + 1, C]. An item that
-        came after the fit has those of its attributes alone."""
+        """Vectors of items: places from 1, 0 for none; `codes`: attributes of every place, int64 [I + 1, C].
+
+        An item that came after the fit has those of its attributes alone.
+        """
         found = self.item(torch.where(places <= self.shape.items, places, 0))
         own = codes[places]
         for column, table in enumerate(self.attributes):

@@ -24,7 +24,8 @@ from coldstart.rank.model import Features, RankModel, check_classes, time_parts
 from coldstart.rank.settings import Settings
 
 Doubles = NDArray[np.float64]
-METHODS = ("constant", "item_rate", "logistic", "trees_without_history", "trees", "trees_with_simtier", "attention", "both")
+METHODS = ("constant", "item_rate", "logistic", "trees_without_history", "trees", "trees_with_simtier", "attention",
+           "both")  # fmt: skip
 TITLES = {
     "constant": "constant",
     "item_rate": "smoothed rate of the item",
@@ -36,6 +37,13 @@ TITLES = {
     "both": "mean of both, logits",
 }
 _OF_HISTORY = (SIMILAR, "same_", "user_met.", "idle_days")
+_COMPARED = (
+    ("both", "trees_without_history"),
+    ("trees", "trees_without_history"),
+    ("trees_with_simtier", "trees"),
+    ("both", "trees"),
+    ("both", "item_rate"),
+)
 _RESAMPLES = 100
 _JUDGED = 0.3
 """Share of rows, the latest, that are judged by default."""
@@ -89,7 +97,8 @@ def evaluate_data(
     maker = data.maker(past, since, settings, vectors)
     features, later = maker.make(past), maker.make(judged)
     checked = check_leaks(data, settings, maker, past, features, cut, vectors)
-    predictions, about = _predict(maker, past, judged, features, later, settings, device, data.is_similar_read(settings), step)
+    similar = data.is_similar_read(settings)
+    predictions, about = _predict(maker, past, judged, features, later, settings, device, similar, step)
     known: dict[str, Any] = {
         "split": {"kind": "time", "cut": cut, "fitted": len(past), "judged": len(judged)},
         "counts": {
@@ -226,7 +235,7 @@ def _logit(rates: Doubles, mean: float) -> Doubles:
 def fit_logistic(
     values: NDArray[np.float32], labels: NDArray[np.float32], penalty: float = 1.0
 ) -> Callable[..., Doubles]:
-    """Fit logistic regression by Newton's method on standardised features, the mean where one is missing, with flags."""
+    """Fit logistic regression by Newton's method on standardised features: the mean where one is missing, and flags."""
     known = ~np.isnan(labels)
     own, target = values[known].astype(np.float64), labels[known].astype(np.float64)
     there = ~np.isnan(own)
@@ -324,9 +333,7 @@ def _judge(
             "reliability": reliability(p, labels),
         }
     compared = {}
-    for name, than in (("both", "trees_without_history"), ("trees", "trees_without_history"), ("both", "trees"),
-        ("trees_with_simtier", "trees"),
-                       ("both", "item_rate")):  # fmt: skip
+    for name, than in _COMPARED:
         if name in by_user and than in by_user:
             compared[f"{name} less {than}"] = _dict(difference(by_user[than], by_user[name]))
     users_with_both = len(next(iter(by_user.values()))[0])

@@ -49,7 +49,7 @@ class ItemTable:
         ids: names; created: seconds since 1970, float64 [I], NaN where not known.
         codes: column -> code of each item, int32 [I], 0 where not known: creator, category, n-grams of semantic IDs.
         tags: codes of up to T tags, int32 [I, T], 0 for none.
-        numbers: name -> float32 [I], NaN where not known; vectors: float32 [I, D] of length 1, or 0 where none is known.
+        numbers: name -> float32 [I], NaN where not known; vectors: float32 [I, D] of length 1, or 0 for none.
         names: column -> what its codes from 1 stand for.
     """
 
@@ -182,7 +182,7 @@ class FeatureMaker:
     def cold(self, rows: Rows) -> NDArray[np.bool_]:
         """Tell which rows are of items that no user met and that were not shown before their period."""
         own = np.maximum(rows.items, 0)
-        shown = self._rates["item"].before(own + 1, self._as_of(rows)).sum(1) if len(self._rates) else np.zeros(len(rows))
+        shown = self._rates["item"].before(own + 1, self._as_of(rows)).sum(1)
         return (rows.items < 0) | ((self._totals[own].sum(1) == 0) & (shown == 0))
 
     def _as_of(self, rows: Rows) -> Places:
@@ -283,7 +283,7 @@ class FeatureMaker:
         return {name: np.asarray(values, np.float32) for name, values in found.items()}
 
     def _of_histories(self, rows: Rows, groups: Places, actions: Actions) -> dict[str, Floats]:
-        """Ties of each candidate to the history of its user: the same item, creator, category, tag, and vectors near."""
+        """Ties of each candidate to the history of its user: the same item, creator, category, and vectors near."""
         kinds, total = len(self._kinds), len(rows)
         found: dict[str, Floats] = {}
         if not kinds:

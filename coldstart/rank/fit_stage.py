@@ -18,8 +18,8 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.rank.features import SIMILAR
 from coldstart.rank.data import MOST_SHOWINGS, RankData, read_data
+from coldstart.rank.features import SIMILAR
 from coldstart.rank.fitted import FittedRanker, from_files, to_files
 from coldstart.rank.model import RankModel, Recipe, check_classes
 from coldstart.rank.settings import RANK, Settings

@@ -53,13 +53,12 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
         for name, measured in own["slices"].items():
             best = measured.get(known["chosen"])
             if best is not None:
-                found.append(
-                    f"{event}, {name} items: {measured['rows']:,} showings, AUC {best['auc']:.4f}, ECE {best['ece']:.4f}"
-                )
+                of = f"{measured['rows']:,} showings, AUC {best['auc']:.4f}, ECE {best['ece']:.4f}"
+                found.append(f"{event}, {name} items: {of}")
     found += known["notes"]
     found.append(
-        "in brackets: 95 % intervals by bootstrap over users; GAUC: mean AUC of users with both labels, by their rows; ECE: "
-        "15 equal bins, after calibration on the latest fitted showings"
+        "in brackets: 95 % intervals by bootstrap over users; GAUC: mean AUC of users with both labels, by their rows; "
+        "ECE: 15 equal bins, after calibration on the latest fitted showings"
     )
     found.append(f"no leak found: {'; '.join(known['checked'])}")
     return found
@@ -115,9 +114,14 @@ def curve(known: Mapping[str, Any], event: str) -> dict[str, Any]:
 def rank_html(known: Mapping[str, Any]) -> str:
     """Render an evaluation as an HTML document without scripts."""
     tables = [
-        {"title": heading(known, event), "columns": COLUMNS, "rows": rows_of(known, event), "curve": curve(known, event),
-         "method": known["titles"][known["chosen"]]}
+        {
+            "title": heading(known, event),
+            "columns": COLUMNS,
+            "rows": rows_of(known, event),
+            "curve": curve(known, event),
+            "method": known["titles"][known["chosen"]],
+        }
         for event in known["events"]
-    ]  # fmt: skip
+    ]
     page: str = environment().get_template("rank.html").render(tables=tables, lines=lines_of(known))
     return page
