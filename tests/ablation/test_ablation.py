@@ -78,6 +78,7 @@ def test_a_step_with_informative_content_gains_and_one_with_noise_does_not(found
     assert found.chosen == ("ridge",)
 
 
+@pytest.mark.slow
 def test_what_a_step_gains_is_the_difference_of_what_the_two_find(found: LadderReport) -> None:
     for before, after in zip(found.steps[:-1], found.steps[1:], strict=True):
         assert after.gain is not None

@@ -66,6 +66,7 @@ def test_known_texts_are_told_from_new_ones_for_every_picture() -> None:
     np.testing.assert_allclose(sims, np.broadcast_to(sims[:1], sims.shape), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_are_chosen_for_what_is_new_and_known() -> None:
     pairs, *_ = products(40)
 

@@ -100,6 +100,7 @@ def test_a_catalogue_in_other_languages_has_a_multilingual_encoder(tmp_path: Pat
 GERMAN = "sku;name\n" + "".join(f"{place};Damen Schuhe schwarz Nr. {place}\n" for place in range(12))
 
 
+@pytest.mark.slow
 def test_import_and_doctor_advise_the_encoder_of_other_languages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

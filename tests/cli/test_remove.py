@@ -76,6 +76,7 @@ def test_interactions_with_an_item_go_where_that_is_wanted(workspace: Path) -> N
     assert Store(workspace).read("interactions")["user_id"].to_pylist() == ["u2", "u3"]
 
 
+@pytest.mark.slow
 def test_impressions_of_an_item_stay_unless_its_interactions_go(workspace: Path, tmp_path: Path) -> None:
     shown = tmp_path / "shown.csv"
     shown.write_text("user_id,item_id,timestamp\nu1,a1,2026-01-01\nu1,a2,2026-01-01\n")
@@ -115,6 +116,7 @@ def test_options_that_do_not_go_together_are_refused(workspace: Path, words: lis
     assert Store(workspace).count("items") == 3
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_counts_come_before_the_question(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

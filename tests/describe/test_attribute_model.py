@@ -89,6 +89,7 @@ def test_a_record_becomes_numbers_of_values_that_enough_items_state() -> None:
     assert use.values == ("casual", "formal")
 
 
+@pytest.mark.slow
 def test_probabilities_are_calibrated_and_stated_values_reach_the_precision(model: AttributeModel) -> None:
     rows, vectors = made(1500, 1.5, seed=1)
     found = model.predict(rows, {"image": vectors}, ATTRIBUTES)

@@ -97,6 +97,7 @@ def test_a_prompt_of_an_encoder_is_rendered_as_it_is_read(shop: str) -> None:
     assert text.startswith("text, 3 tokens:\nNike <|im_start|>\nShoes\n\n")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_rendered_says_why(shop: str) -> None:
     assert fault("--item", "a") == "--item a: name the prompt to render, such as coldstart prompts describe_product"
     assert fault("title", "--item", "b", "-w", shop).startswith(f"no item 'b' in workspace {shop}")

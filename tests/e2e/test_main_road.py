@@ -198,13 +198,13 @@ def test_a_publication_is_rolled_back(workspace: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not GROCERY.is_dir(), reason=f"no grocery set in COLDSTART_DATA ({DATA})")
 def test_shelf_photos_find_the_icon_of_their_product(starter_models: None, tmp_path: Path) -> None:
-    """Every eighth of 3,781 photos among 65 icons. Reference on all, plain EfficientNet-Lite2 features and cosine in
+    """Every sixteenth of 3,781 photos among 65 icons. Reference on all, plain EfficientNet-Lite2 features and cosine in
     PyTorch: R@1 0.319, R@5 0.718."""
     products, photos = (
         [json.loads(line) for line in (GROCERY / name).read_text("utf-8").splitlines()]
         for name in ("products.jsonl", "images.jsonl")
     )
-    photos = photos[:: int(os.environ.get("COLDSTART_GROCERY_STEP", "8"))]
+    photos = photos[:: int(os.environ.get("COLDSTART_GROCERY_STEP", "16"))]
     manifest = write_manifest(
         tmp_path / "items.jsonl",
         [{"item_id": row["id"], "title": row["title"], "image": str(GROCERY / row["file"])} for row in products],
@@ -226,5 +226,5 @@ def test_shelf_photos_find_the_icon_of_their_product(starter_models: None, tmp_p
     found = {line["query_id"]: ids(line["hits"]) for line in map(json.loads, done.stdout.splitlines())}
     assert len(found) == len(photos)
     places = [found[row["id"]].index(row["product_id"]) for row in photos if row["product_id"] in found[row["id"]]]
-    assert places.count(0) / len(photos) >= (0.31 if len(photos) == 3781 else 0.29)  # an eighth: 0.311
-    assert len(places) / len(photos) >= (0.71 if len(photos) == 3781 else 0.69)  # an eighth: 0.723
+    assert places.count(0) / len(photos) >= (0.31 if len(photos) == 3781 else 0.29)  # a sixteenth: 0.308
+    assert len(places) / len(photos) >= (0.71 if len(photos) == 3781 else 0.69)  # a sixteenth: 0.730

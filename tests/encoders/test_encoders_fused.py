@@ -43,6 +43,7 @@ def test_patches_of_bytes_equal_the_convolution_of_pixel_values(side: int) -> No
     torch.testing.assert_close(ours.float(), expected.detach(), atol=0.02, rtol=0.01)
 
 
+@pytest.mark.slow
 @here
 @pytest.mark.parametrize("stated", [{}, {"quick_gelu": True}])
 def test_vectors_equal_those_of_open_clip(

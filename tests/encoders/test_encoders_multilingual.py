@@ -26,6 +26,7 @@ def tiny(tmp_path: Path) -> Multilingual:
     return encoder
 
 
+@pytest.mark.slow
 def test_torch_and_numpy_give_the_same_vectors(tiny: Multilingual) -> None:
     texts = ["red dress", "", "é x " * 30, "dresses", "red"]
     quick = tiny.for_queries()

@@ -32,6 +32,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_files_are_read_and_the_status_counts(log: Path) -> None:
     uri = str(log / "w")
     code, out, _ = typed("ingest", "--impressions", str(log / "shown.csv"), "-w", uri)
@@ -69,6 +70,7 @@ def test_times_of_shops_are_recognised_where_they_mean_one_thing(log: Path) -> N
     assert "since 05/11 has two meanings" in remedy("bad_time")
 
 
+@pytest.mark.slow
 def test_propensities_are_checked_by_position(log: Path) -> None:
     uri = str(log / "w")
     typed("ingest", "--impressions", str(log / "shown.csv"), "-w", uri)
@@ -86,6 +88,7 @@ def test_propensities_are_checked_by_position(log: Path) -> None:
     assert "has no impressions" in fault("status", "--impressions", "-w", str(log / "clicks"))
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_read_again(log: Path) -> None:
     uri = str(log / "w")
     _, out, _ = typed("ingest", "--impressions", str(log / "shown.csv"), "-w", uri, "--json")
@@ -105,6 +108,7 @@ def test_what_is_exported_is_read_again(log: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_does_not_go_together_is_refused(log: Path) -> None:
     shown, uri = str(log / "shown.csv"), str(log / "w")
     assert fault("ingest", "--impressions", shown, "--interactions", shown, "-w", uri) == (

@@ -246,6 +246,7 @@ def test_a_fresh_process_that_dies(by_item: EvaluationData, monkeypatch: pytest.
     ]
 
 
+@pytest.mark.slow
 def test_the_ceiling_may_and_no_other(by_item: EvaluationData, small: World) -> None:
     oracle = select_methods(["oracle"])[0]
     check = fit_check.FitCheck(by_item)

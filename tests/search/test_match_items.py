@@ -133,6 +133,7 @@ def test_a_file_alone_is_its_frames_and_notes_what_it_lacks(opened: Workspace, f
     assert titled.matches[0].words is not None and titled.matches[0].words.source == "text"
 
 
+@pytest.mark.slow
 def test_a_product_may_ask_too(opened: Workspace) -> None:
     found = opened.match(item="p0", spaces=["image"], kind="video", top_k=3)
     assert found.used == ["its pictures"]
@@ -196,6 +197,7 @@ def test_matching_is_evaluated_against_each_space(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_weights_are_fitted_evaluated_on_the_rest_and_stored(folder: Path, tmp_path: Path) -> None:
     opened = library.open(folder / "workspace")
     pairs = queries.read_pairs(folder / "pairs.jsonl")

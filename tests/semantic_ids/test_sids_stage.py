@@ -149,6 +149,7 @@ def test_a_publication_has_the_ids_of_one_fit_and_a_rollback_brings_them_back(sh
         shop.sids(version="zz")
 
 
+@pytest.mark.slow
 def test_too_few_items_are_refused_with_their_number(tmp_path: Path) -> None:
     opened = coldstart.open(tmp_path / "ws", create=True)
     opened.run(settings(write_manifest(tmp_path / "items.jsonl", rows(9))))
@@ -163,6 +164,7 @@ def test_too_few_items_are_refused_with_their_number(tmp_path: Path) -> None:
     assert balance(opened).pending == 9, "a run waits, and says so"
 
 
+@pytest.mark.slow
 def test_too_few_codes_are_refused(plain: Workspace) -> None:
     with pytest.raises(ColdstartError, match="levels 8 have 8 IDs and there are 80 items: raise levels"):
         plain.finetune_sids(levels=(8,))
@@ -317,6 +319,7 @@ def test_prefixes_are_read_strictly() -> None:
             parse_prefix(wrong)
 
 
+@pytest.mark.slow
 def test_a_fit_of_the_same_items_is_not_made_again(readable: Workspace) -> None:
     before = readable.sid_versions()
     report = readable.finetune_sids()

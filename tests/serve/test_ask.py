@@ -349,6 +349,7 @@ class Down:
         return [Reject("endpoint_failed", "http://127.0.0.1:9/v1: connection refused") for _ in requests]
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_is_no_answer(tools: Tools) -> None:
     generator: Any = Down()
     with pytest.raises(ColdstartError, match="connection refused: start it"):

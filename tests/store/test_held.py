@@ -75,6 +75,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 CONDITIONS: list[dict[str, Any]] = [{}, {"where": "price < 100"}, {"kind": "video", "copies": True}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CONDITIONS)
 def test_words_score_as_in_the_store(both: tuple[Published, Published], options: dict[str, Any]) -> None:
     held, stored = both

@@ -141,6 +141,7 @@ def test_a_picture_or_video_between_bars_is_a_copy_found_by_its_border() -> None
             assert index.find(screen_of(asked, media)) == [1]
 
 
+@pytest.mark.slow
 def test_frames_that_are_sorted_by_parts_are_found_as_by_comparing_all() -> None:
     rule = DuplicateRules().candidate_rule("image")
     noise = np.random.default_rng(0)
