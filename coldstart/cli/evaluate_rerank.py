@@ -35,7 +35,7 @@ def rerank(
         typer.Option(
             "--mode",
             metavar="NAME",
-            help="How llm orders: pointwise by the likelihood of titles, or by letters that it writes.",
+            help="Order of llm: pointwise, by the likelihood of titles, or letters, which it writes.",
         ),
     ] = "pointwise",
     split: Annotated[

@@ -307,7 +307,7 @@ def rerank(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     kind: Annotated[
-        str, typer.Option("--kind", metavar="NAME", help="What is fitted: listwise, a model of whole lists.")
+        str, typer.Option("--kind", metavar="NAME", help="Kind that is fitted: listwise, a model of whole lists.")
     ] = "listwise",
     overrides: Overrides = None,
     json: Json = False,

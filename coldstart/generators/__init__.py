@@ -130,7 +130,7 @@ class Generator(Protocol):
 
 @runtime_checkable
 class TextScorer(Protocol):
-    """What generators on this machine can do besides: score given texts instead of writing their own."""
+    """Generator on this machine that also scores given texts, instead of writing its own."""
 
     def log_probabilities(self, request: Request, texts: Sequence[str]) -> tuple[list[float], int]:
         """Compute log P(text | request) of each text as the beginning of an answer, and count the tokens read.

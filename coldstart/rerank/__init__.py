@@ -39,7 +39,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RerankRequest:
-    """Whom a list is for.
+    """Request of a list, by its user's history.
 
     Attributes:
         liked: titles of liked items, the latest first; strangers' text.
@@ -193,7 +193,8 @@ def order_fault(order: Any, count: int) -> str | None:
 def _head(item_ids: Sequence[str]) -> tuple[list[int], list[int]]:
     """Split places: the first of each item among the head of the list, and the rest."""
     seen: set[str] = set()
-    first, rest = [], []
+    first: list[int] = []
+    rest: list[int] = []
     for place, item in enumerate(item_ids):
         (rest if item in seen or len(first) >= MOST_ITEMS else first).append(place)
         seen.add(item)

@@ -30,7 +30,7 @@ class Unchanged:
         self.counts: Counter[str] = Counter()
 
     def order(self, request: RerankRequest, items: RerankItems, scores: NDArray[np.floating[Any]]) -> Sequence[int]:
-        return base_order(items.item_ids, scores).tolist()
+        return [int(place) for place in base_order(items.item_ids, scores)]
 
 
 class Diverse:
@@ -51,8 +51,8 @@ class Diverse:
     def order(self, request: RerankRequest, items: RerankItems, scores: NDArray[np.floating[Any]]) -> Sequence[int]:
         base = base_order(items.item_ids, scores)
         if items.vectors is None or self.dial <= 0:
-            return base.tolist()
-        return base[self._places(len(items), items.vectors[base])].tolist()
+            return [int(place) for place in base]
+        return [int(base[place]) for place in self._places(len(items), items.vectors[base])]
 
     def _places(self, count: int, vectors: NDArray[np.float32]) -> Places:
         relevance = 1 - (ranks_of(np.arange(count)) - 1) / max(1, count - 1)

@@ -74,13 +74,13 @@ class LanguageReranker:
         base = base_order(items.item_ids, scores)
         liked = [line for title in request.liked[:LIKED] if (line := safe_title(title))]
         if not self.weight or not liked:
-            return base.tolist()
+            return [int(place) for place in base]
         titles = [safe_title(title) for title in items.titles]
         if self.mode == "pointwise":
             own = self.combined(*self.log_probabilities(liked, titles))
         else:
             own = self.borda(liked, titles, items.item_ids, request.seed)
-        return fused(items.item_ids, base, own, self.weight).tolist()
+        return [int(place) for place in fused(items.item_ids, base, own, self.weight)]
 
     # -- pointwise
 

@@ -134,7 +134,7 @@ class ListwiseModel(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, 1))
         self.direct = nn.Linear(2 * shape.features + 6, 1)  # what adds up is learnt first, the layers the rest
         self.at_slot = nn.Embedding(MOST_ITEMS + 1, 1)
-        for weights in (self.leave[1].weight, self.leave[1].bias, self.at_slot.weight):
+        for weights in (*self.leave[1].parameters(), *self.at_slot.parameters()):
             nn.init.zeros_(weights)
 
     def forward(self, lists: dict[str, Tensor]) -> Tensor:
@@ -221,7 +221,7 @@ def train(
             batch = tensors(lists.take(order[start : start + settings.batch]), device)
             loss = _loss(model(batch), batch, settings.loss)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             pace.step()
@@ -246,7 +246,7 @@ def train(
 
 def _standardise(model: ListwiseModel, lists: Lists) -> None:
     there = lists.slots > 0
-    values = np.where(np.isfinite(lists.features), lists.features, np.nan)[there]
+    values: NDArray[np.float32] = np.where(np.isfinite(lists.features), lists.features, np.float32(np.nan))[there]
     known = np.isfinite(values).any(0) if len(values) else np.zeros(lists.features.shape[-1], bool)
     mean, scale = np.zeros(len(known), np.float32), np.ones(len(known), np.float32)
     mean[known], scale[known] = np.nanmean(values[:, known], 0), np.nanstd(values[:, known], 0)
@@ -291,7 +291,7 @@ class ListwiseReranker:
         canonical = np.argsort(np.asarray(items.item_ids), kind="stable")
         own, values = items.take(canonical), np.asarray(scores, np.float64)[canonical]
         found = best_list(self.model, own, values, head=self.head, lists=self.lists, seed=request.seed)
-        return canonical[found].tolist()
+        return [int(canonical[place]) for place in found]
 
 
 def method_digest(settings: str, head: int = 10, lists: int = LISTS) -> str:
@@ -375,7 +375,7 @@ def generate_lists(items: RerankItems, scores: NDArray[np.float64], count: int, 
     noise = rng.gumbel(size=(len(TEMPERATURES), each, total))
     warmth = np.array(TEMPERATURES)[:, None, None]
     relevance = (scores / spread + warmth * noise).reshape(-1, total)
-    vectors = np.zeros((total, 1)) if items.vectors is None else items.vectors
+    vectors = np.zeros((total, 1), np.float32) if items.vectors is None else items.vectors
     repeated = np.broadcast_to(vectors, (len(relevance), *vectors.shape))
     return np.concatenate([found, dpp(relevance, repeated, total, 0.5)])[:count]
 

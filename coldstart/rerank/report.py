@@ -12,7 +12,7 @@ COLUMNS = ("kind", "NDCG@10", "less the base", "auto", "tau", "items shown", "ne
 
 def rows_of(known: Mapping[str, Any]) -> list[list[str]]:
     """Write a row a certificate, the base first."""
-    found = []
+    found: list[list[str]] = []
     for kind, one in known["certificates"].items():
         if not found and one["ndcg_base"]:
             shown = one["exposed"]["base"]
