@@ -126,6 +126,15 @@ class RecommendMethods(OpenedStore):
                 given = {} if scored is None else {scored.name: scored.item_ids}
                 scored = rank_lists(union, recommender, user, known, wanted[0], wanted[1], given)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
+        if rank != "off" and user is not None:
+            p, calibrated = self._probabilities(user, [one.item_id for one in found.items])
+            if p:
+                items = [replace(one, details={**one.details, "p": p.get(one.item_id, {})}) for one in found.items]
+                found = replace(found, items=tuple(items))
+                ranked = {
+                    **(ranked or {"on": False, "why": "no ranker of the union is fitted"}),
+                    "calibrated": calibrated,
+                }
         if ranked is not None:
             found = replace(found, ranked=ranked)
         if rerank is not None:
@@ -229,6 +238,26 @@ class RecommendMethods(OpenedStore):
         most = max((len(own) for own in pools if own), default=0)
         scores = (1 / (60 + np.arange(1, most + 1))).astype(np.float32)
         return [None if own is None else Scored(name, own, scores[: len(own)]) for own in pools]
+
+    def _probabilities(self, user: str, item_ids: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, bool]]:
+        """Predict the probability of each event of listed items by the fit on showings: item -> event -> p.
+
+        Returns:
+            nothing where none is fitted; and event -> whether it is calibrated.
+        """
+        from time import time
+
+        pipeline = self._reading_pipeline()
+        stages = pipeline.of_kind("finetune.rank")
+        if not stages or not item_ids or self._store.artifacts.newest(stages[-1].name) is None:
+            return {}, {}
+        from coldstart.rank.service import RankService
+
+        catalog = self.published()
+        if self._shown_service is None or self._shown_service[0] is not catalog:
+            self._shown_service = catalog, RankService(self._store, pipeline)
+        found = self._shown_service[1].rank(user, item_ids, int(time()))
+        return {one.item_id: one.p for one in found.items}, dict(found.calibrated)
 
     def _union(self, rank: str) -> UnionService | None:
         """Load the ranker of the union of channels, once for each publication; None where none is fitted."""

@@ -305,6 +305,7 @@ def _print(found: Recommended, explain: bool) -> None:
         "item": [one.item_id for one in items],
         "score": [f"{one.score:.4f}" for one in items],
         "state": ["cold" if one.cold else "warm" for one in items],
+        "p": [_probabilities(one.details) for one in items],
         "from": [_sources(one.details) for one in items],
         "slot": ["explored" if one.explored else None for one in items],
         "propensity": [f"{one.propensity:.3f}" if random else None for one in items],
@@ -312,6 +313,11 @@ def _print(found: Recommended, explain: bool) -> None:
     }
     spare = () if explain else ("category", "price", "state", "from")
     output.table_of(values, main="title", whole=("item",), spare=spare, below="reason")
+
+
+def _probabilities(details: Mapping[str, Any]) -> str | None:
+    """Write the probability, or score, of each event."""
+    return ", ".join(f"{event} {p:.3f}" for event, p in details.get("p", {}).items()) or None
 
 
 def _sources(details: Mapping[str, Any]) -> str | None:

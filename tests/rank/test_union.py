@@ -166,7 +166,7 @@ def shop(fitted: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.slow
-def test_lists_are_ranked_and_say_why(shop: Workspace) -> None:
+def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = shop.recommend("u1", rank="off", top_k=8)
     assert plain.ranked is None and all(not one.details for one in plain.items)
     found = shop.recommend("u1", rank="on", top_k=8)
@@ -189,5 +189,9 @@ def test_lists_are_ranked_and_say_why(shop: Workspace) -> None:
             shop.recommend(**({"user": "u1"} | given), rank="on")  # type: ignore[arg-type]
     with pytest.raises(ColdstartError, match="auto, on or off"):
         shop.recommend("u1", rank="yes")
+    monkeypatch.setattr(shop, "_probabilities", lambda user, ids: ({ids[0]: {"click": 0.3}}, {"click": True}))
+    shown = shop.recommend("u1", top_k=2)
+    assert shown.ranked is not None and shown.ranked["calibrated"] == {"click": True}
+    assert shown.items[0].to_dict()["p"] == {"click": 0.3}
     done = run_cli("recommend", "--workspace", shop.uri, "--user", "u1", "--rank", "on", "--json")
     assert {"ranked", "items"} <= set(json.loads(done.stdout)) and "sources" in json.loads(done.stdout)["items"][0]
