@@ -238,8 +238,11 @@ class Recaller:
                 self.pool(histories[start : start + step], targets[start : start + step], allowed, most)
                 for start in range(0, len(histories), step)
             ]
-            places, terms, slots = (list(own) for own in zip(*parts, strict=True))
-            return torch.cat(places), torch.cat(terms), torch.cat(slots)
+            return (
+                torch.cat([one[0] for one in parts]),
+                torch.cat([one[1] for one in parts]),
+                torch.cat([one[2] for one in parts]),
+            )
         states = self.model.last_states(self.items, histories)
         may = self._may(len(histories), allowed, histories)
         dense = self.model.dense_query(states) @ self._vectors.T

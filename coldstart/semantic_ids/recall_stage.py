@@ -278,7 +278,8 @@ def neighbours_file(neighbours: csr_matrix) -> bytes:
         "items": neighbours.indices.astype(np.int32),
         "weights": neighbours.data.astype(np.float32),
     }
-    return save(arrays)
+    found: bytes = save(arrays)
+    return found
 
 
 def codes_of(item_ids: list[str], ids: SemanticIds) -> NDArray[np.int32]:
