@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def finetune() -> None:
-    """Fit models: align, behaviour, describe, semantic IDs, recall, rerank."""
+    """Fit models of items, users, rankings and lists."""
 
 
 @app.command("align")
