@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from coldstart.core.impressions import NONE, STATED, UNEXPLAINED, WINDOW_S, Impressions, is_signal, signal_name
 from coldstart.errors import ColdstartError
 from coldstart.store import Store, tables
+from coldstart.store.fragments import ADDRESS, TableVersion, commit_fragments, write_fragments
 from coldstart.store.interactions import INTERACTIONS, coded, distinct_names, hashed, in_catalogue, mixed
 
 IMPRESSIONS = "impressions"
@@ -36,6 +37,8 @@ MOST_SIGNALS = 256
 _KEY = pa.field("row_key", pa.int64(), nullable=False)
 _SHOWING = (*FIXED[:2], "item_id", "request_id", "timestamp")
 _READ_ROWS = 1 << 18
+_REPLACED_ROWS = 1 << 17
+"""Rows that are written anew at once."""
 _PENDING_ROWS = 1_000_000
 """Rows with outcomes of stored showings that are held in memory before they are written."""
 _DAY_US, _SECOND_US = 86_400 * 10**6, 10**6
@@ -197,10 +200,7 @@ class ImpressionTable:
 
         def flush() -> None:
             if waiting:
-                rows = pa.concat_tables(waiting, promote_options="default")
-                if len(np.unique(rows["row_key"].to_numpy())) < len(rows):
-                    raise tables.damaged(self._store.db, IMPRESSIONS, "rows stand more than once")
-                self._store.merge(IMPRESSIONS, rows, on=("row_key",))
+                self._replace(pa.concat_tables(waiting, promote_options="default"))
                 waiting.clear()
 
         differing = self._differing(wanted, values)
@@ -212,10 +212,26 @@ class ImpressionTable:
                 old = rows[name].combine_chunks() if name in rows.column_names else pa.nulls(len(new), new.type)
                 rows = _set(rows, name, pc.coalesce(new, old))
             waiting.append(rows)
-            if sum(map(len, waiting)) >= _READ_ROWS:
+            if sum(map(len, waiting)) >= _REPLACED_ROWS:
                 flush()
         flush()
         return differing
+
+    def _replace(self, rows: pa.Table) -> None:
+        """Write rows in the place of those of their keys, by one commit.
+
+        By address, where the files are within reach: a merge holds the keys of the whole table.
+        """
+        if len(np.unique(rows["row_key"].to_numpy())) < len(rows):
+            raise tables.damaged(self._store.db, IMPRESSIONS, "rows stand more than once")
+        if ADDRESS not in rows.column_names:
+            self._store.merge(IMPRESSIONS, rows, on=("row_key",))
+            return
+        gone, rows = rows[ADDRESS].to_pylist(), self._with_all_columns(rows.drop_columns([ADDRESS]))
+        with tables.reading(self._store.db, IMPRESSIONS):
+            table = self._store.db.open_table(IMPRESSIONS).to_lance()
+            where = TableVersion(table.uri, table.version, table.data_storage_version)
+            commit_fragments(where, write_fragments(where, rows), gone)
 
     def _differing(self, wanted: Keys, values: dict[str, pa.Array]) -> Keys:
         """Find the showings, of sorted keys, that lack one of some outcomes or have another value; sorted."""
@@ -424,6 +440,21 @@ class ImpressionTable:
                     if batch.num_rows:
                         yield batch
 
+    def _whole_rows(self) -> Iterator[pa.RecordBatch]:
+        """Read all columns, and the address of each row where the files are within reach; few rows ahead, since a
+        hundred thousand of them take megabytes."""
+        if self._store.uri.startswith("db://") or "?" in self._store.uri or not self._store.has(IMPRESSIONS):
+            yield from self._batches(None)
+            return
+        with tables.reading(self._store.db, IMPRESSIONS):
+            table = self._store.db.open_table(IMPRESSIONS).to_lance()
+            scanner = table.scanner(
+                batch_size=_REPLACED_ROWS, batch_readahead=1, fragment_readahead=1, with_row_address=True
+            )
+            for batch in scanner.to_batches():
+                if batch.num_rows:
+                    yield batch
+
     def _keys(self) -> Keys:
         found = [batch.column("row_key").to_numpy() for batch in self._batches(["row_key"])]
         return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
@@ -449,7 +480,7 @@ class ImpressionTable:
         if not len(keys):
             return
         wanted = _WantedKeys(keys)
-        for batch in self._batches(None):
+        for batch in self._whole_rows():
             hits, _ = wanted.find(batch.column("row_key").to_numpy())
             if len(hits):
                 yield batch.take(pa.array(hits))

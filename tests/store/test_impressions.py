@@ -319,19 +319,20 @@ from coldstart.ingest import impression_file
 from coldstart.ingest.load_impressions import import_impressions
 from coldstart.store import Store, impressions
 
-impression_file._AT_ONCE, impressions._PENDING_ROWS, impressions._READ_ROWS = 100, 200, 150
-place, path, method, left = sys.argv[1:]
-write, left = getattr(Store, method), int(left)
+impression_file._AT_ONCE, impressions._PENDING_ROWS, impressions._REPLACED_ROWS = 100, 200, 150
+place, path, name, left = sys.argv[1:]
+owner = Store if name == "append" else impressions
+write, left = getattr(owner, name), int(left)
 
-def killing(self, *given, **options):
+def killing(*given, **options):
     global left
     left -= 1
-    if left < 0:  # between two commits, before rows are remembered or outcomes folded further
+    if left < 0:  # between two commits; of outcomes with new files on disk that no version has yet
         os.kill(os.getpid(), signal.SIGKILL)
-    return write(self, *given, **options)
+    return write(*given, **options)
 
-setattr(Store, method, killing)
-import_impressions(Store(Path(place), create=True), Path(path), later=method == "merge")
+setattr(owner, name, killing)
+import_impressions(Store(Path(place), create=True), Path(path), later=owner is impressions)
 """
 
 
@@ -345,8 +346,8 @@ def test_a_killed_ingest_leaves_whole_blocks_and_the_same_file_goes_on(tmp_path:
     for path in (shown, later):
         import_impressions(whole, path, later=path == later)
     place = tmp_path / "killed"
-    for path, method, left in ((shown, "append", 4), (later, "merge", 2)):
-        ran = subprocess.run([sys.executable, "-c", _KILLED, place, path, method, str(left)], capture_output=True)
+    for path, name, left in ((shown, "append", 4), (later, "commit_fragments", 2)):
+        ran = subprocess.run([sys.executable, "-c", _KILLED, place, path, name, str(left)], capture_output=True)
         assert ran.returncode == -signal.SIGKILL, ran.stderr.decode()
         store = Store(place)
         count = ImpressionTable(store).count()
