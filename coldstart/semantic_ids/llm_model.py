@@ -77,6 +77,7 @@ class CodeLanguageModel(nn.Module):
             raise ColdstartError(f"generator {base.name!r} reads pictures: use a model of text for recall")
         self.name, self.tokenizer, self.sizes = base.name, base.tokenizer, tuple(sizes)
         self.network = network
+        self._tuned: Callable[[], Any] | None = None
         embedding = network.get_input_embeddings().weight
         self.words = len(embedding)
         self._starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
@@ -119,7 +120,7 @@ class CodeLanguageModel(nn.Module):
                 tuned = get_peft_model(base.model, config)
         tuned.peft_config["default"].base_model_name_or_path = None  # else peft asks the hub for it
         made = cls(base, tuned.get_base_model(), sizes)
-        made._tuned = [tuned]  # in a list: its weights are those of `network`, and would be registered twice
+        made._tuned = lambda: tuned  # no module of this one: its weights are those of `network`
         made._start_rows(codes, texts)
         return made
 
@@ -301,7 +302,8 @@ class CodeLanguageModel(nn.Module):
         from peft import get_peft_model_state_dict
         from safetensors.torch import save
 
-        [tuned] = self._tuned
+        assert self._tuned is not None, "of a model that was read there is nothing to write"
+        tuned = self._tuned()
         config = tuned.peft_config["default"].to_dict()
         config |= {"target_modules": sorted(config["target_modules"]), "base_model_name_or_path": None,
                    "inference_mode": True}  # fmt: skip
@@ -380,7 +382,7 @@ class LanguageDecoder:
     ) -> None:
         self._load, self._length = load, length
         self._codes = codes.astype(np.int64)
-        self._known = ((codes >= 0) & (codes < np.array(sizes))).all(1)
+        self._known: NDArray[np.bool_] = ((codes >= 0) & (codes < np.array(sizes))).all(axis=1)
         self._found: dict[tuple[bytes, int, bytes, bytes], tuple[Tensor, Tensor]] = {}
 
     @cached_property

@@ -325,7 +325,7 @@ def by_rewards(
 def leaf_codes(trie: TrieTensors) -> Tensor:
     """Codes of every ID of a trie, int64 [leaves, L]."""
     nodes = torch.arange(trie.leaves, device=trie.leaf_of.device)
-    found = []
+    found: list[Tensor] = []
     for level in range(len(trie.codes) - 1, -1, -1):
         found.insert(0, trie.codes[level][nodes])
         nodes = trie.parents[level][nodes]

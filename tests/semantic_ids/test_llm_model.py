@@ -14,7 +14,7 @@ from tiny_writers import tiny_llama
 from coldstart.errors import ColdstartError
 from coldstart.semantic_ids import llm_train
 from coldstart.semantic_ids.decode import TrieTensors, trie_tensors
-from coldstart.semantic_ids.llm_model import CodeLanguageModel, LanguageDecoder, Sample
+from coldstart.semantic_ids.llm_model import CodeLanguageModel, LanguageDecoder, Sample, prompt_of
 from coldstart.semantic_ids.llm_train import LanguageData
 from coldstart.semantic_ids.read import build_trie
 
@@ -116,7 +116,7 @@ def test_the_loss_is_on_the_ids_that_followed_alone(model: CodeLanguageModel) ->
     sample = llm_train.history_sample(model, data, np.array([3, 7, 1]), 2)
     assert sum(sample.is_label) == 6 and not any(sample.is_label[: len(model.prompt) + 3])
     log_p = [
-        model.code_log_p([llm_train.prompt_of(model, np.array(before), data.codes, 9)],
+        model.code_log_p([prompt_of(model, np.array(before), data.codes, 9)],
                          torch.from_numpy(data.codes[[item]].astype(np.int64))[None])
         for before, item in (([3], 7), ([3, 7], 1))
     ]  # fmt: skip

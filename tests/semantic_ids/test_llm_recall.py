@@ -16,7 +16,7 @@ from tiny_writers import tiny_llama
 import coldstart
 from coldstart.api import Workspace
 from coldstart.errors import ColdstartError
-from coldstart.semantic_ids import llm_model, llm_recall
+from coldstart.semantic_ids import llm_model, llm_recall, llm_train
 from coldstart.semantic_ids.recall_service import load_recall
 from coldstart.semantic_ids.recall_stage import CARD_FILE
 
@@ -126,12 +126,17 @@ def test_a_fit_that_is_killed_after_the_choice_goes_on(
         taken.append(part)
 
     monkeypatch.setattr(llm_recall.LanguageFit, "_train", train)
-    steps = []
-    losses = llm_recall.supervised
+    steps: list[int] = []
+    losses = llm_train.supervised
 
     def count(*given: Any, **named: Any) -> Any:
         own = losses(*given, **named)
-        return lambda step, course: (steps.append(step), own(step, course))[1]
+
+        def counted(step: int, course: Any) -> Any:
+            steps.append(step)
+            return own(step, course)
+
+        return counted
 
     monkeypatch.setattr(llm_recall, "supervised", count)
     with pytest.raises(KeyboardInterrupt):
