@@ -74,7 +74,7 @@ class Settings(Section):
     """Share of id vectors that are left out at random, so that the model learns to do without, as for new items."""
     negatives: int = Field(default=512, ge=0)
     """Drawn items that the next one is told from, anew in each batch; 0: all items."""
-    epochs: int = Field(default=80, ge=1, le=10_000)
+    epochs: int = Field(default=200, ge=1, le=10_000)
     """Most passes over the histories; fewer where held-out NDCG@10 no longer grows."""
     patience: int = Field(default=5, ge=1)
     """Judgements without a gain, one every two epochs, after which training ends."""

@@ -79,7 +79,7 @@ class Training:
     dropout: float = 0.3
     id_dropout: float = 0.3
     negatives: int = 512
-    epochs: int = 80
+    epochs: int = 200
     patience: int = 5
     learning_rate: float = 1e-3
     decay: float = 1e-4
