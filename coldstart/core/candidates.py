@@ -40,8 +40,18 @@ class CandidateChannel(Protocol):
 
     name: str
 
-    def candidates(self, histories: Histories, k: int, before: NDArray[np.int64] | None = None) -> Ranked:
-        """List up to k items for each history, without those in it; `before`: seconds of each request."""
+    def candidates(
+        self,
+        histories: Histories,
+        k: int,
+        before: NDArray[np.int64] | None = None,
+        among: NDArray[np.bool_] | None = None,
+    ) -> Ranked:
+        """List up to k items for each history, without those in it.
+
+        Args:
+            before: seconds of each request; among: the only items that may be listed, bool [N].
+        """
         ...
 
     def scores(

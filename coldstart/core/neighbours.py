@@ -67,7 +67,7 @@ def ease_weights(histories: Histories, count: int, penalty: float) -> NDArray[np
     gram = np.asarray((met.T @ met).todense(), np.float32)
     gram[np.diag_indices(count)] += penalty
     inverse = np.linalg.inv(gram)
-    weights: NDArray[np.float32] = -inverse / np.diag(inverse)
+    weights: NDArray[np.float32] = np.asarray(-inverse / np.diag(inverse), np.float32)
     weights[np.diag_indices(count)] = 0
     return weights
 

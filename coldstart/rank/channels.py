@@ -197,7 +197,9 @@ def fit_channels(
         ItemToItem(COOCCURRENCE, cosine_neighbours(histories, count, NEIGHBOURS), RECENCY, known)
     ]
     if count <= most_ease:
-        penalty = choose_penalty(histories, lambda *given: _gain_of_ease(*given, count))
+        penalty = choose_penalty(
+            histories, lambda own, penalty, asked, targets: _gain_of_ease(own, penalty, asked, targets, count)
+        )
         found.append(_ease(histories, count, penalty, known))
     if content.shape[1]:
         found.append(ContentNeighbours(content))

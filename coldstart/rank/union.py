@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ LOOKED_AT = 50
 
 @dataclass(frozen=True)
 class Items:
-    """What is known of N items at the time of a fit.
+    """Facts of N items, known at the time of a fit.
 
     Attributes:
         content: float32 [N, D], of no columns for none; counts: users of each, int64 [N].
@@ -79,7 +80,7 @@ def union_features(
     padded = _padded(candidates, len(histories))
     rows, slots = padded
     names: list[str] = []
-    columns: list[NDArray[np.floating]] = []
+    columns: list[NDArray[Any]] = []
     places = np.full((len(histories), int(slots.max(initial=-1)) + 1), -1, np.int64)
     places[rows, slots] = candidates.places
     for name, channel in channels.items():

@@ -448,7 +448,7 @@ def _kind(
     held = fold == 0
     found = {kind: gains(fit_one(kind, requests, ~held, aim, recipe)[1], requests)[held] for kind in KINDS}
     gain = paired(found["linear"], found["trees"], groups=requests.users[held].tolist())
-    about = {name: float(own.mean()) for name, own in found.items()}
+    about: dict[str, Any] = {name: float(own.mean()) for name, own in found.items()}
     about["trees_gain"] = {"value": gain.value, "low": gain.low, "high": gain.high, "n": int(held.sum())}
     return ("trees" if gain.low > 0 else "linear"), about, ~held
 
