@@ -1,11 +1,12 @@
 """Recall of the next item on Amazon Scientific and Beauty: the sequence model by its heads, beside baselines.
 
-    python -m benchmarks.recall [--short] [scientific|beauty] [last-out|cold:0.1] [METHODS]
+    python -m benchmarks.recall [--short] [scientific|beauty] [last-out|cold:0.1] [METHODS|all] [seeds=N] [users=N]
 
 Data in `COLDSTART_INTERACTIONS` (default `../shared/interactions`), texts by the starter encoder. Every fit reads the
 histories without each user's last item, the one before it too, which published rows keep for validation alone: our fits
 choose their epochs on it, and go on with it. All items are ranked but those of the history. Short: the first 1,500
-users of Scientific, methods without training.
+users of Scientific, methods without training. `seeds`: fits of each trained method, averaged by user; `users`: judge so
+many, drawn by a hash of their ids.
 """
 
 from __future__ import annotations
@@ -73,12 +74,14 @@ def workspace(name: str, users: int | None) -> Path:
     return folder / "workspace"
 
 
-def measure(name: str, split: str, methods: list[str] | None, users: int | None = None) -> dict[str, Any]:
-    """Evaluate one set by one split."""
+def measure(
+    name: str, split: str, methods: list[str] | None, users: int | None = None, **options: int
+) -> dict[str, Any]:
+    """Evaluate one set by one split; `options`: of `Workspace.evaluate_recall`."""
     import coldstart
 
     opened = coldstart.open(workspace(name, users))
-    return opened.evaluate_recall(split=split, methods=methods).to_dict()
+    return opened.evaluate_recall(split=split, methods=methods, **options).to_dict()
 
 
 def run(short: bool) -> dict[str, Any]:
@@ -116,10 +119,11 @@ def rows(result: dict[str, Any]) -> list[Row]:
 if __name__ == "__main__":
     from benchmarks.report import table
 
-    given = [word for word in sys.argv[1:] if word != "--short"]
+    given = [word for word in sys.argv[1:] if word != "--short" and "=" not in word]
     if given:
-        wanted = given[2].split(",") if len(given) > 2 else None
-        measured = {f"{given[0]}, {given[1]}": measure(given[0], given[1], wanted)}
+        wanted = given[2].split(",") if len(given) > 2 and given[2] != "all" else None
+        numbers = {name: int(value) for name, value in (word.split("=") for word in sys.argv[1:] if "=" in word)}
+        measured = {f"{given[0]}, {given[1]}": measure(given[0], given[1], wanted, **numbers)}
     else:
         measured = run("--short" in sys.argv)
     CACHE.mkdir(exist_ok=True)
