@@ -115,11 +115,11 @@ class ListFeatures:
         """
         item_places = {item: place for place, item in enumerate(self.known.item_ids)}
         known = np.array([item_places.get(item, -1) for item in shown.item_ids], np.int64)
-        outcomes = shown.signal(signal)
+        outcomes = shown.signal(signal).astype(np.float64)
         stated = np.zeros(len(shown), bool)
-        for own in shown.signals.values():
-            stated |= ~np.isnan(own)
-        outcomes = np.where(stated & np.isnan(outcomes), 0, outcomes)  # a row with other outcomes was not clicked
+        for values in shown.signals.values():
+            stated |= ~np.isnan(values)
+        outcomes[stated & np.isnan(outcomes)] = 0  # a row with other outcomes was not clicked
         rows = np.flatnonzero((shown.requests >= 0) & (shown.positions >= 0))
         rows = rows[np.lexsort((shown.positions[rows], shown.requests[rows]))]
         starts = np.flatnonzero(np.diff(shown.requests[rows], prepend=-1))

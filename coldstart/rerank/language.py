@@ -145,9 +145,9 @@ class LanguageReranker:
             "\nWrite all letters, the likeliest first, each once."
         )
         if isinstance(self.generator, TextScorer):
-            order, tokens = self.generator.order_letters(Request(prompt, _SYSTEM), list(letters))
+            places, tokens = self.generator.order_letters(Request(prompt, _SYSTEM), list(letters))
             self.counts["tokens"] += tokens
-            return np.asarray(order, np.int64)
+            return np.asarray(places, np.int64)
         schema: Mapping[str, Any] = {
             "type": "object",
             "properties": {
