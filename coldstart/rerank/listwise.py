@@ -251,8 +251,8 @@ def train(
 def _standardise(model: ListwiseModel, lists: Lists) -> None:
     there = lists.slots > 0
     values: NDArray[np.float32] = np.where(np.isfinite(lists.features), lists.features, np.float32(np.nan))[there]
-    known = np.asarray(np.isfinite(values)).any(0) if there.any() else np.zeros(lists.features.shape[-1], bool)
-    mean, scale = np.zeros(len(known), np.float32), np.ones(len(known), np.float32)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(values).any(axis=0), np.bool_)
+    mean, scale = np.zeros(known.shape, np.float32), np.ones(known.shape, np.float32)
     mean[known], scale[known] = np.nanmean(values[:, known], 0), np.nanstd(values[:, known], 0)
     device = next(model.parameters()).device
     model.get_buffer("mean").copy_(torch.as_tensor(mean, device=device))
