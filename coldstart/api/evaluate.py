@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,7 @@ class EvaluateMethods(SearchMethods):
             LeakError: a fit has used data of the held-out side.
             ColdstartError: there are no interactions, or none on one side of the split.
         """
+        from coldstart.api.union import ranked_notes
         from coldstart.recommend.evaluate import EvaluateSettings
         from coldstart.recommend.evaluate.workspace import evaluate_store
 
@@ -184,15 +186,17 @@ class EvaluateMethods(SearchMethods):
             min_weight=min_weight,
             warm_min=warm_min,
         )
-        return evaluate_store(
+        loaded = self._loaded(pipeline)
+        found = evaluate_store(
             self._store,
-            self._loaded(pipeline),
+            loaded,
             progress or SilentProgress(),
             split=split,
             settings=settings,
             spaces=None if spaces is None else list(spaces),
             folder=None if folder is None else Path(folder),
         )
+        return replace(found, notes=[*found.notes, *ranked_notes(self._store, loaded)])
 
     def evaluate_stages(
         self,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 UNION = "finetune.union"
 _POOL, _NEW_POOL = 200, 200
 _STEP = 1e-3
+_SHARES = {"share": "what users took", "exposure": "the first 10", "of_items": "the catalogue"}
 
 
 def load_union(store: Store, pipeline: Pipeline, rank: str) -> UnionService | None:
@@ -117,3 +118,28 @@ def rank_lists(
     }
     name = f"ranker of {len(service.channels) + len(channels)} channels ({service.kind})"
     return Scored(name, (*(one.item_id for one in found), *rest), np.array(scores, np.float32), details)
+
+
+def ranked_notes(store: Store, pipeline: Pipeline) -> list[str]:
+    """Describe what the ranker of the union was worth on users that it was not fitted on; nothing without a fit."""
+    stages = pipeline.of_kind(UNION)
+    made = store.artifacts.newest(stages[-1].name) if stages else None
+    if made is None:
+        return []
+    rows, new = made.report["ndcg@10"], made.report["new"]
+
+    def listed(part: str) -> str:
+        own = {name: one[part] for name, one in rows.items() if part in one and name not in ("best", "new")}
+        return ", ".join(
+            f"{name} {one['value']:.4f} ({one['low']:.4f} to {one['high']:.4f})" for name, one in own.items()
+        )
+
+    found = [
+        f"ranked: {stages[-1].name} has held out the last items of {made.report['users']:,} users, another split than "
+        f"this one; NDCG@10 {listed('all')}"
+    ]
+    if "new" in rows["ranked"]:
+        shares = ", ".join(f"{new[name]:.1%} of {of}" for name, of in _SHARES.items())
+        count = rows["ranked"]["new"]["n"]
+        found.append(f"ranked, items that stood for new ones, {count:,} requests: {listed('new')}; they had {shares}")
+    return found

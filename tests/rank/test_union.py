@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import coldstart
 from coldstart.api import Workspace
+from coldstart.api.union import ranked_notes
 from coldstart.core.candidates import Ranked, join
 from coldstart.errors import ColdstartError
 from coldstart.rank.channels import WEEK_S, ContentNeighbours, Popular, fit_channels
@@ -189,6 +190,8 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.Monke
             shop.recommend(**({"user": "u1"} | given), rank="on")  # type: ignore[arg-type]
     with pytest.raises(ColdstartError, match="auto, on or off"):
         shop.recommend("u1", rank="yes")
+    first, second = ranked_notes(shop._store, shop.pipeline())
+    assert f"last items of {USERS} users" in first and "rrf" in first and "of the first 10" in second
     monkeypatch.setattr(shop, "_probabilities", lambda user, ids: ({ids[0]: {"click": 0.3}}, {"click": True}))
     shown = shop.recommend("u1", top_k=2)
     assert shown.ranked is not None and shown.ranked["calibrated"] == {"click": True}
