@@ -227,7 +227,8 @@ def _means(vectors: NDArray[np.float16], codes: NDArray[np.int64]) -> Floats:
     there = codes >= 0
     sums = np.zeros((int(codes.max(initial=-1)) + 1, vectors.shape[1]), np.float32)
     np.add.at(sums, codes[there], vectors[there].astype(np.float32))
-    return sums / np.maximum(np.bincount(codes[there], minlength=len(sums)), 1)[:, None].astype(np.float32)
+    found: Floats = (sums / np.maximum(np.bincount(codes[there], minlength=len(sums)), 1)[:, None]).astype(np.float32)
+    return found
 
 
 def _tiers(similar: Floats, ages: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -292,9 +293,9 @@ def _first(parts: Sequence[_Picks], candidates: int, group_count: int, top_k: in
     rows = rows[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = rank < top_k
-    shape = (candidates * group_count, top_k)
-    found = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
-    for target, column in zip(found, (positions, values), strict=True):
-        target[rows[kept], rank[kept]] = column[order][kept]
+    flat = (candidates * group_count, top_k)
+    found, similar = np.full(flat, -1, np.int32), np.full(flat, np.nan, np.float32)
+    found[rows[kept], rank[kept]] = positions[order][kept]
+    similar[rows[kept], rank[kept]] = values[order][kept]
     shape = (candidates, group_count, top_k)
-    return found[0].reshape(shape), found[1].reshape(shape)
+    return found.reshape(shape), similar.reshape(shape)

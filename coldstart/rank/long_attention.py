@@ -167,11 +167,12 @@ class _Block(nn.Module):
 
     def _update(self, tokens: Tensor, found: Tensor) -> Tensor:
         tokens = tokens + self.out(found.transpose(1, 2).flatten(2))
-        return tokens + self.mlp(self.last_norm(tokens))
+        updated: Tensor = tokens + self.mlp(self.last_norm(tokens))
+        return updated
 
 
 def _split(values: Tensor, heads: int) -> Tensor:
-    return values.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return values.reshape(*values.shape[:2], heads, -1).transpose(1, 2)
 
 
 class LongAttention(nn.Module):
@@ -226,8 +227,8 @@ class LongAttention(nn.Module):
         recent, recent_there = actions[:, -self.latest :], present[:, -self.latest :]
         if missing := -actions.shape[1] % MERGED:  # before the first action, so that the latest four are one group
             actions, present = F.pad(actions, (0, 0, missing, 0)), F.pad(present, (missing, 0))
-        merged = self.merge(actions.unflatten(1, (-1, MERGED)).flatten(2))
-        merged_there = present.unflatten(1, (-1, MERGED)).any(-1)
+        merged = self.merge(actions.reshape(len(actions), -1, MERGED * actions.shape[2]))
+        merged_there = present.reshape(len(present), -1, MERGED).any(-1)
         globals_ = self.tokens.expand(len(actions), -1, -1)
         tokens = torch.cat([recent, globals_], 1)  # behind the actions, so that they read all of them
         there = F.pad(recent_there, (0, len(self.tokens)), value=True)

@@ -50,9 +50,13 @@ def follow(store: Store) -> Iterator[_Writer]:
     Histories that did not agree with the table before are built anew at the end.
     """
     opened = open_files(store)
-    manifest = opened[0] if opened is not None else None if store.count(INTERACTIONS) else Manifest()
-    behind = manifest is None or not agrees(store, manifest) or (opened is not None and opened[1].fault() is not None)
-    writer = _Writer(store, Manifest() if behind else manifest, closed=behind)
+    made = Manifest()
+    if opened is not None:
+        behind = not agrees(store, opened[0]) or opened[1].fault() is not None
+        made = Manifest() if behind else opened[0]
+    else:
+        behind = store.count(INTERACTIONS) > 0
+    writer = _Writer(store, made, closed=behind)
     yield writer
     if writer.closed:
         build(store)
@@ -172,7 +176,8 @@ class _Writer:
                     return None
                 kind = ("", kind[1])
             found[pair] = self._kinds.setdefault(kind, len(self._kinds))
-        return found[pairs]
+        numbers: NDArray[np.uint8] = found[pairs]
+        return numbers
 
     def _flush(self) -> None:
         if self._waiting:
@@ -241,7 +246,8 @@ def _first_to_merge(sizes: Sequence[int]) -> int:
 def _eighths(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Round weights to eight steps between powers of two: half stars and whole numbers up to 16 stay what they are."""
     mantissa, exponent = np.frexp(np.nan_to_num(weights))
-    return np.ldexp(np.rint(mantissa * 16) / 16, exponent).astype(np.float32)
+    found: NDArray[np.float32] = np.ldexp(np.rint(mantissa * 16) / 16, exponent).astype(np.float32)
+    return found
 
 
 def _signs(weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -168,7 +168,8 @@ class NameWriter:
             self._hashes, self._order = np.insert(self._hashes, at, fresh), np.insert(self._order, at, given)
             self._new.append(names.take(pa.array(np.flatnonzero(~there)[np.sort(first)])))
             self.count += len(fresh)
-        return found[coded.indices.to_numpy()]
+        numbers: Numbers = found[coded.indices.to_numpy()]
+        return numbers
 
     @property
     def grown(self) -> bool:
@@ -257,7 +258,7 @@ def write_segment(folder: Path, users: Numbers, items: Numbers, events: NDArray[
     own, counts = np.unique(users[order], return_counts=True)
     folder.mkdir()
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    columns = (own, starts, items[order], events[order], seconds[order])
+    columns: tuple[NDArray[Any], ...] = (own, starts, items[order], events[order], seconds[order])
     for name, column in zip(_SEGMENT, columns, strict=True):
         _write(folder / f"{name}.npy", column)
 
