@@ -32,6 +32,7 @@ from coldstart.store.freshness import Balance
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),  # Ray starts a process for every actor, and each loads Lance
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own sockets
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # of its own settings
 ]
@@ -170,6 +171,24 @@ def test_a_fault_of_the_program_ends_the_run(cluster: str, tmp_path: Path) -> No
     with pytest.raises(ZeroDivisionError, match=r"^a fault$"):
         run_squares(store, Squares())
     assert store.verdicts("square") == {}
+
+
+def test_planning_ends_where_others_hold_every_core(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    store = Store(tmp_path / "workspace", create=True)
+    fill(store, {"i0": "make 0"})
+    monkeypatch.setattr("coldstart.engine.ray.plan._CORE_S", 1.0)
+    holds = ray.remote(num_cpus=2)(lambda: time.sleep(600)).remote()
+    while ray.available_resources().get("CPU"):
+        time.sleep(0.1)
+    with pytest.raises(
+        ColdstartError, match=r"^no core of the Ray cluster came free in 0 minutes, so the tables were "
+    ):
+        run_squares(store, Squares())
+    ray.cancel(holds, force=True)
 
 
 _DRIVER = """
