@@ -55,10 +55,12 @@ def finetune_rank(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Fit a ranker on logged showings.
+    """Fit rankers: of candidates on interactions, and on logged showings.
 
-    Learns the probability of each outcome, calibrated on the latest showings. Fits again only if items, showings or
-    interactions came, changed or went since the last fit. Adds the stage `finetune.rank` to a pipeline without one.
+    From interactions it learns which candidates of several channels users take (`recommend --rank`); from 2,000
+    showings or more the probability of each outcome, calibrated on the latest showings. Fits again only if items,
+    showings or interactions came, changed or went since the last fit. Adds the stages `finetune.union` and
+    `finetune.rank` to a pipeline without them.
 
     \b
     Examples:
