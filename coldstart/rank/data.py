@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.impressions import NONE, WINDOW_S, Impressions
+from coldstart.core.impressions import NONE, STATED, WINDOW_S, Impressions
 from coldstart.rank.features import (
     ACTIONS_READ,
     MOST_EVENTS,
     Actions,
     FeatureMaker,
     ItemTable,
+    PositionBias,
     Rows,
     cooccurrence_vectors,
 )
@@ -124,7 +125,14 @@ class RankData:
         users, items, kinds = (np.concatenate(column) for column in zip(*parts, strict=True))
         return users, items, kinds
 
-    def maker(self, past: Rows, since: int, settings: Settings, vectors: NDArray[np.float32] | None) -> FeatureMaker:
+    def maker(
+        self,
+        past: Rows,
+        since: int,
+        settings: Settings,
+        vectors: NDArray[np.float32] | None,
+        bias: PositionBias | None = None,
+    ) -> FeatureMaker:
         """Build the maker of features: rates of `past`, actions of all users before the second `since`."""
         _, items, kinds = self.met(since)
         totals = np.zeros((len(self.items.ids), len(self.kinds)))
@@ -137,8 +145,9 @@ class RankData:
         own = replace(self.items, vectors=vectors)
         whole = self.whole if self._histories.summary().longest > ACTIONS_READ else None
         return FeatureMaker(
-            own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length, whole=whole
-        )
+            own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length, whole=whole,
+            bias=bias,
+        )  # fmt: skip
 
     def is_similar_read(self, settings: Settings) -> bool:
         """Tell whether features by vectors are read: by the settings, else where some history is long."""
@@ -226,17 +235,11 @@ def labels_of(shown: Impressions, events: Sequence[str]) -> tuple[dict[str, NDAr
     labels = {event: np.minimum(np.maximum(shown.signal(event), 0), 1) for event in events}
     labels = {event: np.where(np.isnan(own), own, (own > 0).astype(np.float32)) for event, own in labels.items()}
     without = shown.source == NONE
-    matched = bool((~without).any()) and not any((own == 0).any() for own in _stated(shown, labels))
-    if matched:
+    states_nothing = any(((own == 0) & (shown.source == STATED)).any() for own in shown.signals.values())
+    if (~without).any() and not states_nothing:
         labels = {event: np.where(np.isnan(own), np.float32(0), own) for event, own in labels.items()}
         return labels, {}
     return labels, {"no outcome": int(without.sum())}
-
-
-def _stated(shown: Impressions, labels: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    from coldstart.core.impressions import STATED
-
-    return [own[shown.source == STATED] for own in labels.values()]
 
 
 def item_table(

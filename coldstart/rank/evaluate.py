@@ -154,7 +154,8 @@ def check_leaks(
     period = maker.period_of(past.times)
     own = period == period.max()
     flipped = {event: np.where(own, 1 - values, values) for event, values in past.labels.items()}
-    again = data.maker(replace(past, labels=flipped), int(past.times.min()), settings, vectors)
+    # how much a place is looked at is of the whole window, a few numbers of all its rows
+    again = data.maker(replace(past, labels=flipped), int(past.times.min()), settings, vectors, maker.bias)
     chosen = np.flatnonzero(own)[:2_000]
     found = again.make(past.where(chosen), sequences=False)
     same = (found.values == features.values[chosen]) | (np.isnan(found.values) & np.isnan(features.values[chosen]))

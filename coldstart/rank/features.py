@@ -106,6 +106,9 @@ ReadWhole = Callable[[int, int], tuple[Places, Places, Places]]
 """Reads all actions of a user (number) before a second: places of items, kinds, -1 for others, and seconds."""
 
 
+PositionBias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
 class Counts:
     """Sums of values by key and period, asked for as of a period: [V] of all earlier ones."""
 
@@ -129,7 +132,7 @@ class FeatureMaker:
         past: showings with outcomes, which rates are counted in; kinds: names of the kinds of actions.
         totals: showings before them by item and kind of action, float64 [I, K]: actions of all users before `since`.
         prior: showings with the mean rate that a rate is smoothed by.
-        whole: reads the whole of longer histories, if some are.
+        whole: reads the whole of longer histories, if some are; bias: of places, by default that of `past`.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class FeatureMaker:
         prior: float = 20.0,
         length: int = 50,
         whole: ReadWhole | None = None,
+        bias: PositionBias | None = None,
     ) -> None:
         self.items, self._actions, self._kinds = items, actions, tuple(kinds)[:MOST_EVENTS]
         self._whole = None
@@ -156,7 +160,7 @@ class FeatureMaker:
         self._period = _DAY_S if span >= 4 * _DAY_S else max(_HOUR_S, span // 8)
         self._first = int(past.times.min()) // self._period if len(past) else 0
         self._last = self._periods(past.times).max() + 1 if len(past) else 0
-        self._bias = position_bias(past)
+        self.bias = position_bias(past) if bias is None else bias
         self._rates = {name: self._count(past, keys) for name, keys in self._keys(past).items()}
         self._overall = self._count(past, np.zeros(len(past), np.int64)) if len(past) else None
 
@@ -170,7 +174,7 @@ class FeatureMaker:
     def offsets(self, rows: Rows) -> dict[str, Floats]:
         """Logit that the place of each showing adds, 0 where it is not known: event -> float32 [N]."""
         found = {}
-        for event, (shift, _) in self._bias.items():
+        for event, (shift, _) in self.bias.items():
             places = np.minimum(rows.positions, _SHARED_POSITIONS)
             found[event] = np.where(places >= 0, shift[np.maximum(places, 0)], 0).astype(np.float32)
         return found
@@ -211,7 +215,7 @@ class FeatureMaker:
             known = ~np.isnan(own)
             looked = np.ones(len(past))
             places = np.minimum(past.positions, _SHARED_POSITIONS)
-            looked = np.where(places >= 0, self._bias[event][1][np.maximum(places, 0)], looked)
+            looked = np.where(places >= 0, self.bias[event][1][np.maximum(places, 0)], looked)
             values += [np.where(known, own, 0), known * looked]
         stacked = np.stack(values, 1) if values else np.zeros((len(past), 0))
         return Counts(keys, self._periods(past.times), stacked.astype(np.float64), int(self._last))
@@ -387,7 +391,7 @@ class FeatureMaker:
         return {f"{WHOLE}{name}": values[:, place] for place, name in enumerate(names)}
 
 
-def position_bias(past: Rows) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def position_bias(past: Rows) -> PositionBias:
     """Estimate, for each event and place in a list, the logit over the mean and the rate over the mean, smoothed.
 
     It is the plain rate by place: where good items stand in front it takes some of what is theirs.
