@@ -125,7 +125,7 @@ def write_lists(
     def by_model(block: slice) -> tuple[Lists, NDArray[np.bool_]]:
         """Build lists by the scoring model; the average user's, where there is one, for those without a history."""
         queries = model.query_vectors(likes[block], query.interests)
-        known = queries.any(axis=(1, 2))
+        known: NDArray[np.bool_] = np.asarray(queries.any(axis=(1, 2)))
         own, names = None if seen is None else seen[block], users[block]
         found = builder.lists(queries, own, names)
         if has_average and not known.all():

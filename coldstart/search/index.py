@@ -271,7 +271,7 @@ class IndexStage:
             if why := barred.get(item) or (copies.get(item) if item not in originals else None):
                 verdicts[item] = self._verdict(item, source_key, why)
             elif item not in originals:
-                own = [labels[item]] if item in labels else []
+                own: list[tuple[Any, ...]] = [labels[item]] if item in labels else []
                 own += [("sid", sid_version, sids[item])] if item in sids else []
                 found = self._key_or_reject(item, source_key, rows, own)
                 if isinstance(found, Reject):

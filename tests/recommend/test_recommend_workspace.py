@@ -24,6 +24,7 @@ from coldstart.cli.recommend import _read as read_history
 from coldstart.errors import ColdstartError
 from coldstart.recommend import service
 from coldstart.recommend.inputs import load_item_vectors, load_newest_fit
+from coldstart.store.impressions import ImpressionTable
 
 pytestmark = pytest.mark.slow
 
@@ -286,6 +287,13 @@ def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path:
     shop.recommend(history=liked, log=tmp_path / "two.csv", log_user="session 1", top_k=3)
     assert log.ingest_impressions(tmp_path / "two.csv").added == 3
     assert "session 1" in log.impressions().user_ids
+
+
+def test_exploration_counts_the_log_of_impressions(shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImpressionTable, "counts", lambda self, ids: (np.zeros(len(ids), int), np.full(len(ids), 7)))
+    recommender = service.Recommender(shop._store, shop._reading_pipeline(), shop.published())
+    chosen = recommender.list_builder(service.Rules(explore=0.1), service.Filters()).candidates
+    assert chosen.impressions is not None and set(chosen.impressions.tolist()) == {7}
 
 
 # -- content alone
