@@ -178,6 +178,11 @@ def test_faults_name_the_next_step(fitted: Path, base: str, tmp_path: Path, monk
     opened.run(opened.pipeline(overrides=["recall.decoder=transformer"]), only=["text"])
     with pytest.raises(ColdstartError, match="was fitted with a language model, and the pipeline names none: run"):
         opened.recall("u3", recall="codes")
+    other = f"hf:{tiny_llama(tmp_path / 'other', seed=5)}"
+    changed = [f"recall.generator={other}", "recall.decoder=llm"]
+    opened.run(opened.pipeline(overrides=changed), only=["text"])
+    with pytest.raises(ColdstartError, match=r"the pipeline names 'hf:.*', which is another one"):
+        opened.recall("u3", recall="codes")
 
 
 @pytest.mark.slow
