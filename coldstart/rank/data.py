@@ -21,6 +21,7 @@ from coldstart.rank.features import (
     Rows,
     cooccurrence_vectors,
 )
+from coldstart.rank.history_search import EXACT, HistorySearch
 from coldstart.rank.settings import AGAINST, Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.histories import open_histories
@@ -36,6 +37,8 @@ _MOST_TAGS, _MOST_NUMBERS, _COVERED = 8, 12, 0.1
 MOST_SHOWINGS = 1_000_000
 """Showings that a fit reads, the newest ones; rates count all."""
 _USERS_A_BLOCK = 50_000
+_MEASURED = 20
+"""Histories, and candidates of each, on which the shortcut of search is measured."""
 FEWEST_ACTIONS = 2_000
 """Actions before the fit window below which items get no vectors of who met them."""
 
@@ -148,6 +151,25 @@ class RankData:
             own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length, whole=whole,
             bias=bias,
         )  # fmt: skip
+
+    def shortcut_recall(self, vectors: NDArray[np.float32], before: int, seed: int = 0) -> dict[str, Any] | None:
+        """Measure how much of the exact answer the search by codes finds, on a few of the histories that it is for;
+        None where there are none.
+
+        Returns:
+            `value`: the share; `actions`: those it is a share of; `users`.
+        """
+        codes = self.items.codes.get("sid_1")
+        longest = np.argsort(-self._histories.counts())[:_MEASURED]
+        found = [self.whole(int(user), before) for user in longest]
+        found = [own for own in found if (own[1] >= 0).sum() > EXACT]
+        if codes is None or not vectors.shape[1] or not found:
+            return None
+        draw = np.random.default_rng(seed)
+        search = HistorySearch(vectors, codes - 1)
+        requests = [(draw.integers(0, len(vectors), _MEASURED), items, kinds) for items, kinds, _ in found]
+        value, actions = search.shortcut_recall(requests, group_count=len(self.kinds))
+        return {"value": None if np.isnan(value) else value, "actions": actions, "users": len(found)}
 
     def is_similar_read(self, settings: Settings) -> bool:
         """Tell whether features by vectors are read: by the settings, else where some history is long."""

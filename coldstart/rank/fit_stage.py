@@ -212,6 +212,7 @@ def fit_ranker(
         "showings": {"fitted": len(rows), "left_out": dict(data.left_out), "users": len(np.unique(rows.users))},
         "features": list(features.names),
         "vectors": int(vectors.shape[1]),
+        "search_by_codes": data.shortcut_recall(vectors, since, settings.seed),
         "sids": sids,
     }
     return FittedRanker(model, weights, data.names, vectors, sids), report

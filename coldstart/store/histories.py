@@ -177,6 +177,14 @@ class Histories:
             items, events, seconds = items[order], events[order], seconds[order]
         return HistoryRows(np.concatenate([[0], np.cumsum(counts)]), items, events, seconds)
 
+    def counts(self) -> NDArray[np.int64]:
+        """Count the actions of each user by number, int64 [users]."""
+        found = np.zeros(len(self.users), np.int64)
+        for segment in self._segments:
+            there = segment.users < len(found)
+            found[segment.users[there]] += np.diff(segment.starts)[there]
+        return found
+
     def summary(self) -> HistorySummary:
         """Count users and actions."""
         made = self._manifest

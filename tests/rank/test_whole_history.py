@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+from types import SimpleNamespace
+from typing import Any
 
-from coldstart.rank import features
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from coldstart.core.histories import HistoryRows
+from coldstart.rank import data, features
 from coldstart.rank.features import WHOLE, Actions, FeatureMaker, ItemTable, Rows
 
 DAY = 86_400
 NOW = 500 * DAY
+Places = NDArray[np.int64]
 
 
 def test_an_old_action_of_a_long_history_is_a_feature() -> None:
@@ -19,11 +26,11 @@ def test_an_old_action_of_a_long_history_is_a_feature() -> None:
     long = np.concatenate([np.zeros(50, int), np.ones(length - 50, int)])  # the first item, long ago
     times = NOW - DAY * np.arange(length, 0, -1)
 
-    def whole(user: int, before: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def whole(user: int, before: int) -> tuple[Places, Places, Places]:
         assert (user, before) == (0, NOW)
         return long, np.zeros(length, int), times
 
-    def read(users: np.ndarray, before: np.ndarray, last: int) -> Actions:
+    def read(users: Places, before: Places, last: int) -> Actions:
         found = np.full((2, last), -1, np.int32)
         seconds = np.zeros((2, last), np.int64)
         found[0], seconds[0] = long[-last:], times[-last:]
@@ -49,3 +56,24 @@ def test_an_old_action_of_a_long_history_is_a_feature() -> None:
     assert {name: list(column) for name, column in own.items() if not name.startswith(WHOLE)}.keys() == made[
         True
     ].keys()
+
+
+def test_a_fit_measures_the_shortcut_on_histories_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+
+    def read_numbers(users: Places, before: Places) -> HistoryRows:
+        assert before.tolist() == [NOW]
+        own = draw.integers(0, 50, 300)
+        return HistoryRows(np.array([0, 300]), own.astype(np.uint32), np.zeros(300, np.uint8), np.zeros(300, np.uint32))
+
+    histories: Any = SimpleNamespace(counts=lambda: np.array([5, 300, 290]), users=range(3), read_numbers=read_numbers)
+    items: Any = SimpleNamespace(codes={"sid_1": np.arange(50, dtype=np.int32) % 25 + 1})
+    rows: Any = None
+    own = data.RankData(items, {}, rows, {}, frozenset(), histories, np.arange(50), np.zeros(1, np.int64), ("met",))
+    vectors = draw.standard_normal((50, 8)).astype(np.float32)
+    assert own.shortcut_recall(vectors, NOW) is None
+    monkeypatch.setattr(data, "EXACT", 299)
+    found = own.shortcut_recall(vectors, NOW)
+    assert found is not None
+    assert found["actions"] == 3 * 20 * 50
+    assert 0.5 < found["value"] < 1
