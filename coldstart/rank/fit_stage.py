@@ -149,13 +149,17 @@ class RankFitStage:
         data = read_data(store, self.settings, sids_of(store, self._pipeline)[0])
         if not data.rows.labels:
             return f"{count:,} showings, and no outcome of them is 0 or 1: {bring}, or name outcomes with --events"
+        stated = ImpressionTable(store).signals()
+        for event in self.settings.events or ():
+            if event not in stated and np.isnan(data.rows.labels[event]).all():
+                raise ColdstartError(
+                    f"{self.name}.events: no showing states {event!r}; outcomes are {', '.join(stated) or 'none'}"
+                )
         if len(data.rows) < least:
             left = "; ".join(f"{why}: {own:,}" for why, own in data.left_out.items())
-            return f"{len(data.rows):,} showings with an outcome, and a fit needs {least:,} ({left}): {bring}"
+            left = f" ({left})" if left else ""
+            return f"{len(data.rows):,} showings with an outcome, and a fit needs {least:,}{left}: {bring}"
         for event in self.settings.events or ():
-            if np.isnan(data.rows.labels[event]).all():
-                known = ", ".join(ImpressionTable(store).signals()) or "none"
-                raise ColdstartError(f"{self.name}.events: no showing states {event!r}; outcomes are {known}")
             check_classes(event, data.rows.labels[event])
         return data
 
