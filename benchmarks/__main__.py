@@ -52,6 +52,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
     "Behaviour": (
         "interactions_ingest",
+        "histories",
         "impressions",
         "exploration_simulated",
         "recommend_mixed",

@@ -166,8 +166,8 @@ def measure_encode(short: bool) -> dict[str, Any]:
         with torch.no_grad():
             keys = model.encode(*history)
             found[str(length)] = {
-                "keys_ms": 1e3 * best_of(lambda history=history: model.encode(*history), 3),
-                "score_ms": 1e3 * best_of(lambda keys=keys, asked=candidates: model.score(keys, asked), 3),
+                "keys_ms": 1e3 * best_of(partial(model.encode, *history), 3),
+                "score_ms": 1e3 * best_of(partial(model.score, keys, candidates), 3),
                 "keys_mb": keys.size_bytes() / 1e6,
             }
     return found
@@ -276,7 +276,7 @@ def by_attention(train: dict[str, Any], test: dict[str, Any], last: int | None, 
             labels = torch.from_numpy(train["labels"][chosen].astype(np.float32))
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits(train, chosen), labels)
             steps.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             steps.step()
             rate.step()
@@ -299,7 +299,7 @@ def measure_planted(short: bool) -> dict[str, Any]:
         for kind, fit in (("trees", by_trees), ("attention", by_attention)):
             worked = time.process_time()
             extra = () if kind == "trees" else (1 if short else 10,)
-            found[f"{kind}, {name}"] = interval(fit(train, test, last, *extra), test["labels"])  # type: ignore[operator]
+            found[f"{kind}, {name}"] = interval(fit(train, test, last, *extra), test["labels"])
             found[f"{kind}, {name}"]["processor_s"] = time.process_time() - worked
     return found
 

@@ -11,12 +11,12 @@ import torch
 from coldstart.rank.long_attention import LongAttention, Mask, attend, linear_attention
 
 
-def packed(length: int = 140) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+def packed(length: int = 140) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
     """Queries, keys and values of three users in one sequence, two such sequences."""
     draw = torch.Generator().manual_seed(0)
-    parts = [torch.randn(2, 2, length, 8, generator=draw) for _ in range(3)]
+    query, key, value = (torch.randn(2, 2, length, 8, generator=draw) for _ in range(3))
     users = torch.stack([torch.arange(length) // 50, (torch.arange(length) + 20) // 60])
-    return parts, users, torch.arange(length).expand(2, -1) * 10
+    return (query, key, value), users, torch.arange(length).expand(2, -1) * 10
 
 
 @pytest.mark.slow
@@ -28,7 +28,8 @@ def test_flex_equals_sdpa() -> None:
         flex = attend(*parts, mask, "flex")
     torch.testing.assert_close(flex, attend(*parts, mask, "sdpa"))
     assert (flex - attend(*parts, Mask(users, seconds), "sdpa")).abs().max() > 0.01
-    own = attend(*(part[:, :, 100:] for part in parts), Mask(users[:, 100:], seconds[:, 100:], 155), "sdpa")
+    query, key, value = (part[:, :, 100:] for part in parts)
+    own = attend(query, key, value, Mask(users[:, 100:], seconds[:, 100:], 155), "sdpa")
     torch.testing.assert_close(flex[:1, :, 100:], own[:1])  # the first sequence begins a user there
 
 

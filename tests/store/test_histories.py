@@ -114,7 +114,7 @@ def test_histories_equal_the_table_after_each_append(store: Store, monkeypatch: 
     assert read(store) == stored(store)
     assert any(action[3] == 9 for actions in read(store).values() for action in actions)
     np.testing.assert_array_equal(open_histories(store).items.numbers(["i1", "i2", "none"]), numbers)
-    shutil.rmtree(store.folder / histories.FOLDER)
+    shutil.rmtree(histories.folder_of(store))
     assert read(store) == stored(store)
 
 
@@ -193,7 +193,7 @@ def test_removed_users_and_items_leave_no_byte(store: Store) -> None:
     append(store, rows(1, 300))
     append(store, rows(2, 60))
     numbers = open_histories(store).items.numbers(["i2", "i3"])
-    folder = store.folder / histories.FOLDER
+    folder = histories.folder_of(store)
     (folder / "segment-999999").mkdir()  # of a killed writer
     (folder / "segment-999999" / "text.npy").write_bytes(b"u4")
     with store.lock():
@@ -243,14 +243,14 @@ def test_sigkill_before_the_manifest_is_replaced(store: Store) -> None:
     append(store, rows(1, 200))
     command = [sys.executable, "-c", KILLED, store.uri, str(Path(__file__).parent)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    assert len([*(store.folder / histories.FOLDER).glob("manifest.json*")]) == 2
+    assert len([*histories.folder_of(store).glob("manifest.json*")]) == 2
     assert read(store) == stored(store)
 
 
 @pytest.mark.slow
 def test_damaged_and_foreign_files_are_built_anew(store: Store) -> None:
     append(store, rows(1, 200))
-    folder = store.folder / histories.FOLDER
+    folder = histories.folder_of(store)
     manifest = folder / "manifest.json"
     whole = json.loads(manifest.read_text())
     segment = folder / f"segment-{whole['segments'][0]}"
@@ -276,7 +276,7 @@ def test_damaged_and_foreign_files_are_built_anew(store: Store) -> None:
 
 def test_names_of_a_stranger_are_checked_before_they_are_read(store: Store) -> None:
     append(store, rows(1, 200))
-    folder = store.folder / histories.FOLDER
+    folder = histories.folder_of(store)
     made = json.loads((folder / "manifest.json").read_text())
     for name, change in (("ends", -5), ("order", 4_000_000_000), ("text", 0xFF)):
         path = folder / f"items-{made['items']}" / f"{name}.npy"
@@ -292,7 +292,7 @@ def test_names_of_a_stranger_are_checked_before_they_are_read(store: Store) -> N
 def test_check_finds_damaged_histories_and_drops_them(store: Store) -> None:
     append(store, rows(1, 200))
     assert find_damage(store) == []
-    [segment] = (store.folder / histories.FOLDER).glob("segment-*")
+    [segment] = histories.folder_of(store).glob("segment-*")
     np.save(segment / "events.npy", np.full(200, 200, np.uint8))
     assert [(one.table, one.what) for one in find_damage(store)] == [
         ("histories", "actions name items or events that there are not")
