@@ -41,7 +41,7 @@ class Curve:
 
     @property
     def method(self) -> str:
-        return "isotonic" if self.knots is not None else "platt"
+        return "isotonic" if self.knots is not None else "as it is" if self.platt == (1.0, 0.0) else "platt"
 
     def apply(self, logits: Doubles) -> Doubles:
         if self.knots is not None:
@@ -127,9 +127,23 @@ def fit_calibration(logits: Mapping[str, Doubles], labels: Mapping[str, Any], co
             positive = int(target[chosen].sum())
             enough = min(positive, int(chosen.sum()) - positive) >= FEWEST_POSITIVE
             if chosen.sum() >= FEWEST_ROWS and enough:
-                curves[name] = fit_curve(own[chosen], target[chosen])
+                curves[name] = _checked_curve(own[chosen], target[chosen])
         found[event] = curves
     return Calibration({event: curves for event, curves in found.items() if curves})
+
+
+def _checked_curve(logits: Doubles, target: Doubles) -> Curve:
+    """Fit a calibration; the logits stay as they are where one fitted on the first half of the rows, in order of time,
+    does not lower the log loss of the second half."""
+    half = len(logits) // 2
+    first, second = target[:half], target[half:]
+    plain = Curve(len(target), int(target.sum()), platt=(1.0, 0.0))
+    if min(first.sum(), half - first.sum()) >= FEWEST_POSITIVE:
+        early = fit_curve(logits[:half], first)
+        moved = logits[half:] + _level(logits[half:], float(second.mean())) if 0 < second.mean() < 1 else logits[half:]
+        if log_loss(early.apply(moved), second) >= log_loss(plain.apply(moved), second):
+            return plain
+    return fit_curve(logits, target)
 
 
 def _level(logits: Doubles, rate: float) -> float:
@@ -150,10 +164,19 @@ def fit_curve(logits: Doubles, target: Doubles) -> Curve:
 
     order = np.argsort(logits, kind="stable")
     fitted = isotonic_regression(target[order])
-    starts = np.asarray(fitted.blocks)
-    at = np.add.reduceat(logits[order], starts[:-1]) / np.diff(starts)  # the middle of each block, so that order stays
-    values = np.maximum.accumulate(np.asarray(fitted.x)[starts[:-1]])
+    starts = _wide_blocks(np.asarray(fitted.blocks), max(50, rows // 100))
+    at, values = (np.add.reduceat(one[order], starts[:-1]) / np.diff(starts) for one in (logits, target))  # block means
+    values = np.maximum.accumulate(values)
     return Curve(rows, positive, knots=(at.tolist(), np.clip(values, 0, 1).tolist()))
+
+
+def _wide_blocks(starts: NDArray[np.int64], least: int) -> NDArray[np.int64]:
+    """Join blocks until each has so many rows: a few rows of one kind at an end would say that all are."""
+    kept = [0]
+    for start in starts[1:-1].tolist():
+        if start - kept[-1] >= least and starts[-1] - start >= least:
+            kept.append(start)
+    return np.array([*kept, starts[-1]], np.int64)
 
 
 def _platt(logits: Doubles, target: Doubles) -> tuple[float, float]:
