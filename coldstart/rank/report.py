@@ -9,7 +9,7 @@ from typing import Any
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.page import environment
 
-COLUMNS = ("method", "AUC", "GAUC", "log loss", "ECE", "ECE before calibration")
+COLUMNS = ("method", "AUC", "GAUC", "log loss", "ECE", "ECE uncalibrated")
 _METRICS = ("auc", "gauc", "log_loss", "ece")
 _SIZE, _EDGE = 260.0, 34.0
 
