@@ -1,9 +1,10 @@
 """Rerank by a model of whole lists: a set transformer over a list says what is clicked in it, and picks among lists.
 
 The model gives p(click) of every item of a list, from the item's features, its slot in this list, and all other items:
-how similar, of the same creator or category, above or below. It does not depend on the order in which items are given:
-they are brought into one order, that of their ids, before anything is computed. Where an item stood in the base it
-knows as a feature at most.
+how similar, of the same creator or category, above or below. A click takes a look at the slot, and appeal (the
+examination hypothesis of click models: Richardson et al. 2007). It does not depend on the order in which items are
+given: they are brought into one order, that of their ids, before anything is computed. Where an item stood in the base
+it knows as a feature at most.
 
 To order a request, lists are generated (beams that avoid what is like items above; draws of determinantal point
 processes at four temperatures) and the one of the greatest expected clicks is taken, as in generator-evaluator methods
@@ -134,8 +135,9 @@ class ListwiseModel(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(shape.dim), nn.Linear(shape.dim, 1))
         self.direct = nn.Linear(2 * shape.features + 6, 1)  # what adds up is learnt first, the layers the rest
         self.at_slot = nn.Embedding(MOST_ITEMS + 1, 1)
-        for weights in (*self.leave[1].parameters(), *self.at_slot.parameters()):
+        for weights in self.leave[1].parameters():
             nn.init.zeros_(weights)
+        nn.init.constant_(self.at_slot.weight, 2.0)
 
     def forward(self, lists: dict[str, Tensor]) -> Tensor:
         slots, features = lists["slots"], lists["features"]
@@ -149,7 +151,9 @@ class ListwiseModel(nn.Module):
         states = self.enter(inputs) + self.slot(slots)
         for layer in self.layers:
             states = layer(states, pairs, there)
-        logits: Tensor = (self.leave(states) + self.direct(inputs) + self.at_slot(slots))[..., 0]
+        appeal = functional.logsigmoid((self.leave(states) + self.direct(inputs))[..., 0])
+        chance = appeal + functional.logsigmoid(self.at_slot(slots)[..., 0])  # log p(looked at) + log p(click if so)
+        logits: Tensor = chance - torch.log(-torch.expm1(chance.clamp(max=-1e-6)))
         return logits
 
 
