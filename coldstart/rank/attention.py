@@ -70,7 +70,7 @@ class Network(nn.Module):
 
         An item that came after the fit has those of its attributes alone.
         """
-        found = self.item(torch.where(places <= self.shape.items, places, 0))
+        found: Tensor = self.item(torch.where(places <= self.shape.items, places, 0))
         own = codes[places]
         for column, table in enumerate(self.attributes):
             found = found + table(own[..., column])
@@ -190,7 +190,7 @@ def fit_attention(
                 logits = found.network(_batch(sequences, plain, chosen, shape, recipe.device), codes)
                 loss = _loss(logits, target[chosen], offset[chosen])
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(found.network.parameters(), 1.0)
                 optimizer.step()
             taken = epoch + 1

@@ -189,17 +189,17 @@ def _predict(
     plain, plain_later = features, later
     for prefix in _OF_HISTORY:
         plain, plain_later = plain.without(prefix), plain_later.without(prefix)
-    for event, labels in past.labels.items():
-        mean = float(np.nanmean(labels))
+    for event, target in past.labels.items():
+        mean = float(np.nanmean(target))
         flat = np.full(len(judged), mean)
         found["constant"][event] = flat, flat
         column = features.names.index(f"item.{event}")
         rates, rates_later = (_logit(one.values[:, column].astype(np.float64), mean) for one in (features, later))
-        curve = fit_calibration({event: rates[last]}, {event: labels[last]}, cold[last])
+        curve = fit_calibration({event: rates[last]}, {event: target[last]}, cold[last])
         found["item_rate"][event] = sigmoid(rates_later), curve.apply({event: rates_later}, cold_later)[event]
-        early = fit_logistic(plain.values[before], labels[before])
-        curve = fit_calibration({event: early(plain.values[last])}, {event: labels[last]}, cold[last])
-        own = fit_logistic(plain.values, labels)(plain_later.values)
+        early = fit_logistic(plain.values[before], target[before])
+        curve = fit_calibration({event: early(plain.values[last])}, {event: target[last]}, cold[last])
+        own = fit_logistic(plain.values, target)(plain_later.values)
         found["logistic"][event] = sigmoid(own), curve.apply({event: own}, cold_later)[event]
     step("logistic")
     labels = past.labels
@@ -358,7 +358,7 @@ def _judge(
 def _resampled(values: Doubles, numbers: NDArray[Any], drawn: NDArray[Any]) -> list[float]:
     """Mean over rows in each resample of users."""
     sums, rows = np.bincount(numbers, values), np.bincount(numbers)
-    return ((drawn @ sums) / (drawn @ rows)).tolist()
+    return [float(one) for one in (drawn @ sums) / (drawn @ rows)]
 
 
 def _weighted_ece(p: Doubles, labels: Doubles, weights: NDArray[Any], bins: int = 15) -> float:

@@ -187,7 +187,7 @@ class FeatureMaker:
         """Tell which rows are of items that no user met and that were not shown before their period."""
         own = np.maximum(rows.items, 0)
         shown = self._rates["item"].before(own + 1, self._as_of(rows)).sum(1)
-        return (rows.items < 0) | ((self._totals[own].sum(1) == 0) & (shown == 0))
+        return np.asarray((rows.items < 0) | ((self._totals[own].sum(1) == 0) & (shown == 0)), np.bool_)
 
     def _as_of(self, rows: Rows) -> Places:
         return np.minimum(self._periods(rows.times), self._last)

@@ -175,10 +175,10 @@ class RankModel:
             step()
         if len(wanted) == 2:
             logits["both"] = {event: (logits["trees"][event] + logits["attention"][event]) / 2 for event in events}
-        own = {event: values[later] for event, values in labels.items()}
-        losses = {name: _loss(found, own, cold[later]) for name, found in logits.items()}
+        late = {event: values[later] for event, values in labels.items()}
+        losses = {name: _loss(found, late, cold[later]) for name, found in logits.items()}
         kind = recipe.model if recipe.model != "auto" else min(losses, key=lambda name: losses[name])
-        curves = {name: fit_calibration(found, own, cold[later]) for name, found in logits.items()}
+        curves = {name: fit_calibration(found, late, cold[later]) for name, found in logits.items()}
         every = np.ones(len(features), bool)
         found = cls(kind, events, features.names, calibration=curves[kind], calibrations=curves)
         if kind != "attention":
@@ -232,7 +232,7 @@ def time_parts(times: NDArray[np.int64], shares: tuple[float, float] = (_FITTED,
     """Cut rows by time in three: 0, 1 or 2 of each row; equal times are one part."""
     order = np.sort(times)
     cuts = [order[min(len(order) - 1, int(share * len(order)))] for share in shares]
-    return (times >= cuts[0]).astype(np.int64) + (times >= cuts[1])
+    return np.asarray((times >= cuts[0]).astype(np.int64) + (times >= cuts[1]), np.int64)
 
 
 def check_classes(event: str, labels: Floats) -> None:

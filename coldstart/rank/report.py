@@ -92,10 +92,10 @@ def curve(known: Mapping[str, Any], event: str) -> dict[str, Any]:
     total = sum(one["rows"] for one in own)
 
     def x(value: float) -> float:
-        return round(_EDGE + value / top * (_SIZE - _EDGE - 10), 1)
+        return float(round(_EDGE + value / top * (_SIZE - _EDGE - 10), 1))
 
     def y(value: float) -> float:
-        return round(_SIZE - _EDGE - value / top * (_SIZE - _EDGE - 10), 1)
+        return float(round(_SIZE - _EDGE - value / top * (_SIZE - _EDGE - 10), 1))
 
     ticks = [place * step for place in range(int(top / step) + 1)]
     return {

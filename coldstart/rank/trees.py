@@ -47,7 +47,7 @@ class Forest:
         Raises:
             ValueError, KeyError: they are no trees over so many features.
         """
-        own = {name: np.asarray(self.arrays[name], kind) for name, kind in _KINDS.items()}
+        own: dict[str, Any] = {name: np.asarray(self.arrays[name], kind) for name, kind in _KINDS.items()}
         leaves = own["leaves"]
         if leaves.ndim != 1 or (leaves < 1).any() or len(own["bias"]) != 1 or leaves.sum() != len(own["value"]):
             raise ValueError("leaves of trees do not fit")
