@@ -55,7 +55,7 @@ def finetune_rank(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Fit rankers: of candidates on interactions, and on logged showings.
+    """Fit rankers on interactions and logged showings.
 
     From interactions it learns which candidates of several channels users take (`recommend --rank`); from 2,000
     showings or more the probability of each outcome, calibrated on the latest showings. Fits again only if items,
@@ -154,15 +154,15 @@ def evaluate_rank(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure how well showings are ranked, and whether probabilities hold.
+    """Measure rankings of showings and their probabilities.
 
     Fits the ranker and baselines on the showings before a cut and judges those after it: AUC, GAUC, log loss, and the
     calibration error with its curve. A leak fails the run. With --json files are written only if --out names a folder.
 
     \b
     Examples:
-      coldstart evaluate rank --workspace shop.workspace --split time --out rank
-      coldstart evaluate rank --split time:2022-05-01T00:00+08:00 --events long_view
+      coldstart evaluate rank --workspace shop.workspace --out rank
+      coldstart evaluate rank --split time:2022-05-01 --events long_view
       coldstart evaluate rank --json
     """
     import coldstart

@@ -43,7 +43,7 @@ _SHARED_POSITIONS = 100
 
 @dataclass(frozen=True)
 class ItemTable:
-    """What features read of I items.
+    """Columns of I items that features are made of.
 
     Attributes:
         ids: names; created: seconds since 1970, float64 [I], NaN where not known.

@@ -30,7 +30,7 @@ _SHARPNESS = 1.5
 
 @dataclass(frozen=True)
 class Mask:
-    """Which actions of packed sequences an action may read: those of its own user, up to itself, within a window.
+    """Actions of packed sequences that an action may read: those of its own user, up to itself, within a window.
 
     Attributes:
         users: number of the user of each action, int [B, L]; seconds: its time, int64 [B, L], rising for a user.
