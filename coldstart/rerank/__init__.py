@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -140,13 +141,12 @@ class Guard:
         fault: str | None = None
         if len(first) >= 2:
             found, fault = self._ask(request, items.take(first), np.asarray(scores)[first])
-            fault = fault or order_fault(found, len(first))
         if fault is not None:
             self.faults[fault] += 1
         if fault is not None:
             places = np.arange(len(items))
         else:
-            places = np.array([*(first[int(place)] for place in found), *rest], np.int64)
+            places = np.array([*(first[place] for place in found), *rest], np.int64)
         return Reordered(places, fault, 1000 * (time.perf_counter() - began))
 
     def _ask(self, request: RerankRequest, items: RerankItems, scores: Any) -> tuple[Any, str | None]:
@@ -166,28 +166,39 @@ class Guard:
 
 
 def _answer(reranker: Reranker, request: RerankRequest, items: RerankItems, scores: Any) -> tuple[Any, str | None]:
+    """Ask for an order; it is read here, within the deadline, and once."""
     try:
-        return reranker.order(request, items, scores), None
-    except Exception:
-        return None, "failed"  # whatever it is: a list must come out
+        order = reranker.order(request, items, scores)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever it is, a panic of native code too: a list must come out
+        return None, "failed"
+    return read_order(order, len(items))
+
+
+def read_order(order: Any, count: int) -> tuple[list[int], str | None]:
+    """Read an order of `count` items: plain places, and what is wrong with them, a key of `FAULTS`, or None."""
+    try:
+        if len(order) > 1000 * MOST_ITEMS:
+            return [], "no_order"
+        places = list(islice(order, 1000 * MOST_ITEMS))
+        if any(isinstance(one, bool | np.bool_) or not isinstance(one, int | np.integer) for one in places):
+            return [], "no_order"
+        known = [int(one) for one in places]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return [], "no_order"  # a stranger's object may do anything when it is read
+    if any(not 0 <= one < count for one in known):
+        return known, "invented"
+    if len(set(known)) < len(known):
+        return known, "doubled"
+    return known, "lost" if len(known) < count else None
 
 
 def order_fault(order: Any, count: int) -> str | None:
     """Find what is wrong with an order of `count` items: a key of `FAULTS`, or None."""
-    try:
-        if len(order) > 1000 * MOST_ITEMS:
-            return "no_order"
-        places = list(order)
-        if any(isinstance(one, bool | np.bool_) or not isinstance(one, int | np.integer) for one in places):
-            return "no_order"
-        known = [int(one) for one in places]
-    except Exception:
-        return "no_order"  # a stranger's object may do anything when it is read
-    if any(not 0 <= one < count for one in known):
-        return "invented"
-    if len(set(known)) < len(known):
-        return "doubled"
-    return "lost" if len(known) < count else None
+    return read_order(order, count)[1]
 
 
 def _head(item_ids: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -49,6 +49,8 @@ MOST_COARSE = 2
 """Last of the ways to round weights, of which each tells fewer kinds apart."""
 
 MANIFEST = "manifest.json"
+MOST_GENERATIONS = 1 << 52
+"""Number from which on files are none of a writer's."""
 _READ_ROWS = 1 << 19
 _TRIES = 5
 
@@ -202,7 +204,8 @@ class Histories:
     def fault(self) -> str | None:
         """Read everything, and find what is wrong."""
         names = (one.fault() for one in (self.users, self.items))
-        actions = (segment.fault(len(self.items), len(self.events)) for segment in self._segments)
+        counts = len(self.users), len(self.items), len(self.events)
+        actions = (segment.fault(*counts) for segment in self._segments)
         return next((fault for fault in chain(names, actions) if fault), None)
 
     def _damaged(self, reason: str) -> ColdstartError:
@@ -282,7 +285,9 @@ def _sound(manifest: Manifest) -> bool:
         manifest.format == 1
         and 0 <= manifest.coarse <= MOST_COARSE
         and len(manifest.kinds) <= MOST_KINDS
-        and all(0 <= number < 1 << 53 for number in (*counts, *files))
+        and all(0 <= number < 1 << 53 for number in counts)
+        and all(0 <= number < MOST_GENERATIONS for number in files)
+        and len(set(manifest.segments)) == len(manifest.segments)
         and all(0 <= number < 1 << 64 for number in manifest.sums)
     )
 

@@ -17,6 +17,7 @@ from coldstart.store import Store
 from coldstart.store.histories import (
     MANIFEST,
     MOST_COARSE,
+    MOST_GENERATIONS,
     MOST_KINDS,
     Manifest,
     agrees,
@@ -103,7 +104,11 @@ def renew(store: Store) -> None:
 
 def drop_histories(store: Store) -> None:
     """Remove all files; the caller holds the lock."""
-    shutil.rmtree(folder_of(store), ignore_errors=True)
+    folder = folder_of(store)
+    if folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 class _Writer:
@@ -121,7 +126,11 @@ class _Writer:
 
     def __init__(self, store: Store, made: Manifest, *, items: Names | None = None, closed: bool = False) -> None:
         self._store, self._folder, self._made, self.closed = store, folder_of(store), made, closed
+        if self._folder.exists() and not self._folder.is_dir():
+            drop_histories(store)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (self._folder / MANIFEST).is_dir():
+            shutil.rmtree(self._folder / MANIFEST)
         old = None if closed or made.users is None else open_files(store)
         before = [] if old is None else [old[1].users, old[1].items]
         self._users = NameWriter(before[0] if before else NO_NAMES)
@@ -132,7 +141,8 @@ class _Writer:
         self._rows, self._left_out = made.rows, made.left_out
         names = [entry.name for entry in self._folder.iterdir()]
         present = [int(name.rpartition("-")[2]) for name in names if _GENERATION.fullmatch(name)]
-        self._next = max([made.generation, *present]) + 1  # of a killed writer there may be some
+        used = [number for number in (made.generation, *present) if number < MOST_GENERATIONS - (1 << 20)]
+        self._next = max(used, default=0) + 1  # of a killed writer there may be some
         self._segments = list(made.segments)
         self._waiting: list[tuple[NDArray[Any], ...]] = []
 

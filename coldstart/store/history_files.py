@@ -43,8 +43,8 @@ def _read(folder: Path, columns: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     found = {}
     for name, kind in columns.items():
         try:
-            column = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+            column = np.asarray(np.lib.format.open_memmap(folder / f"{name}.npy", mode="r"))
+        except Exception as error:  # numpy reads the header of a column as Python: a stranger's fails in many ways
             raise DamagedHistories(f"{folder.name}/{name}.npy cannot be read") from error
         if column.dtype != kind or column.ndim != 1:
             raise DamagedHistories(f"{folder.name}/{name}.npy is no column of {np.dtype(kind).name}")
@@ -231,12 +231,14 @@ class Segment:
             raise DamagedHistories("histories end where no actions are")
         return starts, ends
 
-    def fault(self, items: int, events: int) -> str | None:
-        """Find what is wrong with the actions, of so many items and events."""
+    def fault(self, users: int, items: int, events: int) -> str | None:
+        """Find what is wrong with the actions, of so many users, items and events."""
         if not (self.starts[0] == 0 and self.starts[-1] == len(self) and (np.diff(self.starts) > 0).all()):
             return "histories end where no actions are"
         if not (np.diff(self.users.astype(np.int64)) > 0).all():
             return "users are not sorted"
+        if len(self.users) and self.users[-1] >= users:
+            return "actions are of users that there are not"
         if len(self) and (self.items.max() >= items or self.events.max() >= events):
             return "actions name items or events that there are not"
         falls = np.flatnonzero(np.diff(self.seconds.astype(np.int64)) < 0) + 1

@@ -103,6 +103,36 @@ def test_a_reranker_that_fails_or_hangs_leaves_the_base_within_the_deadline_and_
     assert reordered(lambda count: [][0], items(3)).fault == "failed"
 
 
+class OnceOnly:
+    """Order that reads otherwise the second time."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self) -> Any:
+        self.reads += 1
+        return iter([2, 1, 0] if self.reads == 1 else [1, 1, 7])
+
+
+class Panic(BaseException):
+    """Panic of native code, as those of Rust come to Python."""
+
+
+@pytest.mark.parametrize("deadline_ms", [None, 10_000.0])
+def test_an_order_is_read_once_and_whatever_is_raised_leaves_the_base(deadline_ms: float | None) -> None:
+    def raising(count: int) -> Any:
+        raise Panic
+
+    given = items(3), -np.arange(3.0)
+    found = Guard(Scripted(lambda _: OnceOnly()), deadline_ms).order(RerankRequest(), *given)
+    assert (found.places.tolist(), found.fault) == ([2, 1, 0], None)
+    found = Guard(Scripted(raising), deadline_ms).order(RerankRequest(), *given)
+    assert (found.places.tolist(), found.fault) == ([0, 1, 2], "failed")
+
+
 def test_mmr_and_dpp_put_different_items_first_and_nothing_depends_on_the_order_given() -> None:
     vectors = np.array([[1, 0], [1, 0.01], [0, 1], [1, 0.02]], np.float32)
     ids = ("a", "b", "c", "d")

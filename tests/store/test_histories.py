@@ -274,6 +274,36 @@ def test_damaged_and_foreign_files_are_built_anew(store: Store) -> None:
     assert read(store) == stored(store)
 
 
+@pytest.mark.parametrize("what", ["zip", "header", "shape", "file", "manifest", "number", "generation", "users"])
+def test_files_of_a_stranger_are_built_anew_and_rows_can_be_added(store: Store, what: str) -> None:
+    append(store, rows(1, 30))
+    folder = histories.folder_of(store)
+    segment = next(folder.glob("segment-*"))
+    manifest = folder / histories.MANIFEST
+    if what == "zip":
+        (segment / "items.npy").write_bytes(b"PK\x05\x06")
+    elif what in ("header", "shape"):
+        descr, shape = ("[" * 3000, "(1,)") if what == "header" else ("'<u4'", f"({10**30},)")
+        header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+        (segment / "items.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    elif what == "file":
+        shutil.rmtree(folder)
+        folder.write_text("")
+    elif what == "manifest":
+        manifest.unlink()
+        manifest.mkdir()
+    elif what == "number":
+        manifest.unlink()
+        (folder / f"segment-{'9' * 18}").mkdir()
+    elif what == "generation":
+        made = json.loads(manifest.read_text()) | {"generation": (1 << 53) - 1}
+        manifest.write_text(json.dumps(made))
+    else:
+        np.save(segment / "users.npy", np.load(segment / "users.npy") + np.uint32(10**9))
+    append(store, rows(2, 10))
+    assert read(store) == stored(store)
+
+
 def test_names_of_a_stranger_are_checked_before_they_are_read(store: Store) -> None:
     append(store, rows(1, 200))
     folder = histories.folder_of(store)
