@@ -232,6 +232,14 @@ def is_pseudo_new(item: str, share: float = NEW_SHARE) -> bool:
     return int(sha1(f"pseudo-new:{item}".encode()).hexdigest(), 16) % round(1 / share) == 0
 
 
+def taken_items(histories: Histories, count: int) -> NDArray[np.bool_]:
+    """Find the items that somebody took, bool [N].
+
+    Another one cannot be what a request asks for: as a candidate it would only use up the places of new items.
+    """
+    return np.bincount(np.concatenate([np.empty(0, np.int64), *histories]), minlength=count) > 0
+
+
 def hold_out(
     histories: Histories,
     times: Sequence[NDArray[np.int64]],
@@ -248,10 +256,11 @@ def hold_out(
     pseudo = np.zeros(len(item_ids), bool)
     if content.shape[1]:
         pseudo = np.array([is_pseudo_new(item) for item in item_ids], bool)
+    taken = taken_items(histories, len(item_ids))
     back = int(np.clip(recipe.most_requests // 2 // max(1, len(histories)), 1, recipe.most_back))
     parts = []
     for last in range(back):
-        found = _held_out_at(histories, times, last, pseudo, content, attributes, recipe)
+        found = _held_out_at(histories, times, last, pseudo, taken, content, attributes, recipe)
         if found is not None:
             parts.append(found)
     if not parts:
@@ -264,6 +273,7 @@ def _held_out_at(
     times: Sequence[NDArray[np.int64]],
     last: int,
     pseudo: NDArray[np.bool_],
+    taken: NDArray[np.bool_],
     content: NDArray[np.float32],
     attributes: tuple[NDArray[np.int64], tuple[str, ...]],
     recipe: UnionRecipe,
@@ -285,7 +295,9 @@ def _held_out_at(
         drawn = np.sort(np.random.default_rng(recipe.seed).permutation(len(users))[: recipe.most_requests])
         users, targets, seconds = users[drawn], targets[drawn], seconds[drawn]
     own_past = [past[number] for number in users]
-    candidates = gather(channels, own_past, items, seconds, depth=recipe.depth, new_depth=recipe.new_depth)
+    candidates = gather(
+        channels, own_past, items, seconds, depth=recipe.depth, new_depth=recipe.new_depth, among=taken
+    )
     features = union_features(candidates, channels, own_past, items, seconds)
     positive = candidates.places == targets[candidates.requests]
     return Requests(users, targets, items.cold[targets], candidates, features, positive), items
@@ -396,7 +408,8 @@ def fit_union(
     names, owners = np.unique(requests.users, return_inverse=True)
     fold = (np.random.default_rng(recipe.seed).permutation(len(names)) % FOLDS)[owners]
     # new items are to have as large a share of the first places as of what users took, or of the catalogue if less
-    aim = min(float(requests.new.mean()), float(items.cold.mean()))
+    of_items = float(items.cold[taken_items(histories, len(item_ids))].mean())
+    aim = min(float(requests.new.mean()), of_items)
     every = np.ones(count, bool)
     singles = {name: gains(own, requests) for name, own in channel_scores(requests.candidates).items()}
     singles["rrf"] = gains(requests.candidates.fused(), requests)
@@ -426,7 +439,7 @@ def fit_union(
         "new": {
             "exposure": float(np.mean(shown)),
             "share": float(requests.new.mean()),
-            "of_items": float(items.cold.mean()),
+            "of_items": of_items,
         },
     }  # fmt: skip
     found.report["best"] = max(channels, key=lambda name: float(singles[name].mean()))

@@ -100,7 +100,7 @@ class UnionFitStage:
     """Fit stage; see `coldstart.core.stage.FitStage`. `space`: name of the space of content."""
 
     kind = UNION
-    version = 1
+    version = 2
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
         self.name, self.settings, self.space, self._pipeline = name, settings, space, pipeline

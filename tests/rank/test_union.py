@@ -91,6 +91,11 @@ def test_what_is_held_out_is_in_nothing_that_is_read() -> None:
                    zip(known.requests, known.places, strict=True))  # fmt: skip
     ranks = known.ranks[:, known.channels.index("cooccurrence")]
     assert np.isnan(ranks[pseudo[known.places]]).all()
+    # an item that nobody ever took is no new one that could be asked for
+    content, shelves = np.vstack([CONTENT, CONTENT]), np.vstack([ATTRIBUTES[0]] * 2)
+    more = [*NAMES, *(f"never {name}" for name in NAMES)]
+    wider, _ = hold_out(own, times(own), more, content, (shelves, ATTRIBUTES[1]), UnionRecipe(most_requests=100))
+    assert wider.candidates.places.max() < ITEMS and wider.new.any()
 
 
 def test_new_items_get_the_share_that_is_aimed_at() -> None:
