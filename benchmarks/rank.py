@@ -4,8 +4,9 @@
 
 Data in `COLDSTART_INTERACTIONS` (default `../shared/interactions`): showings of the main feed (tab 1), fitted on those
 of 25 to 30 April 2022, judged from 1 May on, in the log's zone; histories end on 24 April. There are no times within
-histories: actions stand a minute apart, the latest at the user's last time. Items have creator, tags, duration and upload
-date, and a title made of the tags, since an item without any content is no item. Short: long_view alone, smaller fits.
+histories: actions stand a minute apart, the latest at the user's last time. Items have creator, tags, duration and
+upload date, and a title made of the tags, since an item without any content is no item. Short: long_view alone, smaller
+fits.
 """
 
 from __future__ import annotations

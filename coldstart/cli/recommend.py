@@ -205,7 +205,7 @@ def recommend(
             what = "no liked items" if recall is None else "no item that the sequence model knows, and no list"
             output.note(f"note: {written.without_history:,} users have {what}")
         return
-    reranked = {"rerank": rerank, "rerank_generator": rerank_generator, "deadline_ms": deadline_ms}
+    reranked: dict[str, Any] = {"rerank": rerank, "rerank_generator": rerank_generator, "deadline_ms": deadline_ms}
     found = opened.recommend(
         user,
         history=liked,

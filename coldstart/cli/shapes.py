@@ -554,7 +554,7 @@ COMMANDS: Mapping[str, Fields] = {
         "counts": ("object", "users, items, showings of new items, features"),
         "chosen": ("string", "model that the fit would take"),
         "titles": ("{string}", "method -> its title"),
-        "events": ("object", "outcome -> rows, rate, users, measures of each method, differences of GAUC, warm and cold"),
+        "events": ("object", "outcome -> rows, rate, users, measures of methods, differences of GAUC, warm and cold"),
         "notes": ("[string]", "what was left out"),
         "checked": ("[string]", "what was checked against leaks"),
         "fit": ("object", "log loss on the latest fitted part, trees, passes, calibration"),

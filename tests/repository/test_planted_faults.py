@@ -29,9 +29,9 @@ def test_every_fault_can_be_planted_and_tested(planted: ModuleType) -> None:
     assert planted.problems(ROOT) == []
 
 
-def test_there_are_two_or_three_a_room(planted: ModuleType) -> None:
+def test_there_are_at_least_two_a_room(planted: ModuleType) -> None:
     rooms = Counter(fault.room for fault in planted.read())
-    assert len(rooms) == 24 and set(rooms.values()) <= {2, 3}
+    assert len(rooms) >= 28 and min(rooms.values()) >= 2
 
 
 def test_a_line_broken_anew_is_found_and_one_that_stands_twice_is_told(planted: ModuleType, tmp_path: Path) -> None:

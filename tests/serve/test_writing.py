@@ -138,10 +138,8 @@ def test_interactions_need_no_time(client: TestClient) -> None:
         job = client.post("/v1/interactions", json={"interactions": [{"user_id": "u", "item_id": "p1", **time_of}]})
         assert job.status_code == 202
         assert ended(client, job.json())["state"] == "done"
-    turned = client.post(
-        "/v1/interactions",
-        json={"interactions": [{"user_id": "u", "item_id": "p1", "timestamp": when} for when in ("soon", 1_700_000_000)]},
-    )
+    rows = [{"user_id": "u", "item_id": "p1", "timestamp": when} for when in ("soon", 1_700_000_000)]
+    turned = client.post("/v1/interactions", json={"interactions": rows})
     assert ended(client, turned.json())["detail"] == "of 2 rows were turned away: 1 with an unreadable time"
 
 
