@@ -1,11 +1,14 @@
 """Calibrate logits to probabilities, and measure how far probabilities are from shares.
 
-Isotonic regression from 5,000 rows on, else Platt's sigmoid ("Probabilistic Outputs for Support Vector Machines", 1999:
-two numbers, with its targets that keep away from 0 and 1); by event, and apart for warm and cold items.
+Platt's sigmoid ("Probabilistic Outputs for Support Vector Machines", 1999: two numbers, with its targets that keep away
+from 0 and 1) or, from 5,000 rows on, isotonic regression; by event, and apart for warm and cold items.
 
-The shape is fitted on rows later than the model, but not the level: the logits are first moved to the mean rate of
-those rows. The share of positives moves from day to day more than a late part of a few days can tell, and the model
-that is kept, fitted on the whole window, has the level of all its days.
+The model that is used is not the one whose errors are known: it was fitted on those rows too. So logits are of two
+periods, each of a model fitted on all that came before it. A calibration of the first has to lower the log loss of the
+second, with an interval above zero; otherwise the logits stay as they are. One that held is fitted on both.
+
+The shape is calibrated, but not the level: the logits are first moved to the mean rate of their period. The share of
+positives moves from day to day more than a few days can tell, and the model that is used has the level of all its days.
 """
 
 from __future__ import annotations
@@ -101,8 +104,8 @@ def _curve(known: Mapping[str, Any]) -> Curve:
     rows, positive = int(known["rows"]), int(known["positive"])
     if known["knots"] is not None:
         x, y = (np.asarray(one, np.float64) for one in known["knots"])
-        fine = len(x) == len(y) > 0 and np.isfinite(x).all() and (np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()
-        if not fine or y[0] < 0 or y[-1] > 1:
+        fine = x.ndim == y.ndim == 1 and len(x) == len(y) > 0 and np.isfinite([x, y]).all()
+        if not fine or not ((np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()) or y[0] < 0 or y[-1] > 1:
             raise ValueError("the knots of a calibration do not rise from 0 to 1")
         return Curve(rows, positive, knots=(x.tolist(), y.tolist()))
     a, b = (float(one) for one in known["platt"])
@@ -111,39 +114,73 @@ def _curve(known: Mapping[str, Any]) -> Curve:
     return Curve(rows, positive, platt=(a, b))
 
 
-def fit_calibration(logits: Mapping[str, Doubles], labels: Mapping[str, Any], cold: Flags) -> Calibration:
-    """Fit the calibration of each event on rows that no model was fitted on.
+@dataclass(frozen=True)
+class Period:
+    """Rows of a stretch of time, with logits of a model that was fitted on what came before them.
+
+    Attributes:
+        logits: event -> float64 [N]; labels: event -> 0, 1 or NaN, [N].
+        cold: rows of items without interactions; users: rows that an interval takes together, int64 [N].
+    """
+
+    logits: Mapping[str, Doubles]
+    labels: Mapping[str, Any]
+    cold: Flags
+    users: NDArray[np.int64]
+
+
+def fit_calibration(earlier: Period, later: Period) -> Calibration:
+    """Fit the calibration of each event where one of the earlier period holds in the later one.
 
     It is meant for logits of a model whose mean is right on its window, as that of one fitted by log loss is.
     """
     found: dict[str, dict[str, Curve]] = {}
-    for event, own in logits.items():
-        target = np.asarray(labels[event], np.float64)
-        known = ~np.isnan(target)
-        curves = {}
-        if known.any():
-            own = own + _level(own[known], float(target[known].mean()))
-        for name, chosen in (("all", known), ("warm", known & ~cold), ("cold", known & cold)):
-            positive = int(target[chosen].sum())
-            enough = min(positive, int(chosen.sum()) - positive) >= FEWEST_POSITIVE
-            if chosen.sum() >= FEWEST_ROWS and enough:
-                curves[name] = _checked_curve(own[chosen], target[chosen])
+    for event in earlier.logits:
+        curves, moved = {}, []
+        for period in (earlier, later):
+            target = np.asarray(period.labels[event], np.float64)
+            known = ~np.isnan(target)
+            shift = _level(period.logits[event][known], float(target[known].mean())) if known.any() else 0.0
+            moved.append((period.logits[event] + shift, target, period.users, known, period.cold))
+        for name in ("all", *SLICES):
+            parts = []
+            for logits, target, users, known, cold in moved:
+                chosen = known & {"all": known, "warm": ~cold, "cold": cold}[name]
+                parts.append((logits[chosen], target[chosen], users[chosen]))
+            fewest = min(min(own.sum(), len(own) - own.sum()) for _, own, _ in parts)
+            if sum(len(own) for _, own, _ in parts) >= FEWEST_ROWS and fewest >= FEWEST_POSITIVE:
+                curves[name] = _held_curve(*parts)
         found[event] = curves
     return Calibration({event: curves for event, curves in found.items() if curves})
 
 
-def _checked_curve(logits: Doubles, target: Doubles) -> Curve:
-    """Fit a calibration; the logits stay as they are where one fitted on the first half of the rows, in order of time,
-    does not lower the log loss of the second half."""
-    half = len(logits) // 2
-    first, second = target[:half], target[half:]
-    plain = Curve(len(target), int(target.sum()), platt=(1.0, 0.0))
-    if min(first.sum(), half - first.sum()) >= FEWEST_POSITIVE:
-        early = fit_curve(logits[:half], first)
-        moved = logits[half:] + _level(logits[half:], float(second.mean())) if 0 < second.mean() < 1 else logits[half:]
-        if log_loss(early.apply(moved), second) >= log_loss(plain.apply(moved), second):
-            return plain
-    return fit_curve(logits, target)
+_Part = tuple[Doubles, Doubles, NDArray[np.int64]]
+
+
+def _held_curve(earlier: _Part, later: _Part) -> Curve:
+    """Fit on both periods what, fitted on the earlier one, gained most on the later one; the logits as they are where
+    no gain has an interval above zero."""
+    best, kept = 0.0, None
+    for isotonic in (False, True):
+        if isotonic and len(earlier[0]) < ISOTONIC_ROWS:
+            continue
+        tried = fit_curve(earlier[0], earlier[1], isotonic=isotonic)
+        gain, low = _gain(tried, *later)
+        if low > 0 and gain > best:
+            best, kept = gain, isotonic
+    logits, target = (np.concatenate(both) for both in zip(earlier[:2], later[:2], strict=True))
+    if kept is None:
+        return Curve(len(target), int(target.sum()), platt=(1.0, 0.0))
+    return fit_curve(logits, target, isotonic=kept)
+
+
+def _gain(curve: Curve, logits: Doubles, target: Doubles, users: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean log loss that a calibration saves, and the lower end of its 95 % interval over users, by linearisation."""
+    before, after = (_losses(p, target) for p in (sigmoid(logits), curve.apply(logits)))
+    own = np.unique(users, return_inverse=True)[1]
+    sums, rows = np.bincount(own, before - after), np.bincount(own)
+    gain = float(sums.sum() / rows.sum())
+    return gain, gain - 1.96 * float(np.sqrt(((sums - gain * rows) ** 2).sum())) / float(rows.sum())
 
 
 def _level(logits: Doubles, rate: float) -> float:
@@ -155,10 +192,10 @@ def _level(logits: Doubles, rate: float) -> float:
     return low
 
 
-def fit_curve(logits: Doubles, target: Doubles) -> Curve:
-    """Fit one calibration: isotonic from `ISOTONIC_ROWS` rows on, else Platt's."""
+def fit_curve(logits: Doubles, target: Doubles, *, isotonic: bool) -> Curve:
+    """Fit one calibration: isotonic, or Platt's."""
     rows, positive = len(target), int(target.sum())
-    if rows < ISOTONIC_ROWS:
+    if not isotonic:
         return Curve(rows, positive, platt=_platt(logits, target))
     from scipy.optimize import isotonic_regression
 
@@ -208,8 +245,12 @@ def log_loss(p: Doubles, target: Any) -> float:
     """Mean log loss over the rows with a label."""
     own = np.asarray(target, np.float64)
     known = ~np.isnan(own)
-    p, own = np.clip(p[known], _EPSILON, 1 - _EPSILON), own[known]
-    return float(-(own * np.log(p) + (1 - own) * np.log1p(-p)).mean())
+    return float(_losses(p[known], own[known]).mean())
+
+
+def _losses(p: Doubles, target: Doubles) -> Doubles:
+    p = np.clip(p, _EPSILON, 1 - _EPSILON)
+    return np.asarray(-(target * np.log(p) + (1 - target) * np.log1p(-p)), np.float64)
 
 
 def reliability(p: Doubles, target: Doubles, bins: int = BINS) -> list[dict[str, Any]]:

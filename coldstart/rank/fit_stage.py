@@ -205,7 +205,9 @@ def fit_ranker(
         features = features.without(SIMILAR)
     own = {event: rows.labels[event] for event in labels}
     cold, offsets = maker.cold(rows), maker.offsets(rows)
-    model = RankModel.fit(features, own, rows.times, cold, recipe_of(settings, device), offsets=offsets, step=step)
+    model = RankModel.fit(
+        features, own, rows.times, cold, recipe_of(settings, device), users=rows.users, offsets=offsets, step=step
+    )
     weights = {event: (settings.events or {}).get(event, 1.0) for event in labels}
     report = {
         **model.report,
@@ -276,7 +278,8 @@ def load_ranker(stage: RankFitStage, store: Store, version: str | None) -> Fitte
     made = stage.newest(store)
     try:
         found = from_files(made.folder)
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+            OverflowError, MemoryError) as error:  # fmt: skip
         raise ColdstartError(f"{made.folder} holds no ranker ({error}): run `{_COMMAND}`") from None
     if found.sids is not None and found.sids != version:
         raise ColdstartError(

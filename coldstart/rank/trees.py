@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Doubles = NDArray[np.float64]
 _PATIENCE = 30
 _MOST = 1e300
+_LARGEST = 1e6
+"""Bound of what a leaf adds to a logit."""
 _NODES = {"feature": "split_feature", "threshold": "threshold", "decision": "decision_type", "left": "left_child",
           "right": "right_child"}  # fmt: skip
 _KINDS = {"feature": np.int64, "threshold": np.float64, "decision": np.int64, "left": np.int64, "right": np.int64,
@@ -47,14 +49,17 @@ class Forest:
         Raises:
             ValueError, KeyError: they are no trees over so many features.
         """
-        own: dict[str, Any] = {name: np.asarray(self.arrays[name], kind) for name, kind in _KINDS.items()}
-        leaves = own["leaves"]
-        if leaves.ndim != 1 or (leaves < 1).any() or len(own["bias"]) != 1 or leaves.sum() != len(own["value"]):
+        own = {name: self.arrays[name] for name in _KINDS}
+        if any(own[name].dtype != kind or own[name].ndim != 1 for name, kind in _KINDS.items()):
+            raise ValueError("columns of trees are of other kinds")  # as text, 0.5 would lead LightGBM round for ever
+        leaves, count = own["leaves"], len(own["value"])
+        if ((leaves < 1) | (leaves > count)).any() or len(own["bias"]) != 1 or leaves.sum() != count:
             raise ValueError("leaves of trees do not fit")
         inner = leaves - 1
         if any(own[name].shape != (inner.sum(),) for name in _NODES):
             raise ValueError("nodes of trees do not fit")
-        if not all(np.isfinite(own[name]).all() for name in ("threshold", "value", "bias")):
+        added = np.abs(np.concatenate([own["value"], own["bias"]]))
+        if not np.isfinite(own["threshold"]).all() or not (added < _LARGEST).all():
             raise ValueError("trees have values that are no numbers")
         if ((own["feature"] < 0) | (own["feature"] >= self.features)).any() or not np.isin(
             own["decision"], (0, *_DECISIONS)

@@ -76,7 +76,7 @@ def from_files(folder: Path, items: int) -> UnionFit:
         raise ValueError("a ranker of no kind")
     recipe = UnionRecipe(depth=_whole(card["recipe"]["depth"]), new_depth=_whole(card["recipe"]["new_depth"]))
     counts = arrays["counts"]
-    if counts.shape != (items,) or counts.dtype != np.int64:
+    if counts.shape != (items,) or counts.dtype != np.int64 or (counts < 0).any():
         raise ValueError("counts of other items")
     channels: dict[str, ScoringChannel] = {}
     for name, recency in _RECENCIES.items():
@@ -92,6 +92,8 @@ def from_files(folder: Path, items: int) -> UnionFit:
         own = [arrays[f"linear/{name}"] for name in _LINEAR]
         if any(one.shape != (len(names),) or one.dtype != np.float64 or not np.isfinite(one).all() for one in own):
             raise ValueError("weights of other features")
+        if (arrays["linear/deviation"] <= 0).any():
+            raise ValueError("scaling of other features")
         linear = Linear(names, *own)
     else:
         parts = {name.removeprefix("trees/"): own for name, own in arrays.items() if name.startswith("trees/")}
@@ -110,6 +112,10 @@ def _matrix(arrays: dict[str, NDArray[Any]], name: str, items: int) -> csr_matri
     from scipy.sparse import csr_matrix
 
     data, indices, indptr = (arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
+    if (data.dtype, indices.dtype, indptr.dtype) != (np.float32, np.int64, np.int64) or (
+        data.ndim != 1 or indices.ndim != 1
+    ):
+        raise ValueError(f"weights of {name} do not fit: they are of other kinds")
     fits = indptr.shape == (items + 1,) and indptr[0] == 0 and indptr[-1] == len(indices) == len(data)
     if not fits or (np.diff(indptr) < 0).any() or not np.isfinite(data).all():
         raise ValueError(f"weights of {name} do not fit")

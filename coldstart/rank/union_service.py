@@ -70,6 +70,7 @@ class UnionService:
 
     Attributes:
         auto: whether it won on users that it was not fitted on; why: that in words; min_weight: of a like.
+        digest: of the fit.
 
     Raises:
         NotFitted: nothing is fitted.
@@ -77,15 +78,19 @@ class UnionService:
     """
 
     def __init__(self, store: Store, pipeline: Pipeline) -> None:
+        from safetensors import SafetensorError
+
         stage = union_stage(pipeline)
         made = stage.newest(store)
-        fitted = list(read_fit_items(made))
         try:
+            fitted = list(read_fit_items(made))
             fit = from_files(made.folder, len(fitted))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+                OverflowError, MemoryError) as error:  # fmt: skip
             raise ColdstartError(
                 f"{made.folder} holds no ranker of the union ({error}): run `coldstart finetune rank`"
             ) from None
+        self.digest = made.digest
         self.auto, self.why, self.kind = bool(fit.report["auto"]), why_auto(made.report), fit.kind
         self.min_weight: float | None = made.report["min_weight"]
         state = PipelineState(store, pipeline, {stage.space: stage.space_stage})

@@ -230,7 +230,7 @@ def why_not(
         measured, on = str(certificate["method"]), certificate["base"]
         few, count = bool(certificate["few"]), int(certificate["n"])
         named = str(on["digest"]), str(on["name"])
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         return f"the certificate of {kind} cannot be read"
     if few:
         return f"the certificate of {kind} rests on {count} requests: too few to judge"

@@ -440,7 +440,10 @@ def from_files(weights: bytes, card: bytes) -> tuple[ListwiseModel, dict[str, An
         if any(not 1 <= own <= bound for own, bound in zip(sizes, most, strict=True)) or shape.dim % shape.heads:
             raise ValueError(f"shape {given} is out of range")
         model = ListwiseModel(shape)
-        model.load_state_dict(load(weights))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        stored = load(weights)
+        if not all(bool(own.isfinite().all()) for own in stored.values()):
+            raise ValueError("weights that are no numbers")
+        model.load_state_dict(stored)
+    except (SafetensorError, RuntimeError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
     return model.eval(), about

@@ -17,6 +17,7 @@ from coldstart.errors import ColdstartError
 from coldstart.rank import evaluate
 from coldstart.rank.calibration import (
     Calibration,
+    Period,
     expected_calibration_error,
     fit_calibration,
     fit_curve,
@@ -74,24 +75,46 @@ def test_calibration() -> None:
     labels = (drawn.random(12_000) < sigmoid(0.5 * logits)).astype(float)  # too sure of itself
     assert expected_calibration_error(sigmoid(logits), labels) > 0.08
     cold = np.arange(12_000) % 10 == 0
-    made = fit_calibration({"click": logits}, {"click": labels}, cold)
-    kinds = {name: one["method"] for name, one in made.about()["click"].items()}
-    assert kinds == {"all": "isotonic", "warm": "isotonic", "cold": "platt"}
+
+    def period(start: int, end: int, shift: float = 0.0, factor: float = 1.0, told: np.ndarray = labels) -> Period:
+        rows = slice(start, end)
+        return Period(
+            {"click": factor * logits[rows] + shift}, {"click": told[rows]}, cold[rows], np.arange(start, end)
+        )
+
+    made = fit_calibration(period(0, 6_000), period(6_000, 12_000))
+    assert {name: one["rows"] for name, one in made.about()["click"].items()} == {
+        "all": 12_000, "warm": 10_800, "cold": 1_200
+    }  # fmt: skip
+    assert made.about()["click"]["all"]["method"] != "as it is"
     p = made.apply({"click": logits}, cold)["click"]
     assert expected_calibration_error(p, labels) < 0.02
-    lower = fit_calibration({"click": logits - 2}, {"click": labels}, cold)  # a later day of a higher rate
+    lower = fit_calibration(period(0, 6_000, -2), period(6_000, 12_000, -1))  # days of a higher rate than the fit's
     np.testing.assert_allclose(lower.apply({"click": logits}, cold)["click"], p, atol=1e-6)
+    right = (drawn.random(12_000) < sigmoid(logits)).astype(float)
+    for factor, told in ((2.0, labels), (1.0, right)):  # the first fit was surer than the later one; right as it is
+        left = fit_calibration(
+            period(0, 6_000, factor=factor, told=told), period(6_000, 12_000, factor=0.5, told=labels)
+        )
+        assert left.about()["click"]["all"]["method"] == "as it is", "what does not hold later is not kept"
+        np.testing.assert_allclose(left.apply({"click": logits}, cold)["click"], sigmoid(logits))
     again = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     np.testing.assert_array_equal(again.apply({"click": logits}, cold)["click"], p)
-    a, b = fit_curve(logits[:4_000], labels[:4_000]).platt or (0, 0)
+    a, b = fit_curve(logits[:4_000], labels[:4_000], isotonic=False).platt or (0, 0)
     assert (a, b) == pytest.approx((0.5, 0), abs=0.12)
-    assert fit_curve(-logits[:4_000], labels[:4_000]).platt[0] == 0, (
+    assert fit_curve(-logits[:4_000], labels[:4_000], isotonic=False).platt[0] == 0, (
         "an order that is worth nothing is not turned round"
     )
-    assert not fit_calibration({"click": logits[:100]}, {"click": labels[:100]}, cold[:100]).calibrated("click")
+    assert not fit_calibration(period(0, 50), period(50, 100)).calibrated("click")
+    bent = np.where(np.abs(logits) < 1, logits, np.sign(logits))  # rises in the middle alone: no sigmoid does
+    sure = (drawn.random(12_000) < sigmoid(bent)).astype(float)
+    found = fit_calibration(period(0, 6_000, told=sure), period(6_000, 12_000, told=sure))
+    assert found.about()["click"]["all"]["method"] == "isotonic"
     assert [one["rows"] for one in reliability(np.array([0.01, 0.02, 0.99]), np.array([0, 1, 1.0]))] == [2, 1]
     with pytest.raises(ValueError, match="do not rise"):
         Calibration.from_dict({"click": {"all": {"rows": 1, "positive": 1, "knots": [[1, 0], [0, 1]], "platt": None}}})
+    with pytest.raises(ValueError, match="do not rise"):
+        Calibration.from_dict({"click": {"all": {"rows": 1, "positive": 1, "knots": [[0], [np.nan]], "platt": None}}})
 
 
 def test_trees_lead_somewhere() -> None:
@@ -103,7 +126,9 @@ def test_trees_lead_somewhere() -> None:
     values = np.array([[0, 1], [0, 3], [1, 0], [np.nan, np.nan]], np.float32)
     np.testing.assert_allclose(Forest(arrays, 2).predict(values), [1.25, 2.25, 4.25, 1.25])
     for name, wrong in (("left", [0, -1]), ("left", [2, -1]), ("right", [-9, -2]), ("feature", [0, 2]),
-                        ("threshold", [np.nan, 1]), ("decision", [1, 10]), ("leaves", [4])):  # fmt: skip
+                        ("threshold", [np.nan, 1]), ("decision", [1, 10]), ("leaves", [4]),
+                        ("left", [0.5, -1]), ("bias", [[0.25]]),
+                        ("leaves", [1 << 62] * 3 + [(1 << 62) + 3])):  # fmt: skip
         with pytest.raises(ValueError, match="trees"):
             Forest({**arrays, name: np.array(wrong)}, 2)
 

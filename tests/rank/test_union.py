@@ -131,12 +131,15 @@ def test_a_fit_is_judged_on_other_users_and_read_back(union: UnionFit, tmp_path:
     np.testing.assert_array_equal(again.linear.weights, union.linear.weights if union.linear else None)
 
 
-@pytest.mark.parametrize("name", ["cooccurrence/indices", "counts", "linear/weights"])
+@pytest.mark.parametrize("name", ["cooccurrence/indices", "counts", "linear/weights", "ease/indptr"])
 def test_files_of_a_stranger_are_checked(union: UnionFit, tmp_path: Path, name: str) -> None:
     for file, data in to_files(union).items():
         (tmp_path / file).write_bytes(data)
     arrays = load_file(tmp_path / ARRAYS_FILE)
-    arrays[name] = arrays[name] + 10_000 if name.endswith("indices") else arrays[name][:-1]
+    if name == "ease/indptr":
+        arrays[name] = np.where(np.arange(ITEMS + 1) == 3, np.nan, arrays[name])
+    else:
+        arrays[name] = arrays[name] + 10_000 if name.endswith("indices") else arrays[name][:-1]
     save_file(arrays, tmp_path / ARRAYS_FILE)
     with pytest.raises(ValueError, match=r"do not fit|names items|of other"):
         from_files(tmp_path, ITEMS)

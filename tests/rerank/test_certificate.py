@@ -91,6 +91,8 @@ def test_equal_settings_are_the_first_and_no_change_is_no_gain() -> None:
         ({"difference": {"value": 1, "low": float("nan"), "high": 2}}, "no gain"),
         ({"difference": {"value": 1, "low": None, "high": 2}}, "cannot be read"),
         ({"difference": None}, "cannot be read"),
+        ({"n": float("inf")}, "cannot be read"),
+        ({"difference": {"value": 1, "low": 10**400, "high": 2}}, "cannot be read"),
     ],
 )
 def test_only_a_valid_certificate_allows(change: dict[str, Any], words: str | None) -> None:

@@ -125,5 +125,11 @@ def test_a_model_is_read_back_and_a_strange_one_refused(model: ListwiseModel) ->
     for shape in ({}, {**card["shape"], "dim": 10**9}, {**card["shape"], "heads": 3}, {**card["shape"], "features": 4}):
         with pytest.raises(ValueError, match=r"."):
             from_files(files["listwise.safetensors"], json.dumps({**card, "shape": shape}).encode())
-    with pytest.raises(ValueError, match=r"."):
-        from_files(b"garbage", files["listwise.json"])
+    endless = json.dumps({**card, "shape": {**card["shape"], "dim": float("inf")}}).encode()
+    for weights, about in ((b"garbage", files["listwise.json"]), (files["listwise.safetensors"], endless)):
+        with pytest.raises(ValueError, match=r"."):
+            from_files(weights, about)
+    with torch.no_grad():
+        next(iter(again.parameters()))[:] = torch.nan
+    with pytest.raises(ValueError, match="no numbers"):
+        from_files(to_files(again, {})["listwise.safetensors"], files["listwise.json"])
