@@ -312,22 +312,17 @@ class Judging:
     def _model_as_of(self, rows: Interactions) -> ScoringModel:
         """Fit the behaviour model again on some rows, by the settings of the pipeline."""
         from coldstart.recommend.inputs import fit_stage_of, load_content
-        from coldstart.recommend.model.selection import count_steps, select_model
         from coldstart.recommend.users import behaviour_scoring
         from coldstart.store.freshness import build
 
         pipeline = self._recommender.pipeline
-        spec = fit_stage_of(pipeline)
-        stage: Any = build(spec, pipeline)
+        stage: Any = build(fit_stage_of(pipeline), pipeline)
         content = load_content(self._store, pipeline, list(stage.spaces))
-        met = frozenset(rows.item_ids[place] for place in np.unique(rows.items))
-        learnt = content.take([place for place, item in enumerate(content.item_ids) if item in met])
-        settings = replace(spec.settings.selection(), min_weight=None)
-        with self._progress.meter(f"{spec.name}: mappers", count_steps(settings)) as meter:
-            chosen = select_model(
-                rows.over(learnt.item_ids), learnt, settings, step=lambda: meter.advance(1, 0, 0.0)
-            ).behaviour
-        return behaviour_scoring(list(content.item_ids), chosen.items(content), chosen)
+        try:
+            fitted = stage.repeat(content, rows.over(content.item_ids), self._progress)
+        except NotFitted as error:
+            raise ColdstartError(f"{stage.name}, fitted again without the likes that are asked for: {error}") from None
+        return behaviour_scoring(list(content.item_ids), fitted.items(content), fitted)
 
     def _requests(self, model: ScoringModel, item_ids: Sequence[str]) -> list[JudgedRequest]:
         """List the first items for every judged history, as `recommend` scores them."""

@@ -36,6 +36,7 @@ from coldstart.store.freshness import build as build_stage
 from coldstart.store.interactions import InteractionTable
 
 if TYPE_CHECKING:
+    from coldstart.recommend.model.fitted import Behaviour
     from coldstart.store.artifacts import Artifact
 
 
@@ -182,18 +183,13 @@ class BehaviourFitStage:
         return TrainingData(content, keys, read.over(content.item_ids), likes)
 
     def _fit(self, store: Store, training: TrainingData, progress: Progress) -> tuple[int, list[str]]:
-        from coldstart.recommend.count_attributes import check_fit, find_count_attributes, without_attributes
+        from coldstart.recommend.count_attributes import check_fit
         from coldstart.recommend.model.fitted import to_files
         from coldstart.recommend.model.selection import count_steps, select_model
 
         content = training.content
         settings = replace(self._settings.selection(), min_weight=training.likes.min_weight)
-        groups = content_groups(content, self._settings.near_duplicates)
-        counts = training.interactions.counts()
-        traces = find_count_attributes(content, counts, settings.weights) if settings.labels else []
-        learnt = content
-        if not self._settings.count_attributes:
-            learnt = without_attributes(content, traces, settings.weights)
+        groups, traces, learnt = self._learnt(content, training.interactions)
         with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
             selected = select_model(
                 training.interactions, learnt, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
@@ -236,6 +232,29 @@ class BehaviourFitStage:
         }
         fit = self._fits.save(store, [rows, *keys], files, report)
         return len(content), [_summary(fit), *_details(fit), self._next(store)]
+
+    def _learnt(self, content: Content, rows: Interactions) -> tuple[NDArray[np.int64], Any, Content]:
+        """Prepare content for a fit: groups of nearly equal items, attributes that count rows, and what is learnt."""
+        from coldstart.recommend.count_attributes import find_count_attributes, without_attributes
+
+        groups = content_groups(content, self._settings.near_duplicates)
+        settings = self._settings.selection()
+        traces = find_count_attributes(content, rows.counts(), settings.weights) if settings.labels else []
+        learnt = content if self._settings.count_attributes else without_attributes(content, traces, settings.weights)
+        return groups, traces, learnt
+
+    def repeat(self, content: Content, rows: Interactions, progress: Progress) -> Behaviour:
+        """Fit as a run would, on some liked rows over `content.item_ids`; nothing is saved.
+
+        Raises:
+            ColdstartError: there is too little data.
+        """
+        from coldstart.recommend.model.selection import count_steps, select_model
+
+        settings = replace(self._settings.selection(), min_weight=None)
+        groups, _, learnt = self._learnt(content, rows)
+        with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
+            return select_model(rows, learnt, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)).behaviour
 
     def _next(self, store: Store) -> str:
         spaces = [spec.name for spec in self._pipeline.of_kind("behaviour")]

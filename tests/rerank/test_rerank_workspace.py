@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.api.rerank import base_of, read_certificate, save_certificate
+from coldstart.api.rerank import Judging, base_of, read_certificate, save_certificate
+from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError
 from coldstart.rerank.certificate import certify, why_not
 from coldstart.rerank.diverse import Diverse
@@ -115,6 +117,40 @@ def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(shop: Workspace, 
         assert [one["rank"] for one in own["items"]] == list(range(1, 21))
     left = shop.evaluate_rerank(kinds=["listwise"], users=20).left_out
     assert "--split time" in left["listwise"]
+
+
+@pytest.mark.slow
+def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is_asked_for(shop: Workspace) -> None:
+    raw = dict(shop.pipeline().raw)
+    fit = {"candidates": {"ridge": {"target": "users"}}, "dim": 8, "weights": {"text": 1.0}, "power": 0.5,
+           "min_items": 10, "min_users": 10}  # fmt: skip
+    stages = {**raw["stages"], "align": {"text_image": False, "behaviour": fit}, "behaviour": {}}
+    shop.run({**raw, "stages": {**stages, "index": stages.pop("index")}})
+    recommender = shop._listing()
+    served = recommender.scoring_model
+    assert served.is_fitted
+
+    judging = Judging(shop._store, shop.pipeline(), recommender, "last-out", 30, SilentProgress())
+    train = judging._training_rows(recommender.interactions().positive().over(served.item_ids))
+    asked = dict(zip(judging.split.users, judging.split.targets.tolist(), strict=True))
+    assert len(train) == USERS * 5 and len(asked) == 45
+    learnt = judging._model_as_of(train)
+    assert set(learnt.columns) == set(served.columns)
+    assert np.abs(learnt.vectors - served.vectors).max() > 0.01
+    # with nothing held out, and the fit that serves, judged lists are those of `recommend`
+    log = recommender.interactions().positive().over(served.item_ids)
+    whole = [np.unique(log.items[log.users == log.user_ids.index(user)]) for user in judging.split.users]
+    judging.split = replace(judging.split, histories=whole)
+    for user, one in list(zip(judging.split.users, judging._requests(served, log.item_ids), strict=True))[:5]:
+        found = shop.recommend(user, rank="off", reasons=False).items
+        assert [item.item_id for item in found] == list(one.items.item_ids)
+
+    report = shop.evaluate_rerank(kinds=["mmr"], users=30)
+    known = report.certificates["mmr"]
+    assert known["base"]["name"] == "behaviour" and known["n"] == 30 and "repeated inside the split" in report.notes[0]
+    save_certificate(shop._store, {**valid_certificate(shop), "base": known["base"]})
+    reranked = shop.recommend("u3", rank="off", rerank="auto", deadline_ms=60_000, reasons=False).rerank
+    assert reranked is not None and reranked["kind"] == "mmr"
 
 
 def test_auto_serves_under_a_valid_certificate_of_these_lists_alone(shop: Workspace) -> None:
