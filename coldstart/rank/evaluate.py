@@ -16,11 +16,18 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.metrics.intervals import FEWEST_COMPARED, Measure, difference, share
-from coldstart.rank.calibration import expected_calibration_error, fit_calibration, log_loss, reliability, sigmoid
+from coldstart.rank.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    log_loss,
+    reliability,
+    sigmoid,
+)
 from coldstart.rank.data import RankData
 from coldstart.rank.features import SIMILAR, FeatureMaker, Rows
 from coldstart.rank.fit_stage import VECTOR_DIM, recipe_of
-from coldstart.rank.model import Features, RankModel, check_classes, time_parts
+from coldstart.rank.model import Features, RankModel, check_classes, periods, time_parts
 from coldstart.rank.settings import Settings
 
 Doubles = NDArray[np.float64]
@@ -184,7 +191,12 @@ def _predict(
     recipe = recipe_of(settings, device)
     cold, offsets, cold_later = maker.cold(past), maker.offsets(past), maker.cold(judged)
     parts = time_parts(past.times)
-    last, before = parts == 2, parts < 2
+    own_of = [parts == one for one in range(3)]
+
+    def calibration(event: str, middle: Doubles, last: Doubles) -> Calibration:
+        two = ({event: middle}, {event: last})
+        return fit_calibration(*periods(two, {event: past.labels[event]}, cold, past.users, parts))
+
     found: dict[str, dict[str, tuple[Doubles, Doubles]]] = {name: {} for name in METHODS}
     plain, plain_later = features, later
     for prefix in _OF_HISTORY:
@@ -195,25 +207,28 @@ def _predict(
         found["constant"][event] = flat, flat
         column = features.names.index(f"item.{event}")
         rates, rates_later = (_logit(one.values[:, column].astype(np.float64), mean) for one in (features, later))
-        curve = fit_calibration({event: rates[last]}, {event: target[last]}, cold[last])
+        curve = calibration(event, rates[own_of[1]], rates[own_of[2]])
         found["item_rate"][event] = sigmoid(rates_later), curve.apply({event: rates_later}, cold_later)[event]
-        early = fit_logistic(plain.values[before], target[before])
-        curve = fit_calibration({event: early(plain.values[last])}, {event: target[last]}, cold[last])
+        fitted = [fit_logistic(plain.values[one], target[one])(plain.values[after])
+                  for one, after in ((own_of[0], own_of[1]), (~own_of[2], own_of[2]))]  # fmt: skip
+        curve = calibration(event, *fitted)
         own = fit_logistic(plain.values, target)(plain_later.values)
         found["logistic"][event] = sigmoid(own), curve.apply({event: own}, cold_later)[event]
     step("logistic")
-    labels = past.labels
-    bare = RankModel.fit(plain, labels, past.times, cold, replace(recipe, model="trees"), offsets=offsets)
+    labels, trees_only = past.labels, replace(recipe, model="trees")
+    bare = RankModel.fit(plain, labels, past.times, cold, trees_only, users=past.users, offsets=offsets)
     _put(found["trees_without_history"], bare.logits(plain_later), bare.calibration, cold_later)
     wide, wide_later = features, later
     if not similar:
         features, later = features.without(SIMILAR), later.without(SIMILAR)
-        other = RankModel.fit(wide, labels, past.times, cold, replace(recipe, model="trees"), offsets=offsets)
+        other = RankModel.fit(wide, labels, past.times, cold, trees_only, users=past.users, offsets=offsets)
         _put(found["trees_with_simtier"], other.logits(wide_later), other.calibration, cold_later)
     step("trees")
     kinds = ("trees",) if features.sequences is None else ("trees", "attention", "both")
     wanted = "trees" if features.sequences is None else "both"
-    model = RankModel.fit(features, labels, past.times, cold, replace(recipe, model=wanted), offsets=offsets)
+    model = RankModel.fit(
+        features, labels, past.times, cold, replace(recipe, model=wanted), users=past.users, offsets=offsets
+    )
     for kind in kinds:
         _put(found[kind], model.logits(later, kind), model.calibrations[kind], cold_later)
     losses = model.report["log_loss"]

@@ -1,8 +1,9 @@
 """Fit a ranker and predict with it: plain arrays in, plain arrays out. Knows no tables and no workspace.
 
-A window of rows is cut by time in three: trees and attention are fitted on the earliest part, stopped on the next, and
-chosen and calibrated on the latest. Then both are fitted anew on the whole window, for as long as they took before, so
-that no row is lost; the calibration stays that of predictions on rows that came later than the fit.
+A window of rows is cut by time in three: trees and attention are fitted on the earliest part and stopped on the next.
+Then they are fitted anew, for as long as they took, on both, which gives the predictions of the latest part that they
+are chosen by, and on the whole window, so that no row is lost. A calibration of the predictions of the second part has
+to hold on those of the third.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.rank.calibration import Calibration, fit_calibration, log_loss, sigmoid
+from coldstart.rank.calibration import Calibration, Period, fit_calibration, log_loss, sigmoid
 from coldstart.rank.settings import FEWEST_OF_A_CLASS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 MODELS = ("trees", "attention", "both")
 _FITTED, _STOPPED = 0.65, 0.8
-"""Shares of a window, by time, where the fit ends and where stopping ends; the rest chooses and calibrates."""
+"""Shares of a window, by time, where the fit ends and where stopping ends; the rest chooses."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class Recipe:
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
+    calibrated: bool = True
+    """Whether probabilities are wanted; without, one fit is saved."""
 
 
 @dataclass
@@ -137,6 +140,7 @@ class RankModel:
         cold: Flags,
         recipe: Recipe,
         *,
+        users: NDArray[np.int64] | None = None,
         offsets: Mapping[str, Floats] | None = None,
         step: Callable[[], None] = lambda: None,
     ) -> RankModel:
@@ -146,6 +150,7 @@ class RankModel:
             labels: event -> 0 or 1 of each row, float32 [N]; NaN where it is not known.
             times: by which the window is cut, int64 [N]; rows of one time stay together.
             cold: rows of items without interactions, which get a calibration of their own where there are enough.
+            users: whose rows the interval of a calibration's gain takes together, int64 [N]; None: none.
             offsets: event -> logit that the place of a showing adds, float32 [N]; known in the fit, not in use.
             step: called after each model.
 
@@ -159,26 +164,39 @@ class RankModel:
         recipe = replace(recipe, model=_possible(recipe.model, features))
         wanted = MODELS[:2] if recipe.model in ("auto", "both") else (recipe.model,)
         offsets = offsets or {event: np.zeros(len(features), np.float32) for event in events}
-        logits, rounds, epochs = {}, dict[str, int](), 0
-        later = parts == 2
+        rounds, epochs = dict[str, int](), 0
+        middle, later = features.where(parts == 1), features.where(parts == 2)
+        found_of: dict[str, tuple[dict[str, Doubles], dict[str, Doubles]]] = {}  # of the second and the third part
         if "trees" in wanted:
             from coldstart.rank.trees import fit_trees, predict_trees
 
             early, rounds = fit_trees(features, labels, parts == 0, parts == 1, recipe, offsets)
-            logits["trees"] = predict_trees(early, features.where(later))
+            longer = early
+            if recipe.calibrated:
+                longer, _ = fit_trees(features, labels, parts < 2, None, recipe, offsets, rounds)
+            found_of["trees"] = predict_trees(early, middle), predict_trees(longer, later)
             step()
         if "attention" in wanted:
             from coldstart.rank.attention import fit_attention
 
             network, epochs = fit_attention(features, labels, parts == 0, parts == 1, recipe, offsets)
-            logits["attention"] = network.predict(features.where(later))
+            again = network
+            if recipe.calibrated:
+                again, _ = fit_attention(features, labels, parts < 2, None, recipe, offsets, epochs)
+            found_of["attention"] = network.predict(middle), again.predict(later)
             step()
         if len(wanted) == 2:
-            logits["both"] = {event: (logits["trees"][event] + logits["attention"][event]) / 2 for event in events}
-        late = {event: values[later] for event, values in labels.items()}
-        losses = {name: _loss(found, late, cold[later]) for name, found in logits.items()}
+            both = zip(found_of["trees"], found_of["attention"], strict=True)
+            first, second = ({event: (one[event] + other[event]) / 2 for event in events} for one, other in both)
+            found_of["both"] = first, second
+        losses = {name: _loss(own[1], {event: one[parts == 2] for event, one in labels.items()})
+                  for name, own in found_of.items()}  # fmt: skip
         kind = recipe.model if recipe.model != "auto" else min(losses, key=lambda name: losses[name])
-        curves = {name: fit_calibration(found, late, cold[later]) for name, found in logits.items()}
+        users = np.arange(len(features)) if users is None else users
+        curves = {
+            name: fit_calibration(*periods(own, labels, cold, users, parts)) if recipe.calibrated else Calibration()
+            for name, own in found_of.items()
+        }
         every = np.ones(len(features), bool)
         found = cls(kind, events, features.names, calibration=curves[kind], calibrations=curves)
         if kind != "attention":
@@ -221,6 +239,23 @@ class RankModel:
         return self.calibration.apply(self.logits(features), cold)
 
 
+def periods(
+    logits: tuple[Mapping[str, Doubles], Mapping[str, Doubles]],
+    labels: Mapping[str, Floats],
+    cold: Flags,
+    users: NDArray[np.int64],
+    parts: NDArray[np.int64],
+) -> tuple[Period, Period]:
+    """Put the logits of the second and the third part of a window beside what is known of their rows."""
+    earlier, later = (
+        Period(
+            own, {event: one[parts == part] for event, one in labels.items()}, cold[parts == part], users[parts == part]
+        )
+        for part, own in enumerate(logits, 1)
+    )
+    return earlier, later
+
+
 def score(probabilities: Mapping[str, Doubles], weights: Mapping[str, float]) -> Doubles:
     """Sum weight x log p over the events."""
     terms = [weights.get(event, 1.0) * np.log(np.clip(own, 1e-9, 1)) for event, own in probabilities.items()]
@@ -257,6 +292,6 @@ def _possible(model: str, features: Features) -> str:
     return "trees"
 
 
-def _loss(logits: Mapping[str, Doubles], labels: Mapping[str, Floats], cold: Flags) -> float:
+def _loss(logits: Mapping[str, Doubles], labels: Mapping[str, Floats]) -> float:
     """Mean log loss over the events, each over its rows with a label."""
     return float(np.mean([log_loss(sigmoid(logits[event]), own) for event, own in labels.items()]))

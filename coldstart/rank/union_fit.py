@@ -150,6 +150,7 @@ class UnionFit:
         kind: `linear` or `trees`; new_offset: what is added to the score of a new item.
         channels: fitted on all rows, by name; counts: users of each item.
         report: what was measured; `auto` in it: whether it won.
+        held_out: requests that judged it: `users`, numbers, `targets`, places, and `ranked`, NDCG of its list.
     """
 
     kind: str
@@ -160,6 +161,7 @@ class UnionFit:
     channels: dict[str, ScoringChannel] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     report: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def order(self, features: Features, cold: NDArray[np.bool_]) -> Floats:
         """Score candidates, float64 [n]: comparable within a request alone."""
@@ -295,9 +297,7 @@ def _held_out_at(
         drawn = np.sort(np.random.default_rng(recipe.seed).permutation(len(users))[: recipe.most_requests])
         users, targets, seconds = users[drawn], targets[drawn], seconds[drawn]
     own_past = [past[number] for number in users]
-    candidates = gather(
-        channels, own_past, items, seconds, depth=recipe.depth, new_depth=recipe.new_depth, among=taken
-    )
+    candidates = gather(channels, own_past, items, seconds, depth=recipe.depth, new_depth=recipe.new_depth, among=taken)
     features = union_features(candidates, channels, own_past, items, seconds)
     positive = candidates.places == targets[candidates.requests]
     return Requests(users, targets, items.cold[targets], candidates, features, positive), items
@@ -357,10 +357,10 @@ def fit_one(
     if kind == "linear":
         linear = fit_linear(known, positive, own)
     else:
-        # users stand in for times: those whose rows stop and calibrate the trees are others than those of the fit
+        # users stand in for times: those whose rows stop the trees are others than those of the fit
         shuffled = np.random.default_rng(recipe.seed).permutation(len(requests.users))[own]
         settings = Recipe(model="trees", rounds=recipe.rounds, leaves=recipe.leaves, min_in_leaf=100, seed=recipe.seed,
-                          threads=recipe.threads)  # fmt: skip
+                          threads=recipe.threads, calibrated=False)  # fmt: skip
         labels = {TAKEN: positive.astype(np.float32)}
         trees = RankModel.fit(known, labels, shuffled, requests.candidates.cold[rows], settings)
     found = UnionFit(kind, linear, trees, 0.0, recipe)
@@ -443,6 +443,11 @@ def fit_union(
         },
     }  # fmt: skip
     found.report["best"] = max(channels, key=lambda name: float(singles[name].mean()))
+    found.held_out = {
+        "users": requests.users[judged],
+        "targets": requests.targets[judged],
+        "ranked": ranked[judged],
+    }
     found.channels, now = _as_of(histories, times, content, attributes, recipe)
     found.counts = now.counts
     step()
