@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from time import process_time
@@ -89,17 +90,12 @@ def histories(folder: Path) -> Path:
 def workspace() -> Path:
     """Make the workspace; kept in the cache."""
     import coldstart
-    from coldstart.cli import main as command
-
     folder = CACHE / "rank-kuairand"
     uri = folder / "workspace"
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            command(["ingest", str(items(folder)), "--workspace", str(uri)])
-        except SystemExit as end:
-            if end.code:
-                raise
+        ingest = ["ingest", str(items(folder)), "--workspace", str(uri)]
+        subprocess.run([sys.executable, "-c", "from coldstart.cli import main; main()", *ingest], check=True)
         opened = coldstart.open(str(uri))
         opened.ingest_interactions(histories(folder))
         opened.ingest_impressions(showings(folder), signals=dict.fromkeys(EVENTS, ""))
