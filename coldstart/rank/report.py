@@ -58,7 +58,7 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
     found += known["notes"]
     found.append(
         "in brackets: 95 % intervals by bootstrap over users; GAUC: mean AUC of users with both labels, by their rows; "
-        "ECE: 15 equal bins, after calibration on the latest fitted showings"
+        "ECE: 15 equal bins, after calibration where one held on later fitted showings"
     )
     found.append(f"no leak found: {'; '.join(known['checked'])}")
     return found
