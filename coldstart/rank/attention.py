@@ -1,9 +1,9 @@
 """Score candidates by attention of the candidate over a user's history, beside the plain features.
 
 Deep Interest Network (Zhou et al., 2018, arXiv 1706.06978) with scaled dot-product attention in place of its own unit:
-the candidate asks, the actions of the history answer. It learns a vector for each item, creator, category and event;
-plain features pass a standardisation, with a flag for those that are missing. It overfits soon: few passes, stopped by
-the log loss on later rows.
+the candidate is the query, the actions of the history are keys and values. It learns a vector for each item, creator,
+category and event; plain features are standardised, with a flag for those that are missing. It overfits within a few
+passes, so that it is stopped by the log loss on later rows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Shape:
 
 
 class Network(nn.Module):
-    """The candidate's attention over its user's actions, and a perceptron over all."""
+    """Network: attention of the candidate over its user's actions, and a perceptron over it and the plain features."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -84,10 +84,6 @@ class Network(nn.Module):
         ages = torch.arange(length, 0, -1, device=history.device)
         keys = self.items(history, codes) + self.event(batch["events"]) + self.place(ages)[None]
         present = history > 0
-        if "found" in batch:
-            more = batch["found"]
-            keys = torch.cat([keys, self.items(more, codes) + self.place.weight[0]], 1)
-            present = torch.cat([present, more > 0], 1)
         rows, dim = target.shape
         keys = torch.cat([self.nothing.expand(rows, 1, dim), keys], 1)  # what a user without a history attends to
         present = torch.cat([torch.ones(rows, 1, dtype=torch.bool, device=present.device), present], 1)
@@ -232,15 +228,12 @@ def _batch(
 
     own = sequences.rows[rows]
     events = np.minimum(sequences.events[own, -shape.length :], shape.events)
-    found = {
+    return {
         "items": places(sequences.items[rows]),
         "history": places(sequences.histories[own, -shape.length :]),
         "events": torch.from_numpy(events.astype(np.int64)).to(device),
         "plain": torch.from_numpy(plain[rows]).to(device),
     }
-    if sequences.found is not None:
-        found["found"] = places(sequences.found[rows])
-    return found
 
 
 def load_attention(shape: Mapping[str, Any], stored: Mapping[str, NDArray[Any]], events: tuple[str, ...]) -> Attention:

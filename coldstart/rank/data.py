@@ -36,7 +36,7 @@ _COLUMNS = ("creator", "category", "tags", "created_at", "price", "attributes", 
 _MOST_TAGS, _MOST_NUMBERS, _COVERED = 8, 12, 0.1
 MOST_SHOWINGS = 1_000_000
 """Showings that a fit reads, the newest ones; rates count all."""
-_USERS_A_BLOCK = 50_000
+_USERS_PER_BLOCK = 50_000
 _MEASURED = 20
 """Histories, and candidates of each, on which the shortcut of search is measured."""
 FEWEST_ACTIONS = 2_000
@@ -117,8 +117,8 @@ class RankData:
     def met(self, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Read all actions before a second: users, items and kinds, int64 [A] each."""
         parts: list[tuple[NDArray[np.int64], ...]] = []
-        for start in range(0, len(self._histories.users), _USERS_A_BLOCK):
-            numbers = np.arange(start, min(start + _USERS_A_BLOCK, len(self._histories.users)))
+        for start in range(0, len(self._histories.users), _USERS_PER_BLOCK):
+            numbers = np.arange(start, min(start + _USERS_PER_BLOCK, len(self._histories.users)))
             found = self._histories.read_numbers(numbers, np.full(len(numbers), before))
             users, kinds = np.repeat(numbers, np.diff(found.starts)), self._kind_of[found.events]
             parts.append((users[kinds >= 0], self._item_places[found.items[kinds >= 0]], kinds[kinds >= 0]))
@@ -242,7 +242,7 @@ def read_data(
 
 
 def binary_events(shown: Impressions) -> tuple[str, ...]:
-    """List the outcomes that are 0 or 1 wherever they are known, both kinds among them, and not against an item."""
+    """List the outcomes that are 0 or 1 wherever they are known, 1 somewhere, and not against an item."""
     found = []
     for name, values in shown.signals.items():
         own = values[~np.isnan(values)]

@@ -92,12 +92,11 @@ class Rows:
 @dataclass(frozen=True)
 class Actions:
     """Latest actions of G histories, padded in front: places of items int32 [G, L], -1 for none; kinds uint8 and
-    seconds int64 of the same shape; `dropped`: actions that were not before the request."""
+    seconds int64 of the same shape."""
 
     items: NDArray[np.int32]
     kinds: NDArray[np.uint8]
     seconds: Places
-    dropped: int = 0
 
 
 ReadActions = Callable[[Places, Places, int], Actions]
@@ -107,6 +106,7 @@ ReadWhole = Callable[[int, int], tuple[Places, Places, Places]]
 
 
 PositionBias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Event -> by place in a list, the logit over the mean, and the rate over the mean; float64 [P] each."""
 
 
 class Counts:
@@ -144,7 +144,7 @@ class FeatureMaker:
         totals: NDArray[np.float64],
         *,
         prior: float = 20.0,
-        length: int = 50,
+        length: int = 100,
         whole: ReadWhole | None = None,
         bias: PositionBias | None = None,
     ) -> None:
@@ -213,9 +213,8 @@ class FeatureMaker:
         values = []
         for event, own in past.labels.items():
             known = ~np.isnan(own)
-            looked = np.ones(len(past))
             places = np.minimum(past.positions, _SHARED_POSITIONS)
-            looked = np.where(places >= 0, self.bias[event][1][np.maximum(places, 0)], looked)
+            looked = np.where(places >= 0, self.bias[event][1][np.maximum(places, 0)], 1.0)
             values += [np.where(known, own, 0), known * looked]
         stacked = np.stack(values, 1) if values else np.zeros((len(past), 0))
         return Counts(keys, self._periods(past.times), stacked.astype(np.float64), int(self._last))
@@ -249,8 +248,8 @@ class FeatureMaker:
         if sequences and self._kinds:
             events = np.where(actions.items >= 0, actions.kinds + 1, 0).astype(np.int32)
             own = Sequences(
-                rows.items.astype(np.int32), groups.astype(np.int32), actions.items[:, -2 * self._length :],
-                events[:, -2 * self._length :], self.items.attributes(),
+                rows.items.astype(np.int32), groups.astype(np.int32), actions.items[:, -self._length :],
+                events[:, -self._length :], self.items.attributes(),
             )  # fmt: skip
             found = Features(found.names, found.values, own)
         return found
@@ -305,6 +304,7 @@ class FeatureMaker:
         names += [f"same_{name}_less.{kind}" for name in numbers for kind in self._kinds]
         vectors = self.items.vectors
         if vectors is not None:
+            has_vector = np.any(vectors != 0, axis=1)
             names += [f"{SIMILAR}{kind}.{bin_}" for kind in self._kinds for bin_ in range(len(BINS) - 1)]
             names += [f"{SIMILAR}max", f"{SIMILAR}mean_of_5", *(f"{SIMILAR}mean.{kind}" for kind in self._kinds)]
         values = np.full((total, len(names)), np.nan, np.float32)
@@ -345,8 +345,8 @@ class FeatureMaker:
             if vectors is not None:
                 mine = vectors[np.maximum(own, 0)]
                 near = np.einsum("nld,nd->nl", vectors[np.maximum(items, 0)], mine)
-                seen = present & (np.abs(vectors[np.maximum(items, 0), 0]) > 0)
-                known = usable & seen.any(1) & (np.abs(mine).sum(1) > 0)
+                seen = present & has_vector[np.maximum(items, 0)]
+                known = usable & seen.any(1) & has_vector[np.maximum(own, 0)]
                 bins = np.digitize(near, BINS[1:-1])
                 for mask in masks:
                     for bin_ in range(len(BINS) - 1):

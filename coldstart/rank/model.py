@@ -40,7 +40,6 @@ class Sequences:
         rows: history of each row, int32 [N].
         histories: items of each history, the latest last, int32 [H, L], -1 before its beginning.
         events: event of each action, int32 [H, L], 0 without one.
-        found: further actions that are like the candidate, int32 [N, K], -1 for none; None: not searched.
         attributes: codes of each item's creator, category, … int32 [I, C], 0 where not known.
     """
 
@@ -49,12 +48,10 @@ class Sequences:
     histories: NDArray[np.int32]
     events: NDArray[np.int32]
     attributes: NDArray[np.int32]
-    found: NDArray[np.int32] | None = None
 
     def where(self, chosen: NDArray[Any]) -> Sequences:
         """Select rows; histories and items stay."""
-        found = None if self.found is None else self.found[chosen]
-        return replace(self, items=self.items[chosen], rows=self.rows[chosen], found=found)
+        return replace(self, items=self.items[chosen], rows=self.rows[chosen])
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Settings(Section):
 
     events: dict[str, float] | None = None
     """Outcome of a showing -> its weight in the score, the sum of weight x log p. By default all outcomes of the log
-    that are 0 or 1 and of both kinds, `hide` and `hate` left out, each with weight 1."""
+    that are 0 or 1, but for `hide`, `hate`, `dislike` and `report`, each with weight 1."""
     model: Literal["auto", "trees", "attention", "both"] = "auto"
     """Boosted trees, target attention over the user's history, the mean of their logits, or what had the smallest log
     loss on the latest part of the fit window."""
@@ -46,8 +46,8 @@ class Settings(Section):
     """Step size of the trees."""
     dim: int = Field(default=32, ge=8, le=512)
     """Width of target attention, a multiple of 4."""
-    length: int = Field(default=50, ge=1, le=1_024)
-    """Latest actions of a history that are read, and as many more that are like the candidate."""
+    length: int = Field(default=100, ge=1, le=200)
+    """Latest actions of a history that target attention reads."""
     epochs: int = Field(default=3, ge=1, le=100)
     """Most passes over the rows in the fit of target attention."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
