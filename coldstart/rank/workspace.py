@@ -73,5 +73,5 @@ def parse_split(split: str) -> int | None:
 def state_of(store: Store, pipeline: Pipeline) -> tuple[object, ...]:
     """Describe what a loaded ranker rests on: its fit, and the versions of the tables that it reads."""
     fit = store.artifacts.newest(rank_stage(pipeline).name)
-    tables = tuple(store.count(name) if store.has(name) else -1 for name in (ITEMS, IMPRESSIONS, INTERACTIONS))
-    return (None if fit is None else fit.digest, *tables)
+    versions = tuple(store.table_version(name) for name in (ITEMS, IMPRESSIONS, INTERACTIONS))
+    return (None if fit is None else fit.digest, *versions)
