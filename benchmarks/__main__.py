@@ -62,6 +62,8 @@ AREAS: dict[str, tuple[str, ...]] = {
         "semantic_ids",
         "recall",
         "rank",
+        "rank_union",
+        "rerank",
     ),
 }
 MODULES = tuple(name for names in AREAS.values() for name in names)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MOST_RESULTS = 10_000
 _PAGE = 100
 _ENDED = ("done", "failed")
+_DETAILS = ("sources", "nearest", "p")
+"""What a ranked list says of an item."""
 
 
 def connect(url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S) -> RemoteWorkspace:
@@ -189,15 +191,28 @@ class RemoteWorkspace(Connection):
     def recommend(
         self, user: str | None = None, *, history: Sequence[Any] | None = None, top_k: int = 10, **options: Any
     ) -> Recommended:
-        """List items for a user or a history; options as for `Workspace.recommend`."""
+        """List items for a user or a history; options as for `Workspace.recommend`, but for files and generators."""
         from coldstart.recommend.service import Recommendation, Recommended
 
         found = self._post("/v1/recommend", {"user": user, "history": history, "limit": top_k, **options})
         names = ("item_id", "rank", "score", "cold", "explored", "propensity", "kind", "title", "category", "price")
         items = tuple(
-            Recommendation(**{name: one[name] for name in names}, reason=_reason(one)) for one in found["items"]
+            Recommendation(
+                **{name: one[name] for name in names},
+                reason=_reason(one),
+                details={name: one[name] for name in _DETAILS if one.get(name) is not None},
+            )
+            for one in found["items"]
         )
-        return Recommended(found["user_id"], found["scored_by"], found["history"], items, tuple(found["notes"]))
+        return Recommended(
+            found["user_id"],
+            found["scored_by"],
+            found["history"],
+            items,
+            tuple(found["notes"]),
+            found.get("rerank"),
+            found.get("ranked"),
+        )
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
         """List the users who are most likely to like an item; arguments as for `Workspace.audience`."""

@@ -307,6 +307,7 @@ class Catalogue(WorkspaceState):
                 scored_by=found.scored_by,
                 history=found.history,
                 ranked=None if found.ranked is None else dict(found.ranked),
+                rerank=None if found.rerank is None else dict(found.rerank),
                 items=[
                     results.RecommendedItem(
                         item_id=one.item_id,

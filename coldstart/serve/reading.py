@@ -34,6 +34,8 @@ from coldstart.serve.route_parts import (
 from coldstart.serve.workspace_state import MOST_PAGE, PAGE
 
 MOST_LABELLED = 1000
+Rerank = Literal["auto", "none", "mmr", "dpp", "listwise", "llm"]
+_RERANK = "order the first 30 anew, within `deadline_ms`; auto: as certified by `evaluate rerank`; not with `explore`"
 _CONTENT_TYPES = {
     "jpeg": "image/jpeg",
     "png": "image/png",
@@ -112,6 +114,8 @@ class RecommendBody(Body):
     diversify: Literal["mmr", "dpp"] = "mmr"
     merge: Literal["max", "rrf"] = "max"
     rank: Literal["auto", "on", "off"] = Field("auto", description="order by the ranker of `finetune rank`")
+    rerank: Rerank | None = Field(None, description=_RERANK)
+    deadline_ms: float = Field(300, ge=1, le=10_000, description="after which `rerank` leaves the list as it is")
 
 
 reading = APIRouter(prefix="/v1", tags=["catalogue"], dependencies=needs("read"), responses=PROBLEMS)
@@ -274,9 +278,12 @@ async def recommend(
     explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
     seed: Annotated[int, Query(ge=0, lt=2**31)] = 0,
     rank: Annotated[Literal["auto", "on", "off"], Query(description="order by the ranker of `finetune rank`")] = "auto",
+    rerank: Annotated[Rerank | None, Query(description=_RERANK)] = None,
 ) -> Response:
     """List items for a user of the workspace; POST has all settings."""
     rules = {"cold_share": cold_share, "diversity": diversity, "explore": explore, "seed": seed, "rank": rank}
+    if rerank is not None:
+        rules["rerank"] = rerank
     return await answer(
         request,
         lambda catalogue: catalogue.recommend(user, None, top_k=limit, kind=kind, where=where, **rules),

@@ -164,6 +164,9 @@ class Recommendations(Result):
     ranked: dict[str, Any] | None = Field(
         None, description="whether a ranker ordered the list, `on`, and `why`; where one is fitted"
     )
+    rerank: dict[str, Any] | None = Field(
+        None, description="`asked`, the `kind` that ordered the list, `why` not another, `fault`, `ms`; where asked for"
+    )
     items: list[RecommendedItem]
 
 

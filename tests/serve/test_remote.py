@@ -72,6 +72,29 @@ def test_answers_are_those_of_the_python_interface(both: tuple[Any, RemoteWorksp
 
 
 @pytest.mark.slow
+def test_lists_are_ordered_anew_by_a_server_too_but_by_no_generator_of_a_stranger(
+    both: tuple[Any, RemoteWorkspace, Path],
+) -> None:
+    local, remote, _ = both
+    for asked in ("mmr", "auto", None):
+        here, there = (one.recommend(history=["p1"], rerank=asked, deadline_ms=10_000) for one in (local, remote))
+        assert [one.item_id for one in there.items] == [one.item_id for one in here.items[:10]]
+        assert _without_ms(there.rerank) == _without_ms(here.rerank)
+        assert (there.rerank is None) == (asked is None)
+    for given, words in (
+        ({"rerank": "mmr", "explore": 0.5}, "exclude each other"),
+        ({"rerank": "best"}, "rerank"),
+        ({"rerank": "llm", "rerank_generator": "openai:spy@http://attacker.example"}, "rerank_generator"),
+    ):
+        with pytest.raises(ColdstartError, match=words):
+            remote.recommend(history=["p1"], **given)
+
+
+def _without_ms(found: Any) -> Any:
+    return None if found is None else {name: value for name, value in found.items() if name != "ms"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ask",
     [
