@@ -6,8 +6,10 @@ the same items come out as went in, within a deadline, or the base order stands 
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +37,11 @@ FAULTS = {
 }
 """Fault of a reranker -> its meaning."""
 
+LAST_WAIT_S = 20.0
+"""Seconds that a program which leaves waits for lists that are late."""
+
 Places = NDArray[np.int64]
+_late: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,20 @@ class Guard:
         self._working.append(work)
         work.start()
         work.join(self.deadline_ms / 1000)
-        return answers[0] if answers else (None, "late")
+        if answers:
+            return answers[0]
+        _late.add(work)
+        return None, "late"
+
+
+def end_late(seconds: float = LAST_WAIT_S) -> None:
+    """Wait for lists that are late: the interpreter aborts where it ends a thread within native code."""
+    until = time.monotonic() + seconds
+    for work in list(_late):
+        work.join(max(0.0, until - time.monotonic()))
+
+
+atexit.register(end_late)
 
 
 def _answer(reranker: Reranker, request: RerankRequest, items: RerankItems, scores: Any) -> tuple[Any, str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from typing import Any
@@ -101,6 +103,27 @@ def test_a_reranker_that_fails_or_hangs_leaves_the_base_within_the_deadline_and_
     assert [one.fault for one in found] == ["late"] * MOST_AT_ONCE + ["busy"] * 2
     assert all(one.places.tolist() == [0, 1, 2] for one in found)
     assert reordered(lambda count: [][0], items(3)).fault == "failed"
+
+
+def test_a_program_that_leaves_waits_for_late_lists_so_that_native_code_does_not_abort_it() -> None:
+    program = """
+import time
+
+import numpy as np
+from coldstart.rerank import Guard, RerankItems, RerankRequest
+
+class Slow:
+    kind, digest = "llm", "none"
+    def order(self, request, items, scores):
+        time.sleep(0.2)
+        print("ended", flush=True)
+        return [0, 1]
+
+late = Guard(Slow(), 1.0).order(RerankRequest(), RerankItems(("a", "b"), ("", "")), np.zeros(2))
+print(late.fault, flush=True)
+"""
+    left = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (left.returncode, left.stdout.split()) == (0, ["late", "ended"]), left.stderr
 
 
 class OnceOnly:
