@@ -76,13 +76,15 @@ class ImpressionMethods(OpenedStore):
         from coldstart.ingest.load_impressions import import_impressions
 
         plain = [log_row(row, ("timestamp", "outcome_at")) for row in rows]
+        if odd := next((row["outcomes"] for row in plain if not isinstance(row.get("outcomes") or {}, Mapping)), None):
+            raise ColdstartError(f"outcomes {str(odd)[:80]!r}: give numbers by name, as {{'click': 1}}", kind="input")
         names = [name for name in SHOWN_FIELDS if any(row.get(name) is not None for row in plain)]
         signals = sorted({str(name) for row in plain for name in row.get("outcomes") or {}})
         if not {"user_id", "item_id"} <= {*names}:
             raise ColdstartError("no impressions: give rows with user_id and item_id", kind="input")
-        if odd := [name for name in signals if not is_signal(name)]:
+        if wrong := [name for name in signals if not is_signal(name)]:
             raise ColdstartError(
-                f"outcome {odd[0][:80]!r}: it is named by small letters, digits and _, and not as another field",
+                f"outcome {wrong[0][:80]!r}: it is named by small letters, digits and _, and not as another field",
                 kind="input",
             )
         with scratch_folder("run") as folder:

@@ -156,6 +156,8 @@ def test_impressions_are_added_with_outcomes_that_come_later(client: TestClient,
     found = coldstart.open(shop).impressions()
     assert sorted(zip(found.signal("click", 0).tolist(), found.positions.tolist(), strict=True)) == [(0, 1), (1, 1)]
     assert set(found.propensities.tolist()) == {0.5} and found.user_ids == ("u",)
+    with pytest.raises(ColdstartError, match=r"outcomes .*click.*: give numbers by name"):
+        coldstart.open(shop).add_impressions([{**shown, "outcomes": ["click"]}])
     for odd in ({"propensity": 0}, {"position": -1}, {"outcomes": {"Item ID": 1}}, {"outcomes": {"item_id": 1}}):
         answer = client.post("/v1/impressions", json={"impressions": [{**shown, **odd}]})
         assert (answer.status_code, answer.json()["kind"]) == (422, "input")
