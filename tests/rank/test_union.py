@@ -18,6 +18,7 @@ from coldstart.api.union import ranked_notes
 from coldstart.core.candidates import Ranked, join
 from coldstart.errors import ColdstartError
 from coldstart.rank.channels import WEEK_S, ContentNeighbours, Popular, fit_channels
+from coldstart.rank.union import Items, union_features
 from coldstart.rank.union_files import ARRAYS_FILE, from_files, to_files
 from coldstart.rank.union_fit import (
     Linear,
@@ -54,6 +55,18 @@ def test_candidates_of_channels_are_joined() -> None:
     assert found.places.tolist() == [2, 3, 4, 0, 1] and found.starts.tolist() == [0, 3, 5]
     assert found.sources(0) == (("b", 1), ("a", 2)) and np.isnan(found.ranks[1, 0])
     assert found.cold.tolist() == [False, False, False, False, True]
+
+
+def test_a_channel_that_the_fit_did_not_have_counts_in_no_feature() -> None:
+    own = histories(40)
+    channels = fit_channels(own, (np.concatenate(own), np.concatenate(times(own))), CONTENT)
+    counts = np.bincount(np.concatenate(own), minlength=ITEMS)
+    items = Items(CONTENT, counts, counts == 0, *ATTRIBUTES)
+    lists = {name: one.candidates(own[:2], 5) for name, one in channels.items()}
+    plain = join(lists, items.cold)
+    more = join({**lists, "further": Ranked(lists["content"].places[:, ::-1], lists["content"].scores)}, items.cold)
+    found = [union_features(one, channels, own[:2], items).values for one in (plain, more)]
+    assert np.array_equal(*found, equal_nan=True)
 
 
 def test_channels_leave_out_histories_and_know_nothing_of_items_without_rows() -> None:
