@@ -91,8 +91,13 @@ class Candidates:
 
     def fused(self) -> NDArray[np.float32]:
         """Score candidates by reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), float32 [n]."""
-        found: NDArray[np.float32] = np.nansum(1 / (RRF_K + self.ranks), axis=1).astype(np.float32)
-        return found
+        return fused_ranks(self.ranks)
+
+
+def fused_ranks(ranks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum 1 / (60 + rank) over channels, of float32 [n, C] with NaN where a channel named none: float32 [n]."""
+    found: NDArray[np.float32] = np.nansum(1 / (RRF_K + ranks), axis=1).astype(np.float32)
+    return found
 
 
 def join(lists: Mapping[str, Ranked], cold: NDArray[np.bool_]) -> Candidates:

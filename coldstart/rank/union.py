@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.candidates import CandidateChannel, Candidates, Histories, Ranked, join
+from coldstart.core.candidates import CandidateChannel, Candidates, Histories, Ranked, fused_ranks, join
 from coldstart.core.neighbours import RECENCY, histories_matrix
 from coldstart.core.vectors import unit
 from coldstart.rank.model import Features
@@ -76,9 +76,12 @@ def union_features(
     items: Items,
     before: NDArray[np.int64] | None = None,
 ) -> Features:
-    """Compute the features of candidates."""
-    padded = _padded(candidates, len(histories))
-    rows, slots = padded
+    """Compute the features of candidates.
+
+    Args:
+        channels: those of the fit; candidates may have come by more.
+    """
+    rows, slots = candidates.requests, np.arange(len(candidates)) - candidates.starts[candidates.requests]
     names: list[str] = []
     columns: list[NDArray[Any]] = []
     places = np.full((len(histories), int(slots.max(initial=-1)) + 1), -1, np.int64)
@@ -88,11 +91,12 @@ def union_features(
         names += [f"{name}_z", f"{name}_score", f"{name}_rank"]
         ranks = candidates.ranks[:, candidates.channels.index(name)]
         columns += [_standard(own, candidates.starts), own, np.log(ranks)]
-    listed = np.isfinite(candidates.ranks)
+    # a further channel of a request, which the fit did not have, counts in no feature
+    own_ranks = candidates.ranks[:, [name in channels or name == NEW for name in candidates.channels]]
     names += ["channels", "fused", "users", "history", "cold"]
     columns += [
-        listed.sum(1),
-        candidates.fused(),
+        np.isfinite(own_ranks).sum(1),
+        fused_ranks(own_ranks),
         np.log1p(items.counts[candidates.places]),
         np.log1p(np.array([len(own) for own in histories]))[candidates.requests],
         candidates.cold,
@@ -105,12 +109,6 @@ def union_features(
         names.append(f"same_{name}")
         columns.append(_affinity(candidates, histories, items.attributes[:, number]))
     return Features(tuple(names), np.stack(columns, axis=1).astype(np.float32))
-
-
-def _padded(candidates: Candidates, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Compute row and slot of each candidate in a table of requests."""
-    slots = np.arange(len(candidates)) - candidates.starts[candidates.requests]
-    return candidates.requests, slots
 
 
 def _standard(values: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -39,10 +39,9 @@ FOLDS = 4
 CUT = 10
 _RIDGE = 10.0
 _UNSCALED = "_score"  # end of the names of features that only trees read: their standardised form is there too
-_MOST_LOWERED, _STEPS = 12.0, 24  # logits that cold items are moved by at most; halvings of it
+_MOST_OFFSET, _STEPS = 12.0, 24  # most that is added to the score of a new item; halvings of it
 
 Floats = NDArray[np.float64]
-Order = Callable[[Features], Floats]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Linear:
     """Weights of features in their deviations, and of their absence.
 
     Attributes:
-        names: features; used: places of those that count; mean, deviation: of each; weights, absent: float64 [F].
+        names: features, F of them; mean, deviation: of each; weights, absent: float64 [F].
     """
 
     names: tuple[str, ...]
@@ -339,7 +338,7 @@ def offset_for(scores: Floats, known: Candidates, chosen: NDArray[np.bool_], aim
     """Find what to add to the scores of new items, at least 0, so that their share of the first places is `aim`."""
     if new_exposure(scores, known, chosen) >= aim or not known.cold.any():
         return 0.0
-    low, high = 0.0, _MOST_LOWERED
+    low, high = 0.0, _MOST_OFFSET
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if new_exposure(scores + middle * known.cold, known, chosen) < aim else (low, middle)
@@ -358,7 +357,8 @@ def fit_one(
         linear = fit_linear(known, positive, own)
     else:
         # users stand in for times: those whose rows stop the trees are others than those of the fit
-        shuffled = np.random.default_rng(recipe.seed).permutation(len(requests.users))[own]
+        users = np.unique(requests.users, return_inverse=True)[1]
+        shuffled = np.random.default_rng(recipe.seed).permutation(int(users.max()) + 1)[users][own]
         settings = Recipe(model="trees", rounds=recipe.rounds, leaves=recipe.leaves, min_in_leaf=100, seed=recipe.seed,
                           threads=recipe.threads, calibrated=False)  # fmt: skip
         labels = {TAKEN: positive.astype(np.float32)}
@@ -391,7 +391,7 @@ def fit_union(
     Args:
         histories: places of items of each user, the latest last, each once; times: seconds of each.
         content: float32 [N, D], of no columns for none; attributes: codes int64 [N, A], -1 for none, and names.
-        step: called after each fit, `FOLDS` + 2 times at most.
+        step: called after each fit, `FOLDS` + 3 times at most.
 
     Raises:
         ColdstartError: no request has a positive candidate.
@@ -414,7 +414,7 @@ def fit_union(
     singles = {name: gains(own, requests) for name, own in channel_scores(requests.candidates).items()}
     singles["rrf"] = gains(requests.candidates.fused(), requests)
     channels = [name for name in singles if name not in ("rrf", "new")]
-    kind, tried, judged = _kind(requests, fold, with_positive, aim, recipe)
+    kind, tried, judged = _choose_kind(requests, fold, with_positive, aim, recipe)
     step()
     ranked, best = np.zeros(count), np.zeros(count)
     shown = []
@@ -454,7 +454,7 @@ def fit_union(
     return found
 
 
-def _kind(
+def _choose_kind(
     requests: Requests, fold: NDArray[np.int64], with_positive: int, aim: float, recipe: UnionRecipe
 ) -> tuple[str, dict[str, Any], NDArray[np.bool_]]:
     """Choose linear or trees on one fold's users, who then do not judge; all judge where there is no choice."""
