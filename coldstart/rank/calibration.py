@@ -253,19 +253,19 @@ def _losses(p: Doubles, target: Doubles) -> Doubles:
     return np.asarray(-(target * np.log(p) + (1 - target) * np.log1p(-p)), np.float64)
 
 
-def reliability(p: Doubles, target: Doubles, bins: int = BINS) -> list[dict[str, Any]]:
-    """Mean probability and share of positives of each of `bins` equal intervals of p that has rows."""
-    place = np.minimum((p * bins).astype(np.int64), bins - 1)
-    rows = np.bincount(place, minlength=bins)
-    sums, hits = (np.bincount(place, own, minlength=bins) for own in (p, target))
+def reliability(p: Doubles, target: Doubles) -> list[dict[str, Any]]:
+    """Mean probability and share of positives of each of 15 equal intervals of p that has rows."""
+    place = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    rows = np.bincount(place, minlength=BINS)
+    sums, hits = (np.bincount(place, own, minlength=BINS) for own in (p, target))
     return [
         {"rows": int(rows[one]), "predicted": float(sums[one] / rows[one]), "observed": float(hits[one] / rows[one])}
         for one in np.flatnonzero(rows)
     ]
 
 
-def expected_calibration_error(p: Doubles, target: Doubles, bins: int = BINS) -> float:
-    """Mean over rows of |share - mean probability| of their bin, of `bins` equal ones."""
-    return float(
-        sum(one["rows"] * abs(one["observed"] - one["predicted"]) for one in reliability(p, target, bins)) / len(p)
-    )
+def expected_calibration_error(p: Doubles, target: Doubles, weights: NDArray[Any] | None = None) -> float:
+    """Mean over rows, perhaps with weights [N], of |share - mean probability| of their bin, of 15 equal ones."""
+    own = np.ones(len(p)) if weights is None else weights
+    gaps = np.bincount(np.minimum((p * BINS).astype(np.int64), BINS - 1), own * (target - p), minlength=BINS)
+    return float(np.abs(gaps).sum() / own.sum())

@@ -1,8 +1,8 @@
 """Evaluate rankers on showings: fit before a cut, judge after it, beside baselines, with a check for leaks.
 
 AUC and ECE are measured over all rows; GAUC is the mean AUC of users with both labels, weighted by their rows (Zhu et
-al. 2017, arXiv 1703.02091). Intervals, 95 %, are by bootstrap over users. Rates and histories of judged rows are as of
-the cut.
+al. 2017, arXiv 1703.02091). Intervals, 95 %, are by bootstrap over users. Rates of judged rows are as of the cut;
+histories end before the first showing of the user and day, as those of fitted rows do.
 """
 
 from __future__ import annotations
@@ -336,13 +336,15 @@ def _judge(
         order = np.argsort(p, kind="stable")
         ranked, wanted, of = p[order], labels[order], numbers[order]
         draws = [_weighted_auc(ranked, wanted, one[of].astype(np.float64)) for one in drawn]
-        few = float(np.ptp(p)) < 1e-12
+        constant = float(np.ptp(p)) < 1e-12
         methods[name] = {
-            "auc": _measured(0.5 if few else auc(p, labels), [0.5] if few else draws, len(labels)),
+            "auc": _measured(0.5 if constant else auc(p, labels), [0.5] if constant else draws, len(labels)),
             "gauc": _dict(share(by_user[name][0], rows)),
             "log_loss": _measured(float(losses.mean()), _resampled(losses, numbers, drawn), len(labels)),
             "ece": _measured(
-                expected_calibration_error(p, labels), [_weighted_ece(p, labels, one[numbers]) for one in drawn], len(p)
+                expected_calibration_error(p, labels),
+                [expected_calibration_error(p, labels, one[numbers]) for one in drawn],
+                len(p),
             ),
             "ece_before": expected_calibration_error(raw, labels),
             "log_loss_before": log_loss(raw, labels),
@@ -374,12 +376,6 @@ def _resampled(values: Doubles, numbers: NDArray[Any], drawn: NDArray[Any]) -> l
     """Mean over rows in each resample of users."""
     sums, rows = np.bincount(numbers, values), np.bincount(numbers)
     return [float(one) for one in (drawn @ sums) / (drawn @ rows)]
-
-
-def _weighted_ece(p: Doubles, labels: Doubles, weights: NDArray[Any], bins: int = 15) -> float:
-    place = np.minimum((p * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, weights * (labels - p), minlength=bins)
-    return float(np.abs(gap).sum() / weights.sum())
 
 
 def _measured(value: float, draws: list[float], n: int) -> dict[str, Any]:

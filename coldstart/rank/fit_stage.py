@@ -233,7 +233,6 @@ def recipe_of(settings: Settings, device: str) -> Recipe:
         "min_in_leaf",
         "tree_rate",
         "dim",
-        "length",
         "epochs",
         "learning_rate",
         "decay",

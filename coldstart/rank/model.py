@@ -97,7 +97,6 @@ class Recipe:
     min_in_leaf: int = 60
     tree_rate: float = 0.05
     dim: int = 32
-    length: int = 50
     epochs: int = 3
     learning_rate: float = 1e-3
     decay: float = 1e-2
