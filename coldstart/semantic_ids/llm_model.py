@@ -1,9 +1,9 @@
 """Language model that reads and writes semantic IDs: a token a level and code, such as `<b_7>`, beside those of words.
 
-The tokens of codes are rows of their own, in front of the model's embedding and behind its last layer, so that its
-vocabulary, tokenizer and output layer stay as they are. A code is predicted among the codes of its level alone, since
-nothing else can stand there; words are predicted among words. Linear layers learn by LoRA (Hu et al. 2022), rows of
-codes in full. After LC-Rec (Zheng et al., ICDE 2024) and MiniOneRec (Kong et al. 2025).
+The tokens of codes are rows of their own, one set in front of the model's embedding and one behind its last layer, so
+that its vocabulary, tokenizer and output layer stay as they are. A code is predicted among the codes of its level
+alone, since nothing else can stand there; words are predicted among words. Linear layers learn by LoRA (Hu et al.
+2022), rows of codes in full. After LC-Rec (Zheng et al., ICDE 2024) and MiniOneRec (Kong et al. 2025).
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ PROMPT = "A user liked, in order:"
 """Words before the IDs of a history."""
 MAX_WORDS = 32
 """Tokens of an item's text that are read."""
+_START_DEVIATION = 0.5
+"""Most standard deviation of the logits of a level's codes before training: a target costs log K + 0.125 by chance."""
+_START_SAMPLES = 32
+"""Items whose IDs that deviation is measured on."""
 _REMEMBERED = 4096
 _TOKENS = {"cpu": 1 << 13}  # of all beams of a step at a time
 _MORE_TOKENS = 1 << 15
@@ -67,7 +71,8 @@ class CodeLanguageModel(nn.Module):
 
     Attributes:
         sizes: codes of each level; rows: what is read for each token of a code, float32 [sum of sizes, d].
-        out_rows: what states are multiplied with to predict it; the same where the model ties both.
+        out_rows: what states are multiplied with to predict it, of the same shape; also beside a model that ties both,
+            since rows that vary enough to be read are too sure of what follows.
     """
 
     def __init__(self, base: BaseModel, network: Any, sizes: Sequence[int]) -> None:
@@ -83,8 +88,7 @@ class CodeLanguageModel(nn.Module):
         self._starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         count, dim = int(self._starts[-1]), embedding.shape[1]
         self.rows = nn.Parameter(torch.zeros(count, dim, device=embedding.device))
-        tied = network.get_output_embeddings().weight is embedding
-        self.out_rows = self.rows if tied else nn.Parameter(torch.zeros_like(self.rows))
+        self.out_rows = nn.Parameter(torch.zeros_like(self.rows))
 
     @classmethod
     def start(
@@ -128,26 +132,21 @@ class CodeLanguageModel(nn.Module):
     def _start_rows(self, codes: NDArray[np.int32], texts: Sequence[str | None]) -> None:
         """Start the row of each code from the mean embedding of its items' texts.
 
-        Means of many words are much alike: they are spread about the mean of their level until they vary as rows of the
-        model's own table do.
+        Means of many words are much alike: rows that are read are spread about the mean of their level until they vary
+        as rows of the model's own table do, and rows that predict vary so little that the first loss is that of a
+        guess.
         """
-        network = self.network
-        for rows, table, read in (
-            (self.rows, network.get_input_embeddings().weight, network.get_input_embeddings()),
-            (self.out_rows, network.get_output_embeddings().weight, None),
-        ):
-            spread = table.float().std(0).square().mean().sqrt()
+        words = [self.text_ids(text) if text else [] for text in texts]
+        has = torch.tensor([bool(own) for own in words], device=self.rows.device) & self._column(codes, 0).ge(0)
+        read, out = self.network.get_input_embeddings(), self.network.get_output_embeddings().weight
+        for rows, embed, table in ((self.rows, read, read.weight), (self.out_rows, out.__getitem__, out)):
             found = torch.zeros(len(texts), rows.shape[1], device=rows.device)
-            has = torch.zeros(len(texts), dtype=torch.bool, device=rows.device)
-            for place, text in enumerate(texts):
-                ids = self.text_ids(text) if text and codes[place, 0] >= 0 else []
-                if ids:
-                    own = torch.tensor(ids, device=rows.device)
-                    found[place] = (table[own] if read is None else read(own)).float().mean(0)
-                    has[place] = True
+            for place in torch.nonzero(has)[:, 0].tolist():
+                found[place] = embed(torch.tensor(words[place], device=rows.device)).float().mean(0)
             everywhere = found[has].mean(0) if bool(has.any()) else table.float().mean(0)
+            spread = table.float().std(0).square().mean().sqrt()
             for level, size in enumerate(self.sizes):
-                own = torch.from_numpy(codes[:, level].astype(np.int64)).to(rows.device)
+                own = self._column(codes, level)
                 chosen = has & (own >= 0)
                 total = torch.zeros(size, rows.shape[1], device=rows.device).index_add_(0, own[chosen], found[chosen])
                 count = torch.zeros(size, device=rows.device).index_add_(0, own[chosen], has[chosen].float())
@@ -155,8 +154,26 @@ class CodeLanguageModel(nn.Module):
                 away[count == 0] = 0
                 usual = away[count > 0].square().mean().sqrt() if bool((count > 0).any()) else spread
                 rows[self._of(level)] = everywhere + away * (spread / usual.clamp(min=1e-6))
-            if self.out_rows is self.rows:
-                return
+        self._scale_out_rows(codes)
+
+    def _scale_out_rows(self, codes: NDArray[np.int32]) -> None:
+        """Scale the rows that predict codes about the mean of their level until logits vary by no more than wanted."""
+        known = np.flatnonzero((codes >= 0).all(1))
+        if not len(known):
+            return
+        chosen = known[np.linspace(0, len(known) - 1, min(len(known), _START_SAMPLES)).astype(np.int64)]
+        states = self.states(
+            *self._filled([[*self.prompt, *self.code_ids(codes[place])] for place in chosen], left=False)
+        )
+        for level in range(len(self.sizes)):
+            rows = self.out_rows[self._of(level)]
+            away = rows - rows.mean(0)
+            logits = states[:, len(self.prompt) - 1 + level].float() @ away.T
+            deviation = logits.std(1, correction=0).mean()
+            self.out_rows[self._of(level)] = rows.mean(0) + away * (_START_DEVIATION / deviation).clamp(max=1)
+
+    def _column(self, codes: NDArray[np.int32], level: int) -> Tensor:
+        return torch.from_numpy(codes[:, level].astype(np.int64)).to(self.rows.device)
 
     # -- tokens
 
@@ -167,7 +184,7 @@ class CodeLanguageModel(nn.Module):
         """Tokenize the beginning of a text as words alone."""
         plain = _chat_template.plain(self.tokenizer, text)
         found: list[int] = self.tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
-        return found[:MAX_WORDS]
+        return [token for token in found if token < self.words][:MAX_WORDS]  # those behind them are of codes
 
     def code_ids(self, codes: Sequence[int] | NDArray[Any]) -> list[int]:
         """Tokens of an ID."""
@@ -309,9 +326,7 @@ class CodeLanguageModel(nn.Module):
                    "inference_mode": True}  # fmt: skip
         about = json.dumps({key: value for key, value in config.items() if _is_plain(value)}, sort_keys=True, indent=2)
         adapter = {name: _plain(weight) for name, weight in get_peft_model_state_dict(tuned).items()}
-        rows = {"rows": _plain(self.rows)}
-        if self.out_rows is not self.rows:
-            rows["out_rows"] = _plain(self.out_rows)
+        rows = {"rows": _plain(self.rows), "out_rows": _plain(self.out_rows)}
         return {
             f"{_local.FOLDER}/{_local.CONFIG}": about.encode(),
             f"{_local.FOLDER}/{_local.WEIGHTS}": save(adapter),
@@ -338,9 +353,7 @@ class CodeLanguageModel(nn.Module):
             rows = load_file(folder / CODES_FILE)
             base = load_base(name, device, torch.float32)
             made = cls(base, _local.apply_adapter(base.model, place, merge=True).to(dtype), sizes)
-            wanted = (
-                {"rows": made.rows} if made.out_rows is made.rows else {"rows": made.rows, "out_rows": made.out_rows}
-            )
+            wanted = {"rows": made.rows, "out_rows": made.out_rows}
             if set(rows) != set(wanted):
                 raise ValueError(f"{CODES_FILE} holds {', '.join(sorted(rows))[:80]}")
             for key, weight in wanted.items():
