@@ -79,7 +79,9 @@ def check_before(rows: HistoryRows, before: Times, user: Callable[[int], str] = 
         )
 
 
-def ends_before(seconds: NDArray[np.uint32], starts: NDArray[np.int64], ends: NDArray[np.int64], before: Times) -> Any:
+def ends_before(
+    seconds: NDArray[np.uint32], starts: NDArray[np.int64], ends: NDArray[np.int64], before: Times
+) -> NDArray[np.int64]:
     """Find where in each of many sorted runs the times strictly before one end, int64 [runs]."""
     low, high = starts.copy(), ends.copy()
     while (waiting := low < high).any():

@@ -1,4 +1,4 @@
-"""Weights from items to items that histories tell: neighbours by shared users, and EASE. Plain arrays, closed forms."""
+"""Compute weights from items to items by histories: neighbours by shared users, and EASE. Plain arrays."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 Histories = Sequence[NDArray[np.int64]]
 RECENCY = 0.7
-"""Weight of an item of a history by the one after it."""
+"""Weight of an item of a history relative to the next, more recent one."""
 PENALTIES = (50.0, 200.0, 500.0)
+"""Penalties of EASE that are tried."""
 MOST_EASE = 15_000
 """Items above which EASE is left out: it inverts a matrix of all pairs."""
 _ROWS = 2048
@@ -78,7 +79,8 @@ def choose_penalty(
     """Choose the penalty of EASE by the last items of histories.
 
     Args:
-        gain: mean gain of EASE fitted on histories with a penalty, asked with histories for targets.
+        gain: fits EASE on histories with a penalty, and returns its mean gain for held-out targets, int64 [R],
+            given the R histories before them.
     """
     chosen = [own for own in histories if len(own) >= 3][:3000]
     if not chosen:

@@ -36,7 +36,7 @@ _BLOCK = 1 << 23
 
 
 def best(scores: NDArray[np.float32], k: int) -> Ranked:
-    """Take the k greatest scores of each row that are above -inf, equal ones by place."""
+    """Take the k greatest scores of each row that are above -inf; equal ones of them by place."""
     width = min(k, scores.shape[1])
     if not width:
         return Ranked(np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32))

@@ -1,7 +1,7 @@
 """Rerank the head of a list as a whole: a protocol, and the guard through which every reranker goes.
 
-A reranker gets at most 30 items in base order and gives their places in its own. What it gives is believed in nothing:
-the same items come out as went in, within a deadline, or the base order stands and the fault is counted.
+A reranker gets at most 30 items in base order and gives their places in its own. The answer is checked: the same
+items come out as went in, within a deadline, or the base order stands and the fault is counted.
 """
 
 from __future__ import annotations
@@ -213,11 +213,6 @@ def read_order(order: Any, count: int) -> tuple[list[int], str | None]:
     if len(set(known)) < len(known):
         return known, "doubled"
     return known, "lost" if len(known) < count else None
-
-
-def order_fault(order: Any, count: int) -> str | None:
-    """Find what is wrong with an order of `count` items: a key of `FAULTS`, or None."""
-    return read_order(order, count)[1]
 
 
 def _head(item_ids: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -197,7 +197,7 @@ def _sensitivity(
 ) -> dict[str, Any]:
     """Compare orders with those of the same items given in other orders: Kendall's tau, its mean and least.
 
-    A method that shuffles by itself agrees with itself here; `inner` is the agreement of what it was told in between.
+    A method that shuffles by itself agrees with itself here; `inner` is the agreement of the orders that it sums up.
     """
     found = []
     for number, (one, order) in enumerate(zip(test[:_SHUFFLED], orders, strict=False)):

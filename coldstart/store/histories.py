@@ -50,7 +50,7 @@ MOST_COARSE = 2
 
 MANIFEST = "manifest.json"
 MOST_GENERATIONS = 1 << 52
-"""Number from which on files are none of a writer's."""
+"""Numbers of generations stay below this; larger ones in a manifest are refused."""
 _READ_ROWS = 1 << 19
 _TRIES = 5
 
@@ -61,9 +61,11 @@ class Manifest:
 
     Attributes:
         table_version: of the interactions table; rows: of it; sums: of two hashes of each row.
-        coarse: how kinds of actions are told apart, see `_kinds`; kinds: event and weight of each.
+        coarse: how kinds of actions are told apart, 0 to 2, see `history_build._ROUNDINGS`; kinds: event and
+            weight of each.
         users, items: generation of their names; segments: of each; actions: of each.
-        dropped: oldest actions above `cap`; left_out: rows whose time does not fit.
+        cap: actions that are kept of a user; dropped: oldest actions above it; left_out: rows whose time does not fit.
+        longest: actions of the user with the most; format: of the files.
     """
 
     generation: int = 0
@@ -119,7 +121,7 @@ class Histories:
         self.weights = np.array([weight for _, weight in manifest.kinds], np.float32)
 
     def of(self, user: str, before: int | None = None, last: int | None = None) -> UserHistory:
-        """Read the actions of a user strictly before a time, in seconds; the `last` ones of them; none of a stranger.
+        """Read the actions of a user strictly before a time in seconds, the `last` ones; none of an unknown user.
 
         Raises:
             ColdstartError: the files are damaged.

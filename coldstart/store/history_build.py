@@ -174,7 +174,7 @@ class _Writer:
 
     def _number_kinds(self, events: pa.Array, weights: NDArray[np.float32]) -> NDArray[np.uint8] | None:
         """Number the event and weight of each row, uint8 [N]; None where there are too many."""
-        coded, levels = events.dictionary_encode(), pa.array(_STEPS[self._made.coarse](weights)).dictionary_encode()
+        coded, levels = events.dictionary_encode(), pa.array(_ROUNDINGS[self._made.coarse](weights)).dictionary_encode()
         names, values = coded.dictionary.to_pylist(), levels.dictionary.to_pylist()
         pairs = coded.indices.to_numpy().astype(np.int64) * len(values) + levels.indices.to_numpy()
         there = np.flatnonzero(np.bincount(pairs, minlength=len(names) * len(values)))
@@ -264,5 +264,5 @@ def _signs(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.sign(np.nan_to_num(weights)).astype(np.float32)
 
 
-_STEPS = (_eighths, _signs, _signs)
+_ROUNDINGS = (_eighths, _signs, _signs)
 """Roundings of weights, tried in turn while kinds are too many; the last also takes the names of events together."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coldstart.rerank import KINDS, MOST_AT_ONCE, Guard, RerankItems, RerankRequest, kendall_tau, order_fault
+from coldstart.rerank import KINDS, MOST_AT_ONCE, Guard, RerankItems, RerankRequest, kendall_tau, read_order
 from coldstart.rerank.diverse import Diverse, Unchanged
 
 
@@ -55,7 +55,7 @@ def reordered(answer: Any, given: RerankItems) -> Any:
     ],
 )
 def test_an_answer_that_is_no_order_leaves_the_base_and_is_counted(answer: Any, fault: str | None) -> None:
-    assert order_fault(answer, 3) == fault
+    assert read_order(answer, 3)[1] == fault
     guard = Guard(Scripted(answer), None)
     found = guard.order(RerankRequest(), items(3), -np.arange(3.0))
     assert found.places.tolist() == ([2, 1, 0] if fault is None else [0, 1, 2])
