@@ -48,8 +48,8 @@ def read(name: str) -> dict[str, Any]:
             "content": films_data.content(films).blocks["text"],
             "attributes": (codes([(film["genres"] or [None])[0] for film in films])[:, None], ("category",)),
         }
-    import coldstart
     from benchmarks.recall import DATA, texts_of
+    from coldstart import encoders
 
     folder = DATA / "amazon_scientific"
     records = texts_of("scientific")
@@ -63,7 +63,7 @@ def read(name: str) -> dict[str, Any]:
             ". ".join(str(row[part]) for part in ("title", "category", "description") if row.get(part)) for row in rows
         ]
         CACHE.mkdir(exist_ok=True)
-        np.save(kept_file, coldstart.encoders.load("starter").encode_documents(texts))
+        np.save(kept_file, encoders.load("starter").encode_documents(texts))
     attributes = np.stack([codes([row.get(part) for row in rows]) for part in ("category", "creator")], 1)
     return {
         "ids": [f"i{place}" for place in range(count)],

@@ -22,6 +22,7 @@ from coldstart.store.fits import with_fits
 
 if TYPE_CHECKING:
     from coldstart.api.rerank import RerankService
+    from coldstart.api.union import Verdict
     from coldstart.encoders import Encoder
     from coldstart.rank.service import RankService
     from coldstart.rank.union_service import UnionService
@@ -65,6 +66,7 @@ class OpenedStore:
         self._recall_service: tuple[Published, RecallService] | None = None
         self._rerank_service: tuple[Published, RerankService] | None = None
         self._union_service: tuple[Published, UnionService | None] | None = None
+        self._union_verdict: tuple[UnionService, Verdict] | None = None
         self._shown_service: tuple[Published, RankService] | None = None
         self._snapshot: Snapshot | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import time
@@ -12,6 +13,7 @@ from coldstart.api.opened import PipelineSource
 from coldstart.api.work import WorkMethods
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport
+from coldstart.errors import ColdstartError, NotFitted
 
 if TYPE_CHECKING:
     from coldstart.rank.evaluate import RankReport
@@ -55,7 +57,8 @@ class RankMethods(WorkMethods):
         raw = with_union(given) if has_content else dict(given.raw)
         few = ImpressionTable(self._store).count() < FEWEST_SHOWINGS
         if has_content and few and events is None and model is None and not given.of_kind(RANK):
-            return self.run(raw, overrides=overrides, only=[UNION], refit=True, progress=progress)
+            done = self.run(raw, overrides=overrides, only=[UNION], refit=True, progress=progress)
+            return self._compared(done, progress)
         weights = None
         if events is not None:
             weights = dict(events) if isinstance(events, Mapping) else dict.fromkeys(events, 1.0)
@@ -66,7 +69,21 @@ class RankMethods(WorkMethods):
             # where nothing was fitted yet there may be too few interactions for it, which is no fault beside showings
             is_there = self._store.artifacts.newest(known) is not None
             self.run(raw, overrides=changes, only=[UNION], refit=is_there, progress=progress)
-        return self.run(raw, overrides=changes, only=[RANK], refit=True, progress=progress)
+        done = self.run(raw, overrides=changes, only=[RANK], refit=True, progress=progress)
+        return self._compared(done, progress) if has_content else done
+
+    def _compared(self, done: RunReport, progress: Progress | None) -> RunReport:
+        """Compare the ranker of the union with the lists that it replaces, and add what came out to the last notes."""
+        from coldstart.api.union import compare_with_served
+
+        try:
+            note = compare_with_served(self._listing(), progress or SilentProgress())  # type: ignore[attr-defined]
+        except NotFitted:  # no ranker of the union
+            return done
+        except ColdstartError as why:
+            note = f"not compared with the lists that it replaces, so that `--rank auto` stays off: {why}"
+        last = replace(done.stages[-1], notes=[*done.stages[-1].notes, note])
+        return replace(done, stages=[*done.stages[:-1], last])
 
     def rank(
         self,

@@ -16,6 +16,7 @@ from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.api.rerank import RerankService
+    from coldstart.api.union import Verdict
     from coldstart.rank.union_service import UnionService
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.batch import Written
@@ -68,7 +69,7 @@ class RecommendMethods(OpenedStore):
             recall: score by the sequence model of `finetune_recall`: `dense`, `codes`, `both`, or `auto`, what was best
                 on held-out items; by default by the behaviour fit, or by content.
             rank: order the union of channels by the ranker of `finetune_rank`: `on`, `off`, or `auto`, where it won on
-                users that it was not fitted on.
+                users that it was not fitted on, also against the lists that it replaces.
             rerank: order the first 30 items anew: `mmr`, `dpp`, `listwise`, `llm`, `none`, or `auto`, the kind with the
                 best valid certificate of `evaluate_rerank`, if any. Not together with `explore`.
             rerank_generator: the language model of `llm`; deadline_ms: the list stays as it is after so long.
@@ -121,7 +122,7 @@ class RecommendMethods(OpenedStore):
         if union is not None:
             from coldstart.api.union import choose, rank_lists
 
-            ranked = choose(union, rank, recall, wanted[2], known.in_order(union.min_weight))
+            ranked = choose(union, self._verdict(union), rank, recall, wanted[2], known.in_order(union.min_weight))
             if ranked["on"]:
                 given = {} if scored is None else {scored.name: scored.item_ids}
                 scored = rank_lists(union, recommender, user, known, wanted[0], wanted[1], given)
@@ -267,6 +268,14 @@ class RecommendMethods(OpenedStore):
         if known is None or known[0] is not catalog or (known[1] is None and rank == "on"):
             known = self._union_service = catalog, load_union(self._store, self._reading_pipeline(), rank)
         return known[1]
+
+    def _verdict(self, union: UnionService) -> Verdict:
+        """Tell whether `auto` ranks, once for each fit and publication."""
+        from coldstart.api.union import verdict
+
+        if self._union_verdict is None or self._union_verdict[0] is not union:
+            self._union_verdict = union, verdict(union, self._listing())
+        return self._union_verdict[1]
 
     def _reranking(self, recommender: Recommender) -> RerankService:
         """Load rerankers over the served catalog, once for each publication."""

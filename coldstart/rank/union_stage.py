@@ -6,7 +6,7 @@ of what it is worth on users that it was not fitted on, by which `recommend --ra
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,6 +42,7 @@ OWN_UNION = "union"
 ATTRIBUTES = ("category", "creator")
 """Fields of an item whose share in the history is a feature."""
 _COMMAND = "coldstart finetune rank"
+_HELD_OUT_FILE = "held-out.safetensors"
 
 
 class Settings(Section):
@@ -191,6 +192,8 @@ class UnionFitStage:
         return self._fit(store, data, progress)
 
     def _fit(self, store: Store, data: UnionData, progress: Progress) -> tuple[int, list[str]]:
+        from safetensors.numpy import save
+
         from coldstart.rank.union_files import to_files
         from coldstart.rank.union_fit import FOLDS, UnionRecipe, fit_union
 
@@ -214,7 +217,11 @@ class UnionFitStage:
             "min_weight": data.likes.min_weight,
             "interactions": {"digest": table.digest(), "in_workspace": table.count()},
         }
-        files = {**to_files(fit), ITEMS_FILE: items_file(data.item_ids, keys, order, {"train": order})}
+        files = {
+            **to_files(fit),
+            _HELD_OUT_FILE: save({name: np.ascontiguousarray(own) for name, own in fit.held_out.items()}),
+            ITEMS_FILE: items_file(data.item_ids, keys, order, {"train": order}),
+        }
         saved = self._fits.save(store, [keys, report["interactions"]["digest"]], files, report)
         return len(keys), [_summary(saved), *_details(saved)]
 
@@ -243,6 +250,64 @@ class UnionData:
             f"{users:,} users liked three items and more, and a fit needs {least:,} (min_users): bring more with "
             f"`coldstart ingest --workspace {self._uri} --interactions FILE`"
         )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Requests that judged a fit, each user's in turn, for lists of other methods to be judged on.
+
+    Attributes:
+        item_ids, histories: as `UnionData` has them; stands_for_new: items without rows in the fit, bool [N].
+        users, targets: number of the user and place of what was taken, int64 [R]; back: its place from the end.
+        ranked: NDCG of the ranker's list, by a ranker that other users taught, float64 [R].
+    """
+
+    item_ids: list[str]
+    histories: list[NDArray[np.int64]]
+    stands_for_new: NDArray[np.bool_]
+    users: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    back: NDArray[np.int64]
+    ranked: NDArray[np.float64]
+
+    def before(self, back: int) -> list[NDArray[np.int64]]:
+        """Cut all histories so many items before the last: what channels and histories of those requests know."""
+        cut = (own[: max(0, len(own) - 1 - back)] for own in self.histories)
+        return [own[~self.stands_for_new[own]] for own in cut]
+
+
+def read_held_out(store: Store, stage: UnionFitStage) -> HeldOut:
+    """Read the requests that judged the newest fit.
+
+    Raises:
+        NotFitted: there is no fit.
+        ColdstartError: interactions came, changed or went since, or the fit is broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from coldstart.rank.union_fit import is_pseudo_new
+
+    fit = stage.newest(store)
+    if fit.report["interactions"]["digest"] != InteractionTable(store).digest():
+        raise ColdstartError(f"interactions came, changed or went since the fit of {stage.name}: run `{_COMMAND}`")
+    data = UnionData(store, stage, stage.present(store))
+    stands = np.array([is_pseudo_new(item) and data.content.shape[1] > 0 for item in data.item_ids], bool)
+    try:
+        arrays = load(fit.files()[_HELD_OUT_FILE])
+        users, targets, ranked = arrays["users"], arrays["targets"], arrays["ranked"]
+        if not users.shape == targets.shape == ranked.shape == (len(users),) or users.min(initial=0) < 0:
+            raise ValueError("they are of different numbers")
+        if (users.dtype, targets.dtype) != (np.int64, np.int64) or not np.isfinite(ranked).all():
+            raise ValueError("they are no numbers of users and items")
+        own = [np.flatnonzero(data.histories[user] == target)[0] for user, target in zip(users, targets, strict=True)]
+    except (SafetensorError, LookupError, ValueError, TypeError) as error:
+        raise ColdstartError(
+            f"the held-out requests of {stage.name} cannot be read ({error}): `{_COMMAND}` after new interactions"
+        ) from None
+    lengths = np.array([len(data.histories[user]) for user in users], np.int64)
+    back = lengths - 1 - np.array(own, np.int64)
+    return HeldOut(data.item_ids, data.histories, stands, users, targets, back, ranked.astype(np.float64))
 
 
 def content_of(store: Store, stage: UnionFitStage, item_ids: list[str]) -> NDArray[np.float32]:
@@ -286,10 +351,7 @@ def _summary(fit: Artifact) -> str:
     """Summarise a fit in one line; raises where its report lacks a field."""
     report = fit.report
     _ = report["interactions"]["digest"], report["min_weight"], report["best"]
-    return (
-        f"ranker of {int(report['users']):,} users' last items, {report['model']}; auto is "
-        f"{'on' if report['auto'] else 'off'}: {why_auto(report)}"
-    )
+    return f"ranker of {int(report['users']):,} users' last items, {report['model']}: {why_auto(report)}"
 
 
 def why_auto(report: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.api.union import ranked_notes
+from coldstart.api.union import _gains, compare_with_served, ranked_notes
 from coldstart.core.candidates import Ranked, join
+from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError
 from coldstart.rank.channels import WEEK_S, ContentNeighbours, Popular, fit_channels
 from coldstart.rank.union import Items, union_features
@@ -30,6 +32,9 @@ from coldstart.rank.union_fit import (
     new_exposure,
     offset_for,
 )
+from coldstart.rank.union_stage import HeldOut, read_held_out, union_stage
+from coldstart.recommend.users import ScoringModel
+from coldstart.rerank.certificate import Base
 
 ITEMS, USERS, SHELVES = 70, 130, 7
 
@@ -122,6 +127,17 @@ def test_new_items_get_the_share_that_is_aimed_at() -> None:
     assert offset_for(scores + 9 * known.cold, known, every, 0.2) == 0
 
 
+def test_lists_that_are_replaced_are_measured_over_what_was_taken_and_is_not_in_the_history() -> None:
+    names = [*"abcde"]
+    own = np.zeros(2, np.int64)
+    held = HeldOut(names, [np.array([0, 1, 2])], np.zeros(5, bool), own, np.array([2, 1]), np.array([0, 1]), own + 0.0)
+    assert [one.tolist() for one in held.before(1)] == [[0]]
+    vectors = np.array([[9], [1], [3], [4], [7]], np.float32)  # d and e were never taken, a is in the history
+    model = ScoringModel("m", (*names,), vectors, np.zeros(5, bool), (*names,), lambda asked: asked.sum(1), True)
+    first, second = (_gains(model, held, held.before(back), held.back == back) for back in (0, 1))
+    assert first.tolist() == [1] and second.tolist() == pytest.approx([1 / np.log2(3)])
+
+
 @pytest.fixture(scope="module")
 def union() -> UnionFit:
     own = histories()
@@ -211,7 +227,8 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.Monke
             shop.recommend(**({"user": "u1"} | given), rank="on")  # type: ignore[arg-type]
     with pytest.raises(ColdstartError, match="auto, on or off"):
         shop.recommend("u1", rank="yes")
-    first, second = ranked_notes(shop._store, shop.pipeline())
+    first, second, third = ranked_notes(shop._store, shop.pipeline())
+    assert "lists that it replaces" in third
     assert f"last items of {USERS} users" in first and "rrf" in first and "of the first 10" in second
     monkeypatch.setattr(shop, "_probabilities", lambda user, ids: ({ids[0]: {"click": 0.3}}, {"click": True}))
     shown = shop.recommend("u1", top_k=2)
@@ -219,3 +236,39 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.Monke
     assert shown.items[0].to_dict()["p"] == {"click": 0.3}
     done = run_cli("recommend", "--workspace", shop.uri, "--user", "u1", "--rank", "on", "--json")
     assert {"ranked", "items"} <= set(json.loads(done.stdout)) and "sources" in json.loads(done.stdout)["items"][0]
+
+
+@pytest.mark.slow
+def test_auto_is_judged_against_the_lists_that_it_replaces(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def auto() -> tuple[bool, str]:
+        shop._union_verdict = None
+        about = shop.recommend("u1", top_k=3).ranked
+        assert about is not None
+        return about["on"], about["why"]
+
+    assert auto()[0] and "lists that it replaces, by text, over 130 users" in auto()[1]
+    recommender = shop._listing()
+    plain, asked = recommender.scoring_model, []
+    fitted = replace(plain, name="behaviour", is_fitted=True)
+    recommender.__dict__["scoring_model"] = fitted  # a model of behaviour came
+    monkeypatch.setattr("coldstart.api.rerank.base_of", lambda recommender, name: Base(name, f"lists by {name}"))
+    on, why = auto()
+    assert not on and "not compared with the lists that it replaces, by behaviour" in why and "finetune rank" in why
+    assert shop.recommend("u1", rank="on", top_k=3).ranked["on"]  # type: ignore[index]
+    monkeypatch.setattr("coldstart.api.union.behaviour_as_of", lambda _, rows, progress: asked.append(rows) or plain)
+    assert "fitted again" in compare_with_served(recommender, SilentProgress()) and auto()[0]
+    held = read_held_out(shop._store, union_stage(shop.pipeline()))
+    assert len(asked) == len(set(held.back.tolist()))
+    for back, rows in zip(sorted(set(held.back.tolist())), asked, strict=True):
+        met = set(zip(rows.users.tolist(), rows.items.tolist(), strict=True))
+        own = held.back == back
+        assert not met & set(zip(held.users[own].tolist(), held.targets[own].tolist(), strict=True)), "own target"
+        assert not held.stands_for_new[rows.items].any()
+    count = len(asked)
+    compare_with_served(recommender, SilentProgress())
+    assert len(asked) == count, "what is known is not compared again"
+    monkeypatch.setattr("coldstart.api.rerank.base_of", lambda recommender, name: Base(name, "better lists"))
+    monkeypatch.setattr("coldstart.api.union._gains", lambda model, held, past, own: np.ones(own.sum()))
+    compare_with_served(recommender, SilentProgress())
+    on, why = auto()
+    assert not on and "NDCG@10 -" in why
