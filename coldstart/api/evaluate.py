@@ -175,6 +175,7 @@ class EvaluateMethods(SearchMethods):
             LeakError: a fit has used data of the held-out side.
             ColdstartError: there are no interactions, or none on one side of the split.
         """
+        from coldstart.api.rerank import reranked_notes
         from coldstart.api.union import ranked_notes
         from coldstart.recommend.evaluate import EvaluateSettings
         from coldstart.recommend.evaluate.workspace import evaluate_store
@@ -196,7 +197,8 @@ class EvaluateMethods(SearchMethods):
             spaces=None if spaces is None else list(spaces),
             folder=None if folder is None else Path(folder),
         )
-        return replace(found, notes=[*found.notes, *ranked_notes(self._store, loaded)])
+        reranked = reranked_notes(self._store, self._listing)  # type: ignore[attr-defined]
+        return replace(found, notes=[*found.notes, *ranked_notes(self._store, loaded), *reranked])
 
     def evaluate_stages(
         self,

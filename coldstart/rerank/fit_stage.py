@@ -233,7 +233,8 @@ def _data_digest(store: Store, shown: Impressions) -> str:
     """Digest showings with their outcomes, and the interactions."""
     found = blake2b(repr((shown.user_ids, shown.item_ids)).encode(), digest_size=16)
     order = np.lexsort((shown.positions, shown.items, shown.users, shown.times))
-    for own in (shown.times, shown.users, shown.items, shown.positions, *dict(sorted(shown.signals.items())).values()):
+    columns: list[Any] = [shown.times, shown.users, shown.items, shown.positions]
+    for own in (*columns, *dict(sorted(shown.signals.items())).values()):
         found.update(np.ascontiguousarray(own[order]).tobytes())
     return digest([found.hexdigest(), InteractionTable(store).digest()])
 

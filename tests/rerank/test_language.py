@@ -11,6 +11,7 @@ import pytest
 
 from coldstart.core.stage import Reject
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
+from coldstart.media.image import ImageTransform
 from coldstart.rerank import Guard, RerankItems, RerankRequest
 from coldstart.rerank.language import (
     LanguageReranker,
@@ -29,7 +30,9 @@ LIKED = RerankRequest(("delta", "epsilon"), 1)
 class Writer:
     """Generator that writes a given text. `prompts`: what it read."""
 
-    name, image_transform, context_tokens = "writer", None, None
+    name = "writer"
+    image_transform: ImageTransform | None = None
+    context_tokens: int | None = None
 
     def __init__(self, text: str | None = "") -> None:
         self.text, self.prompts = text, list[Request]()

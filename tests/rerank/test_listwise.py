@@ -126,9 +126,9 @@ def test_a_model_is_read_back_and_a_strange_one_refused(model: ListwiseModel) ->
         with pytest.raises(ValueError, match=r"."):
             from_files(files["listwise.safetensors"], json.dumps({**card, "shape": shape}).encode())
     endless = json.dumps({**card, "shape": {**card["shape"], "dim": float("inf")}}).encode()
-    for weights, about in ((b"garbage", files["listwise.json"]), (files["listwise.safetensors"], endless)):
+    for weights, own in ((b"garbage", files["listwise.json"]), (files["listwise.safetensors"], endless)):
         with pytest.raises(ValueError, match=r"."):
-            from_files(weights, about)
+            from_files(weights, own)
     with torch.no_grad():
         next(iter(again.parameters()))[:] = torch.nan
     with pytest.raises(ValueError, match="no numbers"):

@@ -16,7 +16,8 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.api.rerank import Judging, base_of, read_certificate, save_certificate
+from coldstart.api.rerank import base_of, read_certificate, reranked_notes, save_certificate
+from coldstart.api.rerank_judging import Judging
 from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError
 from coldstart.rerank.certificate import certify, why_not
@@ -81,6 +82,11 @@ def valid_certificate(shop: Workspace, kind: str = "mmr", dial: float = 0.4) -> 
     return {**found, "n": 100, "items": 50, "few": False, "difference": gain}
 
 
+def notes_of(shop: Workspace, certificate: dict[str, Any]) -> list[str]:
+    save_certificate(shop._store, certificate)
+    return reranked_notes(shop._store, shop._listing)
+
+
 @pytest.mark.slow
 def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(shop: Workspace, tmp_path: Path) -> None:
     user = ["--workspace", shop.uri, "--user", "u3", "--json"]
@@ -120,7 +126,9 @@ def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(shop: Workspace, 
 
 
 @pytest.mark.slow
-def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is_asked_for(shop: Workspace) -> None:
+def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is_asked_for(
+    shop: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = dict(shop.pipeline().raw)
     fit = {"candidates": {"ridge": {"target": "users"}}, "dim": 8, "weights": {"text": 1.0}, "power": 0.5,
            "min_items": 10, "min_users": 10}  # fmt: skip
@@ -130,13 +138,19 @@ def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is
     served = recommender.scoring_model
     assert served.is_fitted
 
+    fits: list[tuple[Any, Any]] = []
+    as_of = Judging._model_as_of
+
+    def fit(own: Judging, rows: Any) -> Any:
+        fits.append((rows, as_of(own, rows)))
+        return fits[-1][1]
+
+    monkeypatch.setattr(Judging, "_model_as_of", fit)
     judging = Judging(shop._store, shop.pipeline(), recommender, "last-out", 30, SilentProgress())
-    train = judging._training_rows(recommender.interactions().positive().over(served.item_ids))
-    asked = dict(zip(judging.split.users, judging.split.targets.tolist(), strict=True))
-    assert len(train) == USERS * 5 and len(asked) == 45
-    learnt = judging._model_as_of(train)
-    assert set(learnt.columns) == set(served.columns)
-    assert np.abs(learnt.vectors - served.vectors).max() > 0.01
+    ((train, learnt),) = fits
+    assert len(train) == USERS * 5 and len(judging.split.users) == 45
+    assert not [place for place, target in enumerate(judging.split.targets) if target in judging.split.histories[place]]
+    assert set(learnt.columns) == set(served.columns) and np.abs(learnt.vectors - served.vectors).max() > 0.01
     # with nothing held out, and the fit that serves, judged lists are those of `recommend`
     log = recommender.interactions().positive().over(served.item_ids)
     whole = [np.unique(log.items[log.users == log.user_ids.index(user)]) for user in judging.split.users]
@@ -156,6 +170,13 @@ def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is
 def test_auto_serves_under_a_valid_certificate_of_these_lists_alone(shop: Workspace) -> None:
     plain = shop.recommend("u3", reasons=False)
     good = valid_certificate(shop)
+    assert reranked_notes(shop._store, shop._listing) == []
+    save_certificate(shop._store, good)
+    (note,) = reranked_notes(shop._store, shop._listing)
+    assert note == "reranked by mmr: auto serves it"  # what it was worth was never measured: no words on it
+    figures = {"ndcg_base": {"value": 0.2, "low": 0.1, "high": 0.3}, "settings": {"dial": 0.3}}
+    (note,) = notes_of(shop, {**good, **figures})
+    assert "+0.1000 (+0.0500 to +0.1500) to the 0.2000 of the list as it is" in note and "another model" in note
     save_certificate(shop._store, good)
     served = shop.recommend("u3", rerank="auto", deadline_ms=60_000, reasons=False)
     assert served.rerank is not None and served.rerank["kind"] == "mmr" and served.rerank["why"] is None
@@ -182,29 +203,35 @@ def test_a_strange_certificate_loads_no_generator_that_it_names(
     shop: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("coldstart.api.rerank.load_scorer", lambda name, mode: asked.append(name) or _fail(name))
+    monkeypatch.setattr("coldstart.api.rerank.load_scorer", lambda name, mode: _fail(name, asked))
     settings = {"mode": "pointwise", "weight": 1.0, "prior": 0.5, "generator": "openai:spy@http://attacker.example"}
     save_certificate(shop._store, {**valid_certificate(shop), "kind": "llm", "settings": settings})
     found = shop.recommend("u3", rerank="auto", reasons=False)
     assert found.rerank is not None and found.rerank["kind"] == "none" and asked == ["starter"]
 
 
-def _fail(name: str) -> None:
+def _fail(name: str, asked: list[str]) -> None:
+    asked.append(name)
     raise ColdstartError(f"generator {name!r} is not on this machine")
 
 
 def test_what_cannot_be_is_refused_with_the_next_step(shop: Workspace) -> None:
-    for given, words in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"rerank": "best"}, "use auto, none, mmr"),
         ({"rerank": "mmr", "explore": 0.1}, "exclude each other"),
         ({"rerank": "mmr", "deadline_ms": 0.0}, "give 1 to"),
         ({"rerank": "listwise"}, "coldstart finetune rerank"),
-    ):
+    ]
+    for given, words in refused:
         with pytest.raises(ColdstartError, match=words):
-            shop.recommend("u3", reasons=False, **given)  # type: ignore[arg-type]
-    for given, words in (({"kinds": ["best"]}, "mmr, dpp"), ({"split": "cold:0.1"}, "last-out or time")):
+            shop.recommend("u3", reasons=False, **given)
+    unknown: list[tuple[dict[str, Any], str]] = [
+        ({"kinds": ["best"]}, "mmr, dpp"),
+        ({"split": "cold:0.1"}, "last-out or time"),
+    ]
+    for given, words in unknown:
         with pytest.raises(ColdstartError, match=words):
-            shop.evaluate_rerank(**given)  # type: ignore[arg-type]
+            shop.evaluate_rerank(**given)
     with pytest.raises(ColdstartError, match="use listwise"):
         shop.finetune_rerank(kind="mmr")
     assert shop.rerank_certificates() == {}
