@@ -49,11 +49,11 @@ class Forest:
         Raises:
             ValueError, KeyError: they are no trees over so many features.
         """
-        own = {name: self.arrays[name] for name in _KINDS}
+        own: dict[str, Any] = {name: self.arrays[name] for name in _KINDS}
         if any(own[name].dtype != kind or own[name].ndim != 1 for name, kind in _KINDS.items()):
             raise ValueError("columns of trees are of other kinds")  # as text, 0.5 would lead LightGBM round for ever
-        leaves, count = own["leaves"], len(own["value"])
-        if ((leaves < 1) | (leaves > count)).any() or len(own["bias"]) != 1 or leaves.sum() != count:
+        leaves, values = own["leaves"], len(own["value"])
+        if ((leaves < 1) | (leaves > values)).any() or len(own["bias"]) != 1 or leaves.sum() != values:
             raise ValueError("leaves of trees do not fit")
         inner = leaves - 1
         if any(own[name].shape != (inner.sum(),) for name in _NODES):

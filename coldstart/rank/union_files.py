@@ -112,9 +112,8 @@ def _matrix(arrays: dict[str, NDArray[Any]], name: str, items: int) -> csr_matri
     from scipy.sparse import csr_matrix
 
     data, indices, indptr = (arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
-    if (data.dtype, indices.dtype, indptr.dtype) != (np.float32, np.int64, np.int64) or (
-        data.ndim != 1 or indices.ndim != 1
-    ):
+    kinds = [one.dtype.name for one in (data, indices, indptr)]
+    if kinds != ["float32", "int64", "int64"] or data.ndim != 1 or indices.ndim != 1:
         raise ValueError(f"weights of {name} do not fit: they are of other kinds")
     fits = indptr.shape == (items + 1,) and indptr[0] == 0 and indptr[-1] == len(indices) == len(data)
     if not fits or (np.diff(indptr) < 0).any() or not np.isfinite(data).all():
