@@ -1,9 +1,10 @@
 """Train a sequence model on histories, and choose on held-out items what it is used for.
 
 First on all but the last item of each history and without a tenth of the items, drawn by a hash of their ids: these
-stand for new items. The epoch of the best NDCG@10 on the last items is kept; on them the weights of `both` and the
-channel of `auto` are chosen, and on the items that were left out the order among new items. Then training goes on for
-a quarter as many epochs on everything. Histories come as plain arrays; knows no tables.
+stand for new items. The epoch of the best NDCG@10 on the last items is kept; on them the weights of `both` and, by
+other users where there are enough, the channel of `auto` are chosen, and on the items that were left out the order
+among new items. Then training goes on for a quarter as many epochs on everything. Histories come as plain arrays; knows
+no tables.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ NEW_WEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 POOL = 100
 """Best items by each term of `both` that its weights are chosen on."""
 MOST_JUDGED = 3000
-"""Users that an epoch is judged by, drawn at random."""
+"""Users that an epoch, the weights of `both` and the channel of `auto` are each judged by, drawn at random."""
 EVERY = 2
 """Epochs between two judgements."""
 EMITTED = 50
@@ -272,9 +273,22 @@ class _Trainer:
                 break
         return histories, np.array(targets, np.int64)
 
-    def _gains(self, channel: Channel, recaller: Recaller, most: int | None = MOST_JUDGED) -> NDArray[np.float64]:
-        """Compute NDCG@10 of each judged user whose last item is known."""
-        histories, targets = self._judged(False, most)
+    @property
+    def _most(self) -> int:
+        """Users that a choice is made by: fewer where each takes a decoding by a language model."""
+        return min(MOST_JUDGED, self.most_decoded or MOST_JUDGED)
+
+    def _unused(self) -> tuple[list[History], NDArray[np.int64]]:
+        """Find users that neither epochs nor weights were chosen by, where there are enough of them, else those."""
+        histories, targets = self._judged(False, 2 * MOST_JUDGED)
+        if self.decoder is None and len(targets) == 2 * MOST_JUDGED:
+            return histories[MOST_JUDGED:], targets[MOST_JUDGED:]
+        return histories[: self._most], targets[: self._most]
+
+    def _gains(
+        self, channel: Channel, recaller: Recaller, histories: Sequence[History], targets: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Compute NDCG@10 of each user whose last item is known, [B]."""
         if not histories:
             return np.zeros(0)
         places = recaller.lists(histories, channel, 10, allowed=self.met & ~self.hidden).places
@@ -283,7 +297,9 @@ class _Trainer:
     def _judge(self) -> None:
         recaller = self._recaller()
         heads: tuple[Channel, ...] = ("dense", "codes") if self.shape.sizes else ("dense",)
-        value = float(np.mean([own.mean() if len(own := self._gains(head, recaller)) else 0.0 for head in heads]))
+        judged = self._judged(False, MOST_JUDGED)
+        found = [self._gains(head, recaller, *judged) for head in heads]
+        value = float(np.mean([own.mean() if len(own) else 0.0 for own in found]))
         if value > self.phase.best:
             self.phase.best, self.phase.best_epoch, self.phase.waited = value, self.phase.epoch, 0
             self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
@@ -299,8 +315,8 @@ class _Trainer:
         new, order = self._choose_order()
         mix, chosen_on = self._choose_mix(self._recaller(new))
         recaller = self._recaller(new, mix)
-        channels = self._channels
-        gains = {channel: self._gains(channel, recaller, self.most_decoded) for channel in channels}
+        channels, judged = self._channels, self._unused()
+        gains = {channel: self._gains(channel, recaller, *judged) for channel in channels}
         users = len(gains["dense"])
         held_out = {
             channel: {"ndcg@10": _interval(own), "recall@10": _interval(own > 0)} for channel, own in gains.items()
@@ -316,12 +332,12 @@ class _Trainer:
     def _choose_mix(self, recaller: Recaller) -> tuple[Mix, dict[str, Any]]:
         """Choose the weights of `both` one after the other, twice, by NDCG@10 of last items, new ones among them.
 
-        As many of them are new as there are by chance, a tenth, so that `both` is chosen for lists of both kinds.
+        As many of them are new as there are by chance, a tenth, so that `both` is chosen for lists of both kinds. By
+        fewer than `FEWEST_COMPARED` nothing is chosen, and `users` is 0.
         """
-        most = min(MOST_JUDGED, self.most_decoded or MOST_JUDGED)
-        known, new = self._judged(False, most), self._judged(True, most // 10)
+        known, new = self._judged(False, self._most), self._judged(True, self._most // 10)
         histories, targets = [*known[0], *new[0]], np.concatenate([known[1], new[1]])
-        if not len(targets):
+        if len(targets) < FEWEST_COMPARED:
             return Mix(), {"users": 0}
         places, terms, slots = recaller.pool(histories, targets, self.met, POOL)
 
@@ -375,7 +391,7 @@ class _Trainer:
 
     def _emitted(self, new: NewItems, mix: Mix) -> dict[str, dict[str, float]]:
         """Measure which share of the items that stand for new ones is in any list, without and with a share of 0.1."""
-        histories, _ = self._judged(False, min(MOST_JUDGED, self.most_decoded or MOST_JUDGED))
+        histories, _ = self._judged(False, self._most)
         recaller = self._recaller(new, mix)
         found: dict[str, dict[str, float]] = {}
         for channel in self._channels:

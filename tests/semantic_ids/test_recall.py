@@ -275,7 +275,18 @@ def test_hidden_items_and_last_items_are_not_learnt_from_before_the_choice(monke
         real(self, histories, items, learns, number)
 
     monkeypatch.setattr(train_sequence._Trainer, "_epoch", spy)
+    monkeypatch.setattr(train_sequence, "MOST_JUDGED", 12)
+    judged: list[tuple[str, int]] = []
+    lists = train_sequence.Recaller.lists
+
+    def count(self: Any, histories: Any, channel: Any, top_k: int, **given: Any) -> Any:
+        judged.append((channel, len(histories)))
+        return lists(self, histories, channel, top_k, **given)
+
+    monkeypatch.setattr(train_sequence.Recaller, "lists", count)
     train(data, Training(dim=16, epochs=2, device="cpu"))
+    assert {channel for channel, _ in judged} >= {"dense", "codes", "both"}
+    assert max(count for channel, count in judged if channel != "dense") == 12, "no choice asks all users"
     hidden = {place for place, item in enumerate(data.item_ids) if train_sequence.stands_for_new(item)}
     assert hidden
     for number, histories, learns in seen:
