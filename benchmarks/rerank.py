@@ -257,7 +257,7 @@ def language(users: int, valid: int, mode: str) -> dict[str, Any]:
     CACHE.mkdir(exist_ok=True)
     chosen_on, test, window = film_requests(users, valid)
     kept = Checkpointed(generator, CACHE / f"rerank-{mode}-answers.json")
-    memory: Any = RememberingScorer(kept)  # type: ignore[arg-type]
+    memory: Any = RememberingScorer(kept)
     candidates = [(own, LanguageReranker(memory, **own)) for own in candidate_settings(mode)]
     certificate = certify(candidates, chosen_on, test, BASE, window)
     kept.save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi import Path as PathParameter
@@ -281,7 +281,8 @@ async def recommend(
     rerank: Annotated[Rerank | None, Query(description=_RERANK)] = None,
 ) -> Response:
     """List items for a user of the workspace; POST has all settings."""
-    rules = {"cold_share": cold_share, "diversity": diversity, "explore": explore, "seed": seed, "rank": rank}
+    rules: dict[str, Any] = {"cold_share": cold_share, "diversity": diversity, "explore": explore, "seed": seed}
+    rules["rank"] = rank
     if rerank is not None:
         rules["rerank"] = rerank
     return await answer(

@@ -141,11 +141,11 @@ def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is
     fits: list[tuple[Any, Any]] = []
     as_of = Judging._model_as_of
 
-    def fit(own: Judging, rows: Any) -> Any:
+    def repeated(own: Judging, rows: Any) -> Any:
         fits.append((rows, as_of(own, rows)))
         return fits[-1][1]
 
-    monkeypatch.setattr(Judging, "_model_as_of", fit)
+    monkeypatch.setattr(Judging, "_model_as_of", repeated)
     judging = Judging(shop._store, shop.pipeline(), recommender, "last-out", 30, SilentProgress())
     ((train, learnt),) = fits
     assert len(train) == USERS * 5 and len(judging.split.users) == 45
