@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -92,5 +93,11 @@ class _JsonWriter:
                 digits = table.column(place).cast(pa.string()).cast(pa.float64())
                 table = table.set_column(place, entry.name, digits)
         for row in table.to_pylist():
-            self._file.write(("" if self._is_empty else self._between) + json.dumps(row, ensure_ascii=False))
+            line = json.dumps(row, ensure_ascii=False, default=_iso)
+            self._file.write(line if self._is_empty else f"{self._between}{line}")
             self._is_empty = False
+
+
+def _iso(value: datetime) -> str:
+    """Write a time, which JSON has no type for, as other files of ours have it."""
+    return value.isoformat()

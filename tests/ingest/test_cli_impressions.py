@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,12 @@ def test_real_exposures_come_back_with_equal_counts_by_day_and_outcome(tmp_path:
         zip(tabs.field("values").to_pylist(), tabs.field("counts").to_pylist(), strict=True)
     )
     assert workspace.ingest_impressions(path, **options).repeated == 202_274
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
+def test_lists_are_logged_with_their_time(tmp_path: Path, suffix: str) -> None:
+    from coldstart.recommend.batch import write_log
+
+    log = tmp_path / f"log{suffix}"
+    write_log(log, "u1", [("p1", 1, 0.5)])
+    assert "u1" in log.read_text("utf-8") and str(datetime.now(UTC).year) in log.read_text("utf-8")
