@@ -1,9 +1,7 @@
 """Store the showings of a workspace with their outcomes, and the rows that were rejected or came before their showing.
 
-A showing is the same if request and item are. Where a log names no requests, user, item, time, surface and position
-tell it apart, and of rows that are alike in all of them the first, second, … of a file: a file may be read again and
-adds nothing. Outcomes that come later fill in what a showing lacks, and the last value counts. Showings are identified
-by 64 bits of a hash, as interactions are. Writers hold the store's lock.
+A showing is the same if its key is (`coldstart.store.showing_keys`): a file may be read again and adds nothing.
+Outcomes that come later fill in what a showing lacks, and the last value counts. Writers hold the store's lock.
 """
 
 from __future__ import annotations
@@ -23,6 +21,16 @@ from coldstart.errors import ColdstartError
 from coldstart.store import Store, tables
 from coldstart.store.fragments import ADDRESS, TableVersion, commit_fragments, write_fragments
 from coldstart.store.interactions import INTERACTIONS, coded, distinct_names, hashed, in_catalogue, mixed
+from coldstart.store.showing_keys import (
+    Keys,
+    KnownKeys,
+    Occurrences,
+    RequestUsers,
+    WantedKeys,
+    microseconds,
+    ranks_in_runs,
+    row_keys,
+)
 
 IMPRESSIONS = "impressions"
 REJECTED = "impressions_rejected"
@@ -42,12 +50,9 @@ _REPLACED_ROWS = 1 << 17
 _PENDING_ROWS = 1_000_000
 """Rows with outcomes of stored showings that are held in memory before they are written."""
 _DAY_US, _SECOND_US = 86_400 * 10**6, 10**6
-_MARKS = 1 << 24
 _LATEST_US = 253_402_300_799 * _SECOND_US
 """End of the year 9999, after which Python has no times; a damaged table may."""
-_REQUESTS, _SHOWINGS = np.uint64(0x5D), np.uint64(0x1F)
 
-Keys = NDArray[np.int64]
 Rejected = Callable[[pa.Table], None]
 """Takes rows that were turned away: `row`, `reason`, `detail`."""
 
@@ -125,8 +130,8 @@ class ImpressionTable:
             blocks: rows (`coldstart.ingest.impression_file.SCHEMA` and outcomes), and their numbers.
             rejected: gets the rows of a request that another user made, in these blocks or, of the same item, before.
         """
-        known, made_by = _KnownKeys(self._keys()), _RequestUsers()
-        pending, total, met = _Pending(self, rejected), ImpressionCounts(), _Occurrences()
+        known, made_by = KnownKeys(self._keys()), RequestUsers()
+        pending, total, met = _Pending(self, rejected), ImpressionCounts(), Occurrences()
         for batch, numbers in blocks:
             other = made_by.differ(batch)
             if other.any():
@@ -177,7 +182,7 @@ class ImpressionTable:
             if wrong.any():
                 _refuse(rejected, numbers[wrong], reason)
         usable = there & ~other
-        at = _micros(rows["outcome_at"])
+        at = microseconds(rows["outcome_at"])
         early = usable & (at < times)
         good = usable & ~early
         repeated = int(good.sum())
@@ -237,7 +242,7 @@ class ImpressionTable:
         """Find the showings, of sorted keys, that lack one of some outcomes or have another value; sorted."""
         known = self.signals()
         stored = [name for name in values if name in known]
-        found, marked = [np.empty(0, np.int64)], _WantedKeys(wanted)
+        found, marked = [np.empty(0, np.int64)], WantedKeys(wanted)
         for batch in self._batches(["row_key", *stored]):
             keys = batch.column("row_key").to_numpy()
             hits, places = marked.find(keys)
@@ -257,7 +262,7 @@ class ImpressionTable:
     def _set_apart(self, rows: pa.Table) -> None:
         """Store outcomes that stand before their showing; one that is stored already is not stored again."""
         if rows.num_rows:
-            at = _micros(rows["outcome_at"]).view(np.uint64)
+            at = microseconds(rows["outcome_at"]).view(np.uint64)
             keys = mixed(rows["row_key"].to_numpy().view(np.uint64) + mixed(at)).view(np.int64)
             folded = _folded(_set(rows, "row_key", pa.array(keys)))
             known = [name for name in self._store.columns(EARLY) if name not in folded.column_names]
@@ -310,7 +315,7 @@ class ImpressionTable:
         times, positions, propensities = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0)]
         signals: dict[str, list[Any]] = {name: [np.empty(0, np.float32)] for name in names}
         for batch in self._batches(["timestamp", "position", "propensity", *texts, *names]):
-            micros = _micros(batch.column("timestamp"))
+            micros = microseconds(batch.column("timestamp"))
             kept = np.ones(len(micros), bool)
             if start is not None:
                 kept &= micros >= start * _SECOND_US
@@ -353,7 +358,7 @@ class ImpressionTable:
         found: list[list[Any]] = [[np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]]
         events: list[pa.Array] = []
         for batch in self._store.batches(INTERACTIONS, ["user_id", "item_id", "timestamp", "event"]):
-            micros = _micros(batch.column("timestamp"))
+            micros = microseconds(batch.column("timestamp"))
             kept = micros >= (0 if start is None else (start - margin) * _SECOND_US)
             if end is not None:
                 kept &= micros < (end + margin) * _SECOND_US
@@ -397,7 +402,7 @@ class ImpressionTable:
         signals = {name: np.zeros(2, np.int64) for name in names}
         for batch in self._batches(["timestamp", "propensity", *texts, *names]):
             rows += batch.num_rows
-            micros = _micros(batch.column("timestamp"))
+            micros = microseconds(batch.column("timestamp"))
             days.update(np.unique(micros // _DAY_US).tolist())
             spans += [int(micros.min()), min(int(micros.max()), _LATEST_US)]
             for name, chunks in texts.items():
@@ -464,14 +469,14 @@ class ImpressionTable:
         users, times, there = np.zeros(len(keys), np.uint64), np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
         own, first = np.unique(keys, return_index=True)
         counts = np.diff(np.r_[first, len(keys)])
-        wanted = _WantedKeys(own)
+        wanted = WantedKeys(own)
         for batch in self._batches(["row_key", "user_id", "timestamp"]):
             hits, at = wanted.find(batch.column("row_key").to_numpy())
             if len(hits):
                 met = batch.take(pa.array(hits))
-                rows = np.repeat(first[at], counts[at]) + _ranks(counts[at])
+                rows = np.repeat(first[at], counts[at]) + ranks_in_runs(counts[at])
                 users[rows] = np.repeat(hashed(met.column("user_id")), counts[at])
-                times[rows] = np.repeat(_micros(met.column("timestamp")), counts[at])
+                times[rows] = np.repeat(microseconds(met.column("timestamp")), counts[at])
                 there[rows] = True
         return users, times, there
 
@@ -479,7 +484,7 @@ class ImpressionTable:
         """Read whole rows of some keys, which are sorted."""
         if not len(keys):
             return
-        wanted = _WantedKeys(keys)
+        wanted = WantedKeys(keys)
         for batch in self._whole_rows():
             hits, _ = wanted.find(batch.column("row_key").to_numpy())
             if len(hits):
@@ -528,133 +533,6 @@ def _refuse(rejected: Rejected, numbers: NDArray[np.int64], reason: str) -> None
     rejected(pa.table({"row": numbers, "reason": [reason] * len(numbers), "detail": [""] * len(numbers)}))
 
 
-class _RequestUsers:
-    """User of each request of one file, 16 bytes a request, in sorted runs as `_KnownKeys` has them."""
-
-    def __init__(self) -> None:
-        self._runs: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
-
-    def differ(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
-        """Tell which rows are of another user than the first row of their request, bool [N]; later rows are told so."""
-        found = np.zeros(batch.num_rows, bool)
-        named = np.flatnonzero(batch.column("request_id").is_valid().to_numpy(zero_copy_only=False))
-        if not len(named):
-            return found
-        rows = batch if len(named) == batch.num_rows else batch.take(pa.array(named))
-        requests, users = hashed(rows.column("request_id")), hashed(rows.column("user_id"))
-        first = np.flatnonzero(np.r_[True, requests[1:] != requests[:-1]])  # a log has a request's rows together
-        own, places, inverse = np.unique(requests[first], return_index=True, return_inverse=True)
-        owners = users[first[places]]
-        is_new = np.ones(len(own), bool)
-        for keys, theirs in self._runs:
-            at = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
-            there = keys[at] == own
-            owners[there] = theirs[at[there]]
-            is_new &= ~there
-        self._add(own[is_new], owners[is_new])
-        found[named] = users != owners[inverse][np.cumsum(np.r_[False, requests[1:] != requests[:-1]])]
-        return found
-
-    def _add(self, keys: NDArray[np.uint64], owners: NDArray[np.uint64]) -> None:
-        while self._runs and len(self._runs[-1][0]) <= len(keys):
-            before = self._runs.pop()
-            keys, owners = np.concatenate([before[0], keys]), np.concatenate([before[1], owners])
-            order = np.argsort(keys, kind="stable")  # of two sorted runs this is one merge
-            keys, owners = keys[order], owners[order]
-        if len(keys):
-            self._runs.append((keys, owners))
-
-
-class _KnownKeys:
-    """Keys of stored rows: sorted runs, of which each is longer than all after it together."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._runs = [keys] if len(keys) else []
-
-    def contains(self, keys: Keys) -> NDArray[np.bool_]:
-        """Tell which keys, sorted, are known: bool [N]."""
-        found = np.zeros(len(keys), bool)
-        for run in self._runs:
-            found |= _places(run, keys)[1]
-        return found
-
-    def add(self, keys: Keys) -> None:
-        """Add keys that are not known, sorted."""
-        while self._runs and len(self._runs[-1]) <= len(keys):
-            keys = np.concatenate([self._runs.pop(), keys])
-            keys.sort(kind="stable")  # of two sorted runs this is one merge
-        self._runs.append(keys)
-
-
-class _WantedKeys:
-    """Keys to look for among many more: most of those are told by their last bits alone."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-        self._marks = np.zeros(_MARKS, bool)
-        self._marks[keys & (_MARKS - 1)] = True
-
-    def find(self, keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Find which keys are wanted: their places, and those among the wanted ones, which are sorted."""
-        hits = np.flatnonzero(self._marks[keys & (_MARKS - 1)])
-        places, there = _places(self._keys, keys[hits])
-        return hits[there], places[there]
-
-
-class _Occurrences:
-    """Rows of one file that name no request, told apart where they are alike: by how many came before."""
-
-    def __init__(self) -> None:
-        self._met = _KnownKeys(np.empty(0, np.int64))
-        self._often, self._counts = np.empty(0, np.int64), np.empty(0, np.int64)  # of keys that came more than once
-
-    def told_apart(self, keys: Keys, requests: pa.Array) -> tuple[Keys, int]:
-        """Number the rows without a request that are alike; returns the keys, and how many had come before."""
-        if not requests.null_count:
-            return keys, 0
-        open_rows = np.flatnonzero(requests.is_null().to_numpy(zero_copy_only=False))
-        own, inverse, counts = np.unique(keys[open_rows], return_inverse=True, return_counts=True)
-        order = np.argsort(inverse, kind="stable")
-        within = np.empty(len(order), np.int64)
-        within[order] = _ranks(counts)
-        there = self._met.contains(own)
-        places, often = _places(self._often, own)
-        before = there.astype(np.int64)
-        before[often] = self._counts[places[often]]
-        self._met.add(own[~there])
-        again = before + counts > 1
-        others = np.ones(len(self._often), bool)
-        others[places[often]] = False
-        merged = np.concatenate([self._often[others], own[again]])
-        sorting = np.argsort(merged, kind="stable")
-        self._counts = np.concatenate([self._counts[others], (before + counts)[again]])[sorting]
-        self._often = merged[sorting]
-        number = (before[inverse] + within).view(np.uint64)
-        found, rows = keys.copy(), open_rows[number > 0]
-        found[rows] = mixed(keys[rows].view(np.uint64) + mixed(number[number > 0])).view(np.int64)
-        return found, len(rows)
-
-
-def row_keys(batch: pa.RecordBatch) -> Keys:
-    """Hash the identity of each showing to 64 bits, int64 [N]; the same on every machine."""
-    requests, items = hashed(batch.column("request_id")), hashed(batch.column("item_id"))
-    named = mixed(mixed(_REQUESTS + requests) + items)
-    if batch.column("request_id").null_count:
-        parts = [
-            _micros(batch.column("timestamp")).view(np.uint64),
-            hashed(batch.column("user_id")),
-            items,
-            hashed(batch.column("surface")),
-            batch.column("position").cast(pa.int64()).fill_null(-1).to_numpy().view(np.uint64),
-        ]
-        own = np.full(batch.num_rows, _SHOWINGS)
-        for part in parts:
-            own = mixed(own + part)
-        absent = batch.column("request_id").is_null().to_numpy(zero_copy_only=False)
-        named = np.where(absent, own, named)
-    return named.view(np.int64)
-
-
 def signal_names(columns: Sequence[str]) -> list[str]:
     """List the columns that are outcomes."""
     return [name for name in columns if name not in FIXED]
@@ -664,8 +542,8 @@ def _without_early(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Take outcomes that stand before their showing out of new rows; returns the rows, and those that had such ones."""
     if rows["outcome_at"].null_count == rows.num_rows:
         return rows, rows.slice(0, 0)
-    at = _micros(rows["outcome_at"])
-    wrong = (at < _micros(rows["timestamp"])) & rows["outcome_at"].is_valid().to_numpy()
+    at = microseconds(rows["outcome_at"])
+    wrong = (at < microseconds(rows["timestamp"])) & rows["outcome_at"].is_valid().to_numpy()
     if not wrong.any():
         return rows, rows.slice(0, 0)
     early = rows.filter(pa.array(wrong)).drop_columns(["position", "surface", "propensity"])
@@ -689,27 +567,6 @@ def _folded(rows: pa.Table) -> pa.Table:
         newest = np.maximum.accumulate(np.where(valid, np.arange(len(keys)), -1))[last]
         columns[name] = rows[name].take(pa.array(newest, mask=newest < first))
     return pa.table(columns, schema=rows.schema)
-
-
-def _places(among: Keys, keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Find the place of each key among sorted ones, and which are there."""
-    if not len(among):
-        return np.zeros(len(keys), np.intp), np.zeros(len(keys), bool)
-    places = np.minimum(np.searchsorted(among, keys), len(among) - 1)
-    return places, among[places] == keys
-
-
-def _ranks(counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Count from 0 within runs of these lengths: [2, 3] -> 0, 1, 0, 1, 2."""
-    ends = np.cumsum(counts)
-    found: NDArray[np.intp] = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-    return found
-
-
-def _micros(column: Any) -> Keys:
-    """Convert times to microseconds, int64 [N]; those that are missing are later than any other."""
-    found: Keys = column.cast(pa.int64()).fill_null(np.iinfo(np.int64).max).to_numpy()
-    return found
 
 
 def _flags(values: Any) -> NDArray[np.bool_]:

@@ -171,6 +171,7 @@ def test_an_outcome_before_its_showing_is_kept_apart(table: Table) -> None:
     assert (summary.rows, summary.without_outcome, summary.early) == (2, 1, 2)
 
 
+@pytest.mark.slow
 def test_pending_outcomes_are_written_in_parts_as_in_one(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(impressions, "_PENDING_ROWS", 2)
     monkeypatch.setattr(impressions, "_READ_ROWS", 3)
