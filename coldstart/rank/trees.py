@@ -66,10 +66,10 @@ class Forest:
         ).all():
             raise ValueError("trees read features that there are not")
         place = np.arange(inner.sum()) - np.repeat(np.cumsum(inner) - inner, inner)
-        count = np.repeat(inner, inner)
+        nodes = np.repeat(inner, inner)
         for side in ("left", "right"):
             child = own[side]
-            if ((child >= 0) & ((child <= place) | (child >= count))).any() or (~child > count).any():
+            if ((child >= 0) & ((child <= place) | (child >= nodes))).any() or (~child > nodes).any():
                 raise ValueError("nodes of trees lead nowhere")
 
     @cached_property
