@@ -312,6 +312,8 @@ class RecommendMethods(OpenedStore):
     ) -> Written:
         """Write the lists of many users: user_id, item_id, rank, score, cold, explored, propensity.
 
+        The ranker of `finetune_rank` does not order them.
+
         Args:
             users: their ids, or a CSV, JSONL, Parquet or text file of them.
             out: a name that ends in .csv, .tsv, .jsonl, .json or .parquet.
@@ -341,7 +343,11 @@ class RecommendMethods(OpenedStore):
             def scored(histories: Sequence[History]) -> list[Scored | None]:
                 return self._scored_many(recommender, histories, wanted[0], wanted[1], recall)
 
-        return write_lists(recommender, user_ids, Path(out), *wanted, progress or SilentProgress(), own, scored)
+        written = write_lists(recommender, user_ids, Path(out), *wanted, progress or SilentProgress(), own, scored)
+        from coldstart.api.union import MANY, is_fitted
+
+        ranked = {"on": False, "why": MANY} if is_fitted(self._store, self._reading_pipeline()) else None
+        return replace(written, ranked=ranked)
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
         """List the users of the highest score for an item that have not met it yet, each with a reason.

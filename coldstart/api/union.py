@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from coldstart.core.interactions import Interactions
     from coldstart.core.pipeline import Pipeline
     from coldstart.core.progress import Progress
-    from coldstart.rank.union_stage import HeldOut
     from coldstart.rank.union_service import UnionService
+    from coldstart.rank.union_stage import HeldOut
     from coldstart.recommend.lists import Rules
     from coldstart.recommend.service import Filters, QuerySettings, Recommender, Scored
     from coldstart.recommend.users import History, ScoringModel
@@ -30,9 +30,16 @@ SERVED = ".served"
 """End of the name of the artifact that compares a fit with the lists that it replaces."""
 _SERVED_FILE = "served.json"
 _CUT, _BLOCK = 10, 1_000
+MANY = "lists of many users are not ranked: --rank is for one user or history"
 _POOL, _NEW_POOL = 200, 200
 _STEP = 1e-3
 _SHARES = {"share": "what users took", "exposure": "the first 10", "of_items": "the catalogue"}
+
+
+def is_fitted(store: Store, pipeline: Pipeline) -> bool:
+    """Tell whether a ranker is fitted."""
+    stages = pipeline.of_kind(UNION)
+    return bool(stages) and store.artifacts.newest(stages[-1].name) is not None
 
 
 def load_union(store: Store, pipeline: Pipeline, rank: str) -> UnionService | None:
@@ -42,9 +49,7 @@ def load_union(store: Store, pipeline: Pipeline, rank: str) -> UnionService | No
         NotFitted: it is asked for, and there is none.
         ColdstartError: the fit is broken.
     """
-    stages = pipeline.of_kind(UNION)
-    is_there = bool(stages) and store.artifacts.newest(stages[-1].name) is not None
-    if not is_there and rank == "auto":
+    if rank == "auto" and not is_fitted(store, pipeline):
         return None
     from coldstart.rank.union_service import UnionService
 
@@ -58,7 +63,7 @@ def load_union(store: Store, pipeline: Pipeline, rank: str) -> UnionService | No
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether `auto` ranks, and why or why not."""
+    """Decision of `auto` to rank or not, and why."""
 
     auto: bool
     why: str

@@ -123,7 +123,7 @@ def recommend(
         typer.Option(
             "--rank",
             metavar="auto|on|off",
-            help="Order by the ranker of `finetune rank`: on, off, or auto, where it won on held-out users.",
+            help="Order by the ranker of `finetune rank`: on, off, or auto, where it won. Not for --users.",
         ),
     ] = "auto",
     rerank: Annotated[
@@ -168,6 +168,8 @@ def recommend(
         raise ColdstartError("give exactly one of --user, --history and --users")
     if users is not None and rerank is not None:
         raise ColdstartError("--rerank is for one user or history: give --user or --history instead of --users")
+    if users is not None and rank == "on":
+        raise ColdstartError("--rank on is for one user or history: give --user or --history instead of --users")
     if (users is None) != (out is None):
         raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
     if users is not None and log_user is not None:
@@ -204,6 +206,8 @@ def recommend(
         if written.without_history:
             what = "no liked items" if recall is None else "no item that the sequence model knows, and no list"
             output.note(f"note: {written.without_history:,} users have {what}")
+        if written.ranked is not None and rank != "off":
+            output.note(f"ranker off: {written.ranked['why']}")
         return
     reranked: dict[str, Any] = {"rerank": rerank, "rerank_generator": rerank_generator, "deadline_ms": deadline_ms}
     found = opened.recommend(

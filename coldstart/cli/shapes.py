@@ -354,6 +354,7 @@ COMMANDS: Mapping[str, Fields] = {
         "out": ("string", "file"),
         "users": ("integer", "number of lists"),
         "without_history": ("integer", "users without liked items"),
+        "ranked": ("object?", "that no ranker ordered the lists, and why; null where none is fitted"),
         "rows": ("integer", "rows written"),
         "cold_share": ("number", "share of cold items"),
         "scored_by": ("string", "behaviour, or the spaces of content"),

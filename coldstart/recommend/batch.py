@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -77,6 +77,7 @@ class Written:
         users: requested; without_history: those of them that got the average user's list, or none where content or the
             sequence model scores.
         rows: written to `out`.
+        ranked: that no ranker ordered the lists, and why, where one is fitted; None where none is.
     """
 
     out: str
@@ -86,6 +87,7 @@ class Written:
     cold_share: float
     scored_by: str
     seconds: float
+    ranked: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values."""

@@ -204,7 +204,8 @@ def shop(fitted: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.slow
-def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_ranked_and_say_why(shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (users := tmp_path / "users.txt").write_text("u1\nu2\n")
     plain = shop.recommend("u1", rank="off", top_k=8)
     assert plain.ranked is None and all(not one.details for one in plain.items)
     found = shop.recommend("u1", rank="on", top_k=8)
@@ -235,6 +236,9 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.Monke
     assert shown.ranked is not None and shown.ranked["calibrated"] == {"click": True}
     assert shown.items[0].to_dict()["p"] == {"click": 0.3}
     done = run_cli("recommend", "--workspace", shop.uri, "--user", "u1", "--rank", "on", "--json")
+    many = ("recommend", "--workspace", shop.uri, "--users", str(users), "--out", str(users.with_suffix(".csv")))
+    assert "not ranked" in json.loads(run_cli(*many, "--json").stdout)["ranked"]["why"]
+    assert "--rank on is for one user" in run_cli(*many, "--rank", "on").stderr
     assert {"ranked", "items"} <= set(json.loads(done.stdout)) and "sources" in json.loads(done.stdout)["items"][0]
 
 
