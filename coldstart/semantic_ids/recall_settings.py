@@ -15,6 +15,8 @@ RECALL = "finetune.recall"
 """Stage kind: the fit of a sequence model."""
 OWN_RECALL = "recall"
 """Name of such a stage that is added to a pipeline."""
+LANGUAGE_VERSION = 2
+"""Version of the training of a language model and of its files, part of the key of such a fit."""
 
 
 class LanguageSettings(Section):

@@ -28,7 +28,7 @@ from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids.fit_stage import SpaceFitStage, is_usable
 from coldstart.semantic_ids.read import SemanticIds, load_ids
-from coldstart.semantic_ids.recall_settings import RECALL, Settings, check_generator
+from coldstart.semantic_ids.recall_settings import LANGUAGE_VERSION, RECALL, Settings, check_generator
 from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, remove_scratch
@@ -97,7 +97,7 @@ class RecallFitStage(SpaceFitStage):
         if self.generator is None:
             return own
         llm = self.settings.llm.model_dump(mode="json", exclude={"grpo_on_cpu"})
-        return digest([own, llm, asdict(self.generator.passport())])
+        return digest([own, llm, asdict(self.generator.passport()), LANGUAGE_VERSION])
 
     def _left_out(self, store: Store) -> Callable[[str], Reject | None]:
         met = frozenset[str]()

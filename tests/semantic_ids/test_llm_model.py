@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_writers import tiny_llama
 
 from coldstart.errors import ColdstartError
@@ -70,6 +71,25 @@ def test_rows_start_from_the_texts_of_their_items(base: str) -> None:
     assert toward > 0.999, "of each code the mean embedding of its titles, spread about the mean of the level"
     assert made.token_names()[:2] + made.token_names()[-1:] == ["<a_0>", "<a_1>", "<c_2>"]
     assert not any(weight.requires_grad for name, weight in made.network.named_parameters() if "lora_" not in name)
+
+
+@pytest.mark.slow
+def test_the_first_loss_is_that_of_a_guess(tmp_path: Path) -> None:
+    """States of trained models are long: rows that vary as the vocabulary's are sure of wrong codes."""
+    folder, data = tiny_llama(tmp_path), data_of()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= 50
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    made = model_of(f"hf:{folder}", data)
+    samples = [llm_train.history_sample(made, data, own, 4) for own in walks()]
+    guess = float(np.log(SIZES).mean())
+    with torch.no_grad():
+        assert abs(float(made.loss(samples)) - guess) < 0.3
+        for level in range(len(SIZES)):
+            own = slice(sum(SIZES[:level]), sum(SIZES[: level + 1]))
+            assert made.rows[own].std(0).mean() > 5 * made.out_rows[own].std(0).mean() > 0, "what is read stays apart"
+        made.out_rows.copy_(made.rows)
+        assert float(made.loss(samples)) > guess + 1, "the base is one where this matters"
 
 
 @pytest.mark.slow
