@@ -31,9 +31,6 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 _SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _MOST_TAGS = 5000
 """Tags from which a text is not parsed: thousands inside each other take the parser seconds."""
-_SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
-_MOST_TAGS = 5000
-"""Tags from which a text is not parsed: thousands inside each other take the parser seconds."""
 _SPACE = re.compile(r"[ \t\r\f\n]+")
 
 
@@ -64,8 +61,6 @@ def _plain(text: str) -> str:
     if not _BLOCK_TAG.search(text):  # its own line breaks are then all that parts it
         text = text.replace("\r\n", "\n").replace("\n", "<br>")
     text = _MARKS.sub("", text).replace("<![CDATA[", "").replace("]]>", "")
-    if text.count("<") > _MOST_TAGS:
-        return _joined(_TAG.sub(_LINE, _SCRIPT.sub("", text)))
     if text.count("<") > _MOST_TAGS:
         return _joined(_TAG.sub(_LINE, _SCRIPT.sub("", text)))
     node = LexborHTMLParser(text).root
