@@ -44,6 +44,8 @@ MOST_JUDGED = 3000
 """Users that an epoch, the weights of `both` and the channel of `auto` are each judged by, drawn at random."""
 EVERY = 2
 """Epochs between two judgements."""
+LEAST = 30
+"""Epochs before which a training does not end early: at first lists may be those of popularity alone for some epochs."""
 EMITTED = 50
 """Length of the lists that new items are counted in."""
 LearnDecoder = Callable[[Sequence[History]], tuple[CodeDecoder, int]]
@@ -303,7 +305,7 @@ class _Trainer:
         if value > self.phase.best:
             self.phase.best, self.phase.best_epoch, self.phase.waited = value, self.phase.epoch, 0
             self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        else:
+        elif self.phase.epoch > LEAST:
             self.phase.waited += 1
 
     @property
