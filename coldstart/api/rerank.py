@@ -377,9 +377,9 @@ def reranked_notes(store: Store, recommender: Callable[[], Recommender]) -> list
         try:
             of_base, difference, count = own["ndcg_base"], own["difference"], int(own["n"])
             measured = (
-                f"NDCG@10 of {count:,} requests of another split than this one {float(difference['value']):+.4f} "
-                f"({float(difference['low']):+.4f} to {float(difference['high']):+.4f}) to the "
-                f"{float(of_base['value']):.4f} of the list as it is; "
+                f"NDCG@10 {float(of_base['value']):.4f} without, {float(difference['value']):+.4f} "
+                f"({float(difference['low']):+.4f} to {float(difference['high']):+.4f}) with it, {count:,} requests of "
+                "another split than this one; "
             )
         except (KeyError, TypeError, ValueError):
             measured = ""

@@ -176,7 +176,9 @@ def test_auto_serves_under_a_valid_certificate_of_these_lists_alone(shop: Worksp
     assert note == "reranked by mmr: auto serves it"  # what it was worth was never measured: no words on it
     figures = {"ndcg_base": {"value": 0.2, "low": 0.1, "high": 0.3}, "settings": {"dial": 0.3}}
     (note,) = notes_of(shop, {**good, **figures})
-    assert "+0.1000 (+0.0500 to +0.1500) to the 0.2000 of the list as it is" in note and "another model" in note
+    assert (
+        "NDCG@10 0.2000 without, +0.1000 (+0.0500 to +0.1500) with it, 100 requests" in note and "another model" in note
+    )
     save_certificate(shop._store, good)
     served = shop.recommend("u3", rerank="auto", deadline_ms=60_000, reasons=False)
     assert served.rerank is not None and served.rerank["kind"] == "mmr" and served.rerank["why"] is None
