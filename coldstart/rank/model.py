@@ -104,7 +104,7 @@ class Recipe:
     device: str = "cpu"
     threads: int = 1
     calibrated: bool = True
-    """Whether probabilities are wanted; without, one fit is saved."""
+    """Probabilities are wanted; without them one fit is saved."""
 
 
 @dataclass
