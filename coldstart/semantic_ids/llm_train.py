@@ -162,11 +162,11 @@ def history_sample(model: CodeLanguageModel, data: LanguageData, history: Histor
 def align_samples(model: CodeLanguageModel, data: LanguageData, item: int) -> list[Sample]:
     """Build the examples of one item with a text: its text after its ID, and its ID after its text."""
     codes, text = model.code_ids(data.codes[item]), model.text_ids(f" {data.texts[item]}")
-    asked = [*model.opening, *model.text_ids("Item"), *codes, *model.text_ids(" is")]
-    said = [*model.opening, *model.text_ids("The item"), *text, *model.text_ids(" is")]
+    before_text = [*model.opening, *model.text_ids("Item"), *codes, *model.text_ids(" is")]
+    before_codes = [*model.opening, *model.text_ids("The item"), *text, *model.text_ids(" is")]
     return [
-        Sample([*asked, *text], [False] * len(asked) + [True] * len(text)),
-        Sample([*said, *codes], [False] * len(said) + [True] * len(codes)),
+        Sample([*before_text, *text], [False] * len(before_text) + [True] * len(text)),
+        Sample([*before_codes, *codes], [False] * len(before_codes) + [True] * len(codes)),
     ]
 
 
@@ -195,7 +195,7 @@ def supervised(
     weights = np.array([min(len(own) - 1, length) for own in known], np.float64)
     weights /= weights.sum()
     met = np.unique(np.concatenate(known))
-    told = [int(item) for item in met if data.texts[int(item)]]
+    described = [int(item) for item in met if data.texts[int(item)]]
 
     def losses(step: int, course: Course) -> Iterator[Tensor]:
         rng = np.random.default_rng([seed, step])
@@ -205,10 +205,10 @@ def supervised(
             end = int(rng.integers(length + 1, len(own) + 1)) if len(own) > length + 1 else len(own)
             samples.append(history_sample(model, data, own[:end], length))
         loss = model.loss(samples)
-        count = max(1, round(align_share * batch)) if align_share and told else 0
+        count = max(1, round(align_share * batch)) if align_share and described else 0
         if count:
-            drawn = rng.choice(len(told), size=count)
-            aligned = [one for place in drawn for one in align_samples(model, data, told[place])]
+            drawn = rng.choice(len(described), size=count)
+            aligned = [one for place in drawn for one in align_samples(model, data, described[place])]
             loss = loss + align_share * model.loss(aligned)
         yield loss
 

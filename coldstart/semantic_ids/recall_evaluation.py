@@ -319,11 +319,10 @@ class _Evaluation:
 
     def _by_model(self, recaller: Recaller, channel: Channel, share: float = 0.0) -> Lister:
         def lists(allowed: NDArray[np.bool_] | None, k: int) -> NDArray[np.int64]:
-            own = channel
             if allowed is not None and not (allowed & ~self.split.is_new).any() and channel != "dense":
                 # among new items alone no ID can be decoded: their order is that of the share
                 return recaller.lists(self.split.histories, "dense", k, allowed=allowed, cold_share=1.0).places
-            return recaller.lists(self.split.histories, own, k, allowed=allowed, cold_share=share).places
+            return recaller.lists(self.split.histories, channel, k, allowed=allowed, cold_share=share).places
 
         return lists
 

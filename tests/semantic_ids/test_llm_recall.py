@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from catalogue import coldstart as run_cli
 from catalogue import write_manifest
 from tiny_writers import tiny_llama
@@ -56,11 +57,53 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def fitted(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"hf:{tiny_llama(tmp_path_factory.mktemp('other'), seed=5)}"
+
+
+@pytest.fixture(scope="module")
+def resumed(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int], list[int]]:
+    """Workspace of a fit that was killed after the choice and went on; the steps of both calls."""
     opened = shop(tmp_path_factory.mktemp("made"))
-    opened.finetune_recall(model="llm", generator=base, overrides=SMALL)
+    steps: list[int] = []
+    losses, train = llm_train.supervised, llm_recall.LanguageFit._train
+
+    def count(*given: Any, **named: Any) -> Any:
+        own = losses(*given, **named)
+
+        def counted(step: int, course: Any) -> Any:
+            steps.append(step)
+            return own(step, course)
+
+        return counted
+
+    def kill(self: Any, part: str, *given: Any) -> None:
+        if part == "all":
+            raise KeyboardInterrupt
+        train(self, part, *given)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(llm_recall, "supervised", count)
+        with patched.context() as killed, pytest.raises(KeyboardInterrupt):
+            killed.setattr(llm_recall.LanguageFit, "_train", kill)
+            opened.finetune_recall(model="llm", generator=base, overrides=SMALL)
+        before = [*steps]
+        steps.clear()
+        opened.finetune_recall(model="llm", generator=base, overrides=SMALL)
     opened.run()
-    return Path(opened.uri)
+    return Path(opened.uri), before, steps
+
+
+@pytest.fixture(scope="module")
+def fitted(resumed: tuple[Path, list[int], list[int]]) -> Path:
+    return resumed[0]
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_killed_after_the_choice_goes_on(resumed: tuple[Path, list[int], list[int]]) -> None:
+    _, before, after = resumed
+    assert before == list(range(8))
+    assert after == [0, 1], "the first part is read from its checkpoint"
 
 
 @pytest.mark.slow
@@ -95,7 +138,7 @@ def test_lists_are_decoded_by_the_language_model_and_obey_masks(
 
 
 @pytest.mark.slow
-def test_the_command_fits_once_and_the_row_is_measured(fitted: Path, base: str, tmp_path: Path) -> None:
+def test_the_command_fits_once_and_the_row_is_measured(fitted: Path, base: str, other: str, tmp_path: Path) -> None:
     shutil.copytree(fitted, tmp_path / "ws")
     opened = coldstart.open(tmp_path / "ws")
     opened.trust()
@@ -106,49 +149,12 @@ def test_the_command_fits_once_and_the_row_is_measured(fitted: Path, base: str, 
     found = opened.evaluate_recall(pipeline, methods=["popularity", "llm"], split="cold:0.1", users=12).to_dict()
     row = found["methods"]["llm"]
     assert row["title"] == "language model, codes decoded" and row["sets"]["all"]["n"] == 12 and row["emitted"] == 0
-    other = tiny_llama(tmp_path / "other", seed=5)
-    changed = opened.pipeline(overrides=[f"recall.generator=hf:{other}"])
+    changed = opened.pipeline(overrides=[f"recall.generator={other}", "recall.epochs=1", "recall.llm.steps=1"])
     assert opened.run(changed, only=["finetune.recall"]).stages[-1].ran.done > 0, "of another base it is fitted anew"
 
 
 @pytest.mark.slow
-def test_a_fit_that_is_killed_after_the_choice_goes_on(
-    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = shop(tmp_path)
-    taken: list[str] = []
-    real, kill = llm_recall.LanguageFit._train, [True]
-
-    def train(self: Any, part: str, *given: Any) -> None:
-        if part == "all" and kill:
-            raise KeyboardInterrupt
-        real(self, part, *given)
-        taken.append(part)
-
-    monkeypatch.setattr(llm_recall.LanguageFit, "_train", train)
-    steps: list[int] = []
-    losses = llm_train.supervised
-
-    def count(*given: Any, **named: Any) -> Any:
-        own = losses(*given, **named)
-
-        def counted(step: int, course: Any) -> Any:
-            steps.append(step)
-            return own(step, course)
-
-        return counted
-
-    monkeypatch.setattr(llm_recall, "supervised", count)
-    with pytest.raises(KeyboardInterrupt):
-        opened.finetune_recall(model="llm", generator=base, overrides=SMALL)
-    assert steps == list(range(8))
-    kill.clear()
-    opened.finetune_recall(model="llm", generator=base, overrides=SMALL)
-    assert steps == [*range(8), 0, 1], "the first part is read from its checkpoint"
-
-
-@pytest.mark.slow
-def test_faults_name_the_next_step(fitted: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_name_the_next_step(fitted: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(fitted, tmp_path / "ws")
     opened = coldstart.open(tmp_path / "ws")
     opened.trust()
@@ -166,7 +172,7 @@ def test_faults_name_the_next_step(fitted: Path, base: str, tmp_path: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(llm_model, "find_spec", lambda name: None)
         with pytest.raises(ColdstartError, match=r"needs peft, .*: pip install 'coldstart-multimodal\[train\]'"):
-            opened.finetune_recall(model="llm", overrides=[*SMALL, "recall.llm.grpo_steps=0", "recall.seed=2"])
+            llm_model.CodeLanguageModel.read(tmp_path, other, (4,), torch.device("cpu"), torch.float32)
     folder = opened._store.artifacts.newest("recall").folder  # type: ignore[union-attr]
     card = json.loads((folder / CARD_FILE).read_text())
     for change in ({"base": "x", "length": 0}, {"base": "x"}, "starter"):
@@ -178,7 +184,6 @@ def test_faults_name_the_next_step(fitted: Path, base: str, tmp_path: Path, monk
     opened.run(opened.pipeline(overrides=["recall.decoder=transformer"]), only=["text"])
     with pytest.raises(ColdstartError, match="was fitted with a language model, and the pipeline names none: run"):
         opened.recall("u3", recall="codes")
-    other = f"hf:{tiny_llama(tmp_path / 'other', seed=5)}"
     changed = [f"recall.generator={other}", "recall.decoder=llm"]
     opened.run(opened.pipeline(overrides=changed), only=["text"])
     with pytest.raises(ColdstartError, match=r"the pipeline names 'hf:.*', which is another one"):
