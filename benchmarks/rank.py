@@ -90,6 +90,7 @@ def histories(folder: Path) -> Path:
 def workspace() -> Path:
     """Make the workspace; kept in the cache."""
     import coldstart
+
     folder = CACHE / "rank-kuairand"
     uri = folder / "workspace"
     if not (folder / "done").exists():
