@@ -79,7 +79,7 @@ class Settings(Section):
     epochs: int = Field(default=200, ge=1, le=10_000)
     """Most passes over the histories; fewer where held-out NDCG@10 no longer grows."""
     patience: int = Field(default=5, ge=1)
-    """Judgements without a gain, one every two epochs, after which training ends; those of the first 30 do not count."""
+    """Judgements without a gain, one every two epochs from the 30th on, after which training ends."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Step size of AdamW."""
     decay: float = Field(default=1e-4, ge=0, le=1)

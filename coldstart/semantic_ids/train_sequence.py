@@ -45,7 +45,7 @@ MOST_JUDGED = 3000
 EVERY = 2
 """Epochs between two judgements."""
 LEAST = 30
-"""Epochs before which a training does not end early: at first lists may be those of popularity alone for some epochs."""
+"""Epochs before which a training does not end early: the first lists may be those of popularity alone."""
 EMITTED = 50
 """Length of the lists that new items are counted in."""
 LearnDecoder = Callable[[Sequence[History]], tuple[CodeDecoder, int]]
