@@ -395,7 +395,7 @@ class LanguageDecoder:
     ) -> None:
         self._load, self._length = load, length
         self._codes = codes.astype(np.int64)
-        self._known: NDArray[np.bool_] = ((codes >= 0) & (codes < np.array(sizes))).all(axis=1)
+        self._known: NDArray[np.bool_] = np.asarray(((codes >= 0) & (codes < np.array(sizes))).all(axis=1), bool)
         self._found: dict[tuple[bytes, int, bytes, bytes], tuple[Tensor, Tensor]] = {}
 
     @cached_property
