@@ -17,6 +17,7 @@ from coldstart.rank.features import (
     Actions,
     FeatureMaker,
     ItemTable,
+    Met,
     PositionBias,
     Rows,
     cooccurrence_vectors,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _GRAM = "sid_"
 _COLUMNS = ("creator", "category", "tags", "created_at", "price", "attributes", "media")
 _MOST_TAGS, _MOST_NUMBERS, _COVERED = 8, 12, 0.1
-MOST_SHOWINGS = 1_000_000
-"""Showings that a fit reads, the newest ones; rates count all."""
 _USERS_PER_BLOCK = 50_000
 _MEASURED = 20
 """Histories, and candidates of each, on which the shortcut of search is measured."""
@@ -79,19 +78,25 @@ class RankData:
         if not self.kinds or not len(users):
             shape = (len(users), 0)
             return Actions(np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, np.int64))
-        found = self._histories.read_numbers(numbers, before, last)
-        counts = np.diff(found.starts)
-        width = int(counts.max(initial=0))
-        rows = np.repeat(np.arange(len(users)), counts)
-        slots = width - counts[rows] + np.arange(len(rows)) - found.starts[rows]
-        items = np.full((len(users), width), -1, np.int32)
-        kinds = np.zeros((len(users), width), np.uint8)
-        seconds = np.zeros((len(users), width), np.int64)
-        own = self._kind_of[found.events]
-        usable = own >= 0
-        items[rows[usable], slots[usable]] = self._item_places[found.items[usable]]
-        kinds[rows[usable], slots[usable]] = own[usable]
-        seconds[rows, slots] = found.seconds
+        several = len(users) > _USERS_PER_BLOCK
+        width = min(last, self._histories.summary().longest) if several else 0
+        for start in range(0, len(users), _USERS_PER_BLOCK):
+            block = slice(start, start + _USERS_PER_BLOCK)
+            found = self._histories.read_numbers(numbers[block], before[block], last)
+            counts = np.diff(found.starts)
+            if start == 0:
+                width = width or int(counts.max(initial=0))
+                items = np.full((len(users), width), -1, np.int32)
+                kinds = np.zeros((len(users), width), np.uint8)
+                seconds = np.zeros((len(users), width), np.int64)
+            rows = np.repeat(np.arange(len(counts)), counts)
+            slots = width - counts[rows] + np.arange(len(rows)) - found.starts[rows]
+            rows += start
+            own = self._kind_of[found.events]
+            usable = own >= 0
+            items[rows[usable], slots[usable]] = self._item_places[found.items[usable]]
+            kinds[rows[usable], slots[usable]] = own[usable]
+            seconds[rows, slots] = found.seconds
         return Actions(items, kinds, seconds)
 
     def whole(self, user: int, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -114,32 +119,30 @@ class RankData:
         """Numbering of what is here."""
         return Names(self.items.ids, self.items.names, self.kinds)
 
-    def met(self, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Read all actions before a second: users, items and kinds, int64 [A] each."""
+    def met(self, before: int | None = None) -> tuple[NDArray[np.int64], Met]:
+        """Read all actions, those before a second: users, int64 [A], and what they met."""
         parts: list[tuple[NDArray[np.int64], ...]] = []
         for start in range(0, len(self._histories.users), _USERS_PER_BLOCK):
             numbers = np.arange(start, min(start + _USERS_PER_BLOCK, len(self._histories.users)))
-            found = self._histories.read_numbers(numbers, np.full(len(numbers), before))
+            found = self._histories.read_numbers(numbers, None if before is None else np.full(len(numbers), before))
             users, kinds = np.repeat(numbers, np.diff(found.starts)), self._kind_of[found.events]
-            parts.append((users[kinds >= 0], self._item_places[found.items[kinds >= 0]], kinds[kinds >= 0]))
+            own = kinds >= 0
+            seconds = found.seconds[own].astype(np.int64)
+            parts.append((users[own], self._item_places[found.items[own]], kinds[own], seconds))
         if not parts:
             nothing = np.empty(0, np.int64)
-            return nothing, nothing, nothing
-        users, items, kinds = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return users, items, kinds
+            return nothing, Met(nothing, nothing, nothing)
+        users, *own_columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return users, Met(*own_columns)
 
     def maker(
         self,
         past: Rows,
-        since: int,
         settings: Settings,
         vectors: NDArray[np.float32] | None,
         bias: PositionBias | None = None,
     ) -> FeatureMaker:
-        """Build the maker of features: rates of `past`, actions of all users before the second `since`."""
-        _, items, kinds = self.met(since)
-        totals = np.zeros((len(self.items.ids), len(self.kinds)))
-        np.add.at(totals, (items, kinds), 1)
+        """Build the maker of features: rates of `past`, and actions of all users."""
         if vectors is not None and vectors.shape[1]:
             more = len(self.items.ids) - len(vectors)  # items that came after the vectors have none
             vectors = np.concatenate([vectors, np.zeros((more, vectors.shape[1]), np.float32)])
@@ -148,7 +151,7 @@ class RankData:
         own = replace(self.items, vectors=vectors)
         whole = self.whole if self._histories.summary().longest > ACTIONS_READ else None
         return FeatureMaker(
-            own, past, self.actions, self.kinds, totals, prior=settings.prior, length=settings.length, whole=whole,
+            own, past, self.actions, self.kinds, self.met()[1], prior=settings.prior, length=settings.length, whole=whole,
             bias=bias,
         )  # fmt: skip
 
@@ -177,10 +180,10 @@ class RankData:
 
     def vectors(self, before: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
         """Compute vectors of items by who met them before a second; of no columns where too few did."""
-        users, items, _ = self.met(before)
+        users, met = self.met(before)
         if len(users) < FEWEST_ACTIONS:
             return np.zeros((len(self.items.ids), 0), np.float32)
-        return cooccurrence_vectors(users, items, len(self.items.ids), dim, seed)
+        return cooccurrence_vectors(users, met.items, len(self.items.ids), dim, seed)
 
 
 def read_data(

@@ -2,7 +2,7 @@
 
 AUC and ECE are measured over all rows; GAUC is the mean AUC of users with both labels, weighted by their rows (Zhu et
 al. 2017, arXiv 1703.02091). Intervals, 95 %, are by bootstrap over users. Rates of judged rows are as of the cut;
-histories end before the first showing of the user and day, as those of fitted rows do.
+counts of actions are as of the row's period, and histories end at the request, as those of fitted rows do.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def evaluate_data(
     past, judged = (replace(one, labels={event: one.labels[event] for event in events}) for one in (past, judged))
     since = int(past.times.min())
     vectors = data.vectors(since, VECTOR_DIM, settings.seed)
-    maker = data.maker(past, since, settings, vectors)
+    maker = data.maker(past, settings, vectors)
     features, later = maker.make(past), maker.make(judged)
     checked = check_leaks(data, settings, maker, past, features, cut, vectors)
     similar = data.is_similar_read(settings)
@@ -162,7 +162,7 @@ def check_leaks(
     own = period == period.max()
     flipped = {event: np.where(own, 1 - values, values) for event, values in past.labels.items()}
     # how much a place is looked at is of the whole window, a few numbers of all its rows
-    again = data.maker(replace(past, labels=flipped), int(past.times.min()), settings, vectors, maker.bias)
+    again = data.maker(replace(past, labels=flipped), settings, vectors, maker.bias)
     chosen = np.flatnonzero(own)[:2_000]
     found = again.make(past.where(chosen), sequences=False)
     same = (found.values == features.values[chosen]) | (np.isnan(found.values) & np.isnan(features.values[chosen]))

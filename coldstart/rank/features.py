@@ -1,8 +1,10 @@
 """Make features of showings and of candidates: rates before them, age and numbers of the item, ties to the history.
 
-All is as of a time before the row. Rows are grouped by user and period (a day, an hour in a short log): counts are of
-showings of earlier periods alone, and histories end before the first row of the group, so that no outcome can reach
-its own feature. What is not known is NaN, never 0.
+All is as of a time before the row, in a fit as in use. Counts are of showings and actions of earlier periods alone (a
+day, an hour in a short log). Histories end before the request: rows are grouped by user and second, or, where a log has
+too many such groups to hold, by minute, hour or day, and a history ends before the first row of its group; where all
+times of actions are whole minutes, hours or days, before the one of the row. So no outcome can reach its own feature.
+What is not known is NaN, never 0.
 
 The place in a list is no feature, since nobody knows it when a list is made. Its effect is taken out twice: a showing
 counts in a rate as much as its place is looked at (clicks over expected clicks: Zhang and Jones 2007), and fits get
@@ -35,6 +37,10 @@ NaN for shorter ones, of which the others say all."""
 MOST_EVENTS = 4
 _DAY_S, _HOUR_S = 86_400, 3_600
 _BLOCK = 8_192
+MOST_SHOWINGS = 1_000_000
+"""Showings that a fit reads, the newest ones; rates count all."""
+_MOST_GROUPS = 200_000
+"""Histories that are held at a time: 13 bytes an action, of `ACTIONS_READ` at most, half a gigabyte in all."""
 _FEW_ACTIONS = 5.0
 """Actions of a user's usual kinds that are added to those with one creator or category."""
 _SHARED_POSITIONS = 100
@@ -125,12 +131,21 @@ class Counts:
         return np.asarray(self._sums[ends] - self._sums[starts], np.float64)
 
 
+@dataclass(frozen=True)
+class Met:
+    """Actions of all users: places of items, kinds and seconds, int64 [A] each."""
+
+    items: Places
+    kinds: Places
+    seconds: Places
+
+
 class FeatureMaker:
     """Makes features from the showings and histories of a workspace.
 
     Args:
         past: showings with outcomes, which rates are counted in; kinds: names of the kinds of actions.
-        totals: showings before them by item and kind of action, float64 [I, K]: actions of all users before `since`.
+        met: actions of all users at any time; those of periods before a row are counted.
         prior: showings with the mean rate that a rate is smoothed by.
         whole: reads the whole of longer histories, if some are; bias: of places, by default that of `past`.
     """
@@ -141,7 +156,7 @@ class FeatureMaker:
         past: Rows,
         actions: ReadActions,
         kinds: Sequence[str],
-        totals: NDArray[np.float64],
+        met: Met,
         *,
         prior: float = 20.0,
         length: int = 100,
@@ -154,7 +169,6 @@ class FeatureMaker:
             codes = items.codes.get("sid_1")
             self._whole = whole, HistorySearch(items.vectors, None if codes is None else codes - 1)
         self._prior, self._length = prior, length
-        self._totals = totals[:, : len(self._kinds)]
         self.events = tuple(past.labels)
         span = int(np.ptp(past.times)) if len(past) else 0
         self._period = _DAY_S if span >= 4 * _DAY_S else max(_HOUR_S, span // 8)
@@ -163,12 +177,41 @@ class FeatureMaker:
         self.bias = position_bias(past) if bias is None else bias
         self._rates = {name: self._count(past, keys) for name, keys in self._keys(past).items()}
         self._overall = self._count(past, np.zeros(len(past), np.int64)) if len(past) else None
+        self._met_ever = np.bincount(met.items, minlength=len(items.ids)) > 0
+        self._met_last, self._met = self._count_actions(met)
+        newest = past.where(np.arange(len(past))[-MOST_SHOWINGS:])
+        steps = (1, 60, _HOUR_S, _DAY_S)
+        fitting = (step for step in steps if len(np.unique(_grouped(newest, step))) <= _MOST_GROUPS)
+        self._step = next(fitting, _DAY_S)
+        coarse = (unit for unit in (_DAY_S, _HOUR_S, 60) if (met.seconds % unit == met.seconds[:1] % unit).all())
+        self._unit = next(coarse, 1) if len(met.seconds) else 1
+        self._rest = int(met.seconds[0]) % self._unit if len(met.seconds) else 0
+
+    def _count_actions(self, met: Met) -> tuple[int, dict[str, Counts]]:
+        """Count actions by what they were of, and by period: 0 for all before the first showing, then one later."""
+        chosen = met.kinds < len(self._kinds)
+        periods = np.maximum(met.seconds[chosen] // self._period - self._first + 1, 0)
+        last = int(periods.max(initial=0))
+        codes = (met.items[chosen] * (last + 1) + periods) * max(1, len(self._kinds)) + met.kinds[chosen]
+        cells, sums = np.unique(codes, return_counts=True)
+        rest, kinds = np.divmod(cells, max(1, len(self._kinds)))
+        own, periods = np.divmod(rest, last + 1)
+        values = np.zeros((len(cells), len(self._kinds)))
+        if len(cells):
+            values[np.arange(len(cells)), kinds] = sums
+        keys = {"item": own, "all": np.zeros(len(own), np.int64)}
+        keys |= {name: self.items.codes[name][own].astype(np.int64) for name in ("creator", "category")}
+        return last, {name: Counts(one, periods, values, last) for name, one in keys.items()}
+
+    def _met_before(self, name: str, keys: Places, rows: Rows) -> NDArray[np.float64]:
+        """Sum the actions of each kind that came before the period of each row, float64 [N, K]."""
+        return self._met[name].before(keys, np.minimum(self._periods(rows.times) + 1, self._met_last + 1))
 
     def _periods(self, times: Places) -> Places:
         return np.maximum(times // self._period - self._first, 0)
 
     def period_of(self, times: Places) -> Places:
-        """Number the period of each time; rates and histories are as of its start."""
+        """Number the period of each time; counts are as of its start."""
         return self._periods(times)
 
     def offsets(self, rows: Rows) -> dict[str, Floats]:
@@ -180,14 +223,15 @@ class FeatureMaker:
         return found
 
     def met(self, place: int) -> bool:
-        """Tell whether any user met an item."""
-        return bool(self._totals[place].sum() > 0)
+        """Tell whether any user met an item, at any time."""
+        return bool(self._met_ever[place])
 
     def cold(self, rows: Rows) -> NDArray[np.bool_]:
-        """Tell which rows are of items that no user met and that were not shown before their period."""
+        """Tell which rows are of items that no user met and that were not shown before the period of the row."""
         own = np.maximum(rows.items, 0)
         shown = self._rates["item"].before(own + 1, self._as_of(rows)).sum(1)
-        return np.asarray((rows.items < 0) | ((self._totals[own].sum(1) == 0) & (shown == 0)), np.bool_)
+        met = self._met_before("item", own, rows).sum(1)
+        return np.asarray((rows.items < 0) | ((met == 0) & (shown == 0)), np.bool_)
 
     def _as_of(self, rows: Rows) -> Places:
         return np.minimum(self._periods(rows.times), self._last)
@@ -240,7 +284,7 @@ class FeatureMaker:
                 columns[f"{name}.shown"] = np.log1p(np.where(keys > 0, sums[:, 1], np.nan)).astype(np.float32)
         columns |= self._of_items(rows)
         columns["hour"] = (rows.times // _HOUR_S % 24).astype(np.float32)
-        groups, first = self._groups(rows, as_of)
+        groups, first = self._groups(rows)
         actions = self._actions(first[0], first[1], ACTIONS_READ)
         columns |= self._of_histories(rows, groups, actions)
         columns |= self._of_whole(rows, groups, first, actions)
@@ -254,34 +298,38 @@ class FeatureMaker:
             found = Features(found.names, found.values, own)
         return found
 
-    def _groups(self, rows: Rows, as_of: Places) -> tuple[Places, tuple[Places, Places]]:
-        """Group rows by user and period: group of each row; user of each group and the second of its first row."""
-        periods = self._periods(rows.times)
-        width = int(periods.max(initial=0)) + 1
-        keys, groups = np.unique((rows.users + 1) * width + periods, return_inverse=True)
-        earliest = np.full(len(keys), np.iinfo(np.int64).max)
+    def _groups(self, rows: Rows) -> tuple[Places, tuple[Places, Places]]:
+        """Group rows by user and request: group of each row; user of each group and the second of its first row."""
+        _, one, groups = np.unique(_grouped(rows, self._step), return_index=True, return_inverse=True)
+        earliest = np.full(len(one), np.iinfo(np.int64).max)
         np.minimum.at(earliest, groups, rows.times)
-        return groups, (keys // width - 1, earliest)
+        # in a log whose times are rounded down, an action of this hour may stand before what it came of
+        ends = (earliest - self._rest) // self._unit * self._unit + self._rest
+        return groups, (rows.users[one], np.maximum(ends, 0))
 
     def _of_items(self, rows: Rows) -> dict[str, Floats]:
         own, known = np.maximum(rows.items, 0), rows.items >= 0
         found = {"age_days": np.where(known, (rows.times - self.items.created[own]) / _DAY_S, np.nan)}
         for name, numbers in self.items.numbers.items():
             found[f"number.{name}"] = np.where(known, numbers[own], np.nan)
-        total = self._totals.sum(1)
-        means = self._totals.sum(0) / max(1.0, self._totals.sum())
+        overall = self._met_before("all", np.zeros(len(rows), np.int64), rows)
+        means = overall / np.maximum(1.0, overall.sum(1, keepdims=True))
+
+        def shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+            smoothed = (sums + self._prior * means) / (sums.sum(1, keepdims=True) + self._prior)
+            return np.asarray(smoothed, np.float64)
+
+        met = self._met_before("item", own, rows)
+        share = shares(met)
         for place, kind in enumerate(self._kinds):
-            found[f"met.{kind}"] = np.where(known, np.log1p(self._totals[own, place]), np.nan)
-            share = (self._totals[:, place] + self._prior * means[place]) / (total + self._prior)
-            found[f"met_share.{kind}"] = np.where(known & (total[own] > 0), share[own], np.nan)
-        if self._kinds:
-            for name in ("creator", "category"):
-                codes = self.items.codes[name]
-                sums = np.stack([np.bincount(codes, column) for column in self._totals.T], 1)
-                shares = (sums + self._prior * means) / (sums.sum(1, keepdims=True) + self._prior)
-                usable = known & (codes[own] > 0)
-                for place, kind in enumerate(self._kinds):
-                    found[f"{name}_met_share.{kind}"] = np.where(usable, shares[codes[own], place], np.nan)
+            found[f"met.{kind}"] = np.where(known, np.log1p(met[:, place]), np.nan)
+            found[f"met_share.{kind}"] = np.where(known & (met.sum(1) > 0), share[:, place], np.nan)
+        for name in ("creator", "category"):
+            codes = self.items.codes[name][own].astype(np.int64)
+            share = shares(self._met_before(name, codes, rows))
+            usable = known & (codes > 0)
+            for place, kind in enumerate(self._kinds):
+                found[f"{name}_met_share.{kind}"] = np.where(usable, share[:, place], np.nan)
         found["cold"] = self.cold(rows)
         return {name: np.asarray(values, np.float32) for name, values in found.items()}
 
@@ -389,6 +437,12 @@ class FeatureMaker:
                 mean = np.where(there, similar, 0).sum(2) / there.sum(2)
             values[own] = np.concatenate([compared.tiers.reshape(len(own), -1), similar[:, :, 0], mean], 1)
         return {f"{WHOLE}{name}": values[:, place] for place, name in enumerate(names)}
+
+
+def _grouped(rows: Rows, step: int) -> Places:
+    """Number the user and the step of seconds of each row."""
+    steps = rows.times // step
+    return np.asarray((rows.users + 1) * (int(steps.max(initial=0)) + 1) + steps, np.int64)
 
 
 def position_bias(past: Rows) -> PositionBias:

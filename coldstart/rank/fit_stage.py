@@ -18,8 +18,8 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.rank.data import MOST_SHOWINGS, RankData, read_data
-from coldstart.rank.features import SIMILAR
+from coldstart.rank.data import RankData, read_data
+from coldstart.rank.features import MOST_SHOWINGS, SIMILAR
 from coldstart.rank.fitted import FittedRanker, from_files, to_files
 from coldstart.rank.model import RankModel, Recipe, check_classes
 from coldstart.rank.settings import RANK, Settings
@@ -51,7 +51,7 @@ class RankFitStage:
     """Fit stage; see `coldstart.core.stage.FitStage`."""
 
     kind = RANK
-    version = 1
+    version = 2  # counts of actions are as of each row, histories end at each request
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name, self.settings, self._pipeline = name, settings, pipeline
@@ -199,7 +199,7 @@ def fit_ranker(
     rows = past.where(np.arange(len(past))[-MOST_SHOWINGS:])
     since = int(rows.times.min())
     vectors = data.vectors(since, VECTOR_DIM, settings.seed)
-    maker = data.maker(past, since, settings, vectors)
+    maker = data.maker(past, settings, vectors)
     features = maker.make(rows)
     if not data.is_similar_read(settings):
         features = features.without(SIMILAR)

@@ -82,8 +82,7 @@ class RankService:
         self.data = read_data(store, stage.settings, codes, events=self.fit.model.events, names=self.fit.names)
         self._places = {item: place for place, item in enumerate(self.data.items.ids)}
         self._known = self.data.catalogue | {self.data.items.ids[one] for one in np.unique(self.data.rows.items)}
-        since = int(self.data.rows.times.max(initial=0)) + 1
-        self._maker = self.data.maker(self.data.rows, since, stage.settings, self.fit.vectors)
+        self._maker = self.data.maker(self.data.rows, stage.settings, self.fit.vectors)
 
     def rank(self, user: str, items: Sequence[str], at: int) -> Ranked:
         """Rank items for a user at a time, in seconds; each item once.

@@ -26,7 +26,7 @@ from coldstart.rank.calibration import (
 )
 from coldstart.rank.data import read_data
 from coldstart.rank.evaluate import Leak, auc, evaluate_data, user_auc
-from coldstart.rank.features import Counts, FeatureMaker, Rows, position_bias
+from coldstart.rank.features import Actions, Counts, FeatureMaker, ItemTable, Met, Rows, position_bias
 from coldstart.rank.fitted import TREES_FILE, from_files
 from coldstart.rank.settings import Settings
 from coldstart.rank.trees import Forest
@@ -52,6 +52,54 @@ def test_places_in_front_are_taken_out() -> None:
     assert shift[0] - shift[1] == pytest.approx(odds[0] - odds[1], abs=0.1)
     assert relative[0] / relative[1] == pytest.approx(rates[0] / rates[1], rel=0.1)
     assert shift[50] == pytest.approx(0, abs=1e-9), "a place that was never looked at shifts nothing"
+
+
+@pytest.mark.parametrize("unit", [1, 3_600])
+def test_a_served_row_has_the_features_of_a_fitted_one(monkeypatch: pytest.MonkeyPatch, unit: int) -> None:
+    drawn, count = np.random.default_rng(0), 400
+    codes = np.arange(20, dtype=np.int32) % 4 + 1
+    items = ItemTable(tuple(map(str, range(20))), {"creator": codes, "category": codes}, np.zeros((20, 0), np.int32),
+                      np.zeros(20))  # fmt: skip
+    users, kinds = drawn.integers(0, 5, count), drawn.integers(0, 2, count)
+    seconds = np.sort(START + drawn.integers(-2 * DAY, 8 * DAY, count)) // unit * unit
+    met = Met(drawn.integers(0, 18, count), kinds, seconds)
+    shown = Rows(
+        drawn.integers(0, 5, count), drawn.integers(0, 20, count), np.sort(START + drawn.integers(0, 8 * DAY, count)),
+        np.full(count, -1, np.int32), {"click": drawn.integers(0, 2, count).astype(np.float32)},
+    )  # fmt: skip
+    ended: list[tuple[int, int]] = []
+
+    def read(who: np.ndarray, before: np.ndarray, last: int) -> Actions:
+        ended.extend(zip(who.tolist(), before.tolist(), strict=True))
+        found = np.full((3, len(who), last), -1, np.int64)
+        for row, (user, end) in enumerate(zip(who, before, strict=True)):
+            own = np.flatnonzero((users == user) & (seconds < end))[-last:]
+            found[:, row, last - len(own) :] = met.items[own], kinds[own], seconds[own]
+        return Actions(found[0].astype(np.int32), np.maximum(found[1], 0).astype(np.uint8), found[2])
+
+    def made(past: Rows, actions: Met, rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        maker = FeatureMaker(items, past, read, ["view", "buy"], actions)
+        got = maker.make(rows, sequences=False)
+        return dict(zip(got.names, got.values.T, strict=True)), maker.cold(rows)
+
+    (fitted_all, cold_all), place = made(shown, met, shown), 250
+    known = shown.where(np.arange(count) < place)
+    row = shown.where(np.array([place]))
+    until = seconds < row.times[0]
+    served, cold = made(known, Met(met.items[until], kinds[until], seconds[until]), row)
+    assert cold[0] == cold_all[place]
+    for name, own in served.items():
+        assert np.array_equal(own, fitted_all[name][place : place + 1], equal_nan=True), name
+    day = met.seconds < row.times[0] // DAY * DAY
+    of_item = [np.log1p(((met.items == row.items[0]) & (kinds == one) & day).sum()) for one in (0, 1)]
+    np.testing.assert_allclose([fitted_all[f"met.{one}"][place] for one in ("view", "buy")], of_item, rtol=1e-6)
+    assert cold_all[shown.items >= 18][0], "nobody met it yet"
+    ends = row.times[0] // unit * unit
+    assert (row.users[0], ends) in ended, "an action of this hour may be of this showing where times are rounded"
+    monkeypatch.setattr("coldstart.rank.features._MOST_GROUPS", 300)
+    ended.clear()
+    made(shown, met, shown)
+    assert len(ended) < 300, "a log of many requests is read by hours"
 
 
 def test_auc_counts_ties_half() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.histories import HistoryRows
 from coldstart.rank import data, features
-from coldstart.rank.features import WHOLE, Actions, FeatureMaker, ItemTable, Rows
+from coldstart.rank.features import WHOLE, Actions, FeatureMaker, ItemTable, Met, Rows
 
 DAY = 86_400
 NOW = 500 * DAY
@@ -41,9 +41,10 @@ def test_an_old_action_of_a_long_history_is_a_feature() -> None:
         np.array([9]), np.array([5]), np.array([NOW - 1]), np.array([-1], np.int32), {"click": np.ones(1, np.float32)}
     )
     rows = Rows(np.array([0, 1, 0]), np.array([0, 0, 2]), np.full(3, NOW), np.full(3, -1, np.int32))
+    met = Met(long, np.zeros(length, int), times)
     made = {}
     for given in (whole, None):
-        maker = FeatureMaker(items, past, read, ["click"], np.ones((6, 1)), whole=given)
+        maker = FeatureMaker(items, past, read, ["click"], met, whole=given)
         got = maker.make(rows, sequences=False)
         made[given is None] = {name: got.values[:, place] for place, name in enumerate(got.names)}
     assert not [name for name in made[True] if name.startswith(WHOLE)]
