@@ -151,8 +151,8 @@ class RankData:
         own = replace(self.items, vectors=vectors)
         whole = self.whole if self._histories.summary().longest > ACTIONS_READ else None
         return FeatureMaker(
-            own, past, self.actions, self.kinds, self.met()[1], prior=settings.prior, length=settings.length, whole=whole,
-            bias=bias,
+            own, past, self.actions, self.kinds, self.met()[1], prior=settings.prior, length=settings.length,
+            whole=whole, bias=bias,
         )  # fmt: skip
 
     def shortcut_recall(self, vectors: NDArray[np.float32], before: int, seed: int = 0) -> dict[str, Any] | None:
