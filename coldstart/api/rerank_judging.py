@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coldstart.api.rerank import LIKED, base_of, listwise_stage, load_scorer
+from coldstart.core.impressions import WINDOW_S
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError, NotFitted
@@ -130,7 +132,8 @@ class Judging:
         if self.split.cut is None:
             raise NotFitted("listwise learnt from showings of the same days: judge it with --split time")
         features = stage.features(self._store, self.split.cut)
-        shown = ImpressionTable(self._store).read(end=self.split.cut)
+        # outcomes of showings are matched up to WINDOW_S later, and may be the very likes that are asked for
+        shown = ImpressionTable(self._store).read(end=self.split.cut - ceil(WINDOW_S))
         with self._progress.meter(f"{stage.name}: epochs", stage.settings.epochs) as meter:
             trained = stage.train(features, shown, lambda: meter.advance(1, 0, 0.0))
         if isinstance(trained, str):
