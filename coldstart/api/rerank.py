@@ -222,7 +222,7 @@ class RerankService:
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender, self._store = recommender, recommender.store
-        self._guards: dict[tuple[str, str], Guard] = {}
+        self._guards: dict[tuple[str, str], tuple[str, Guard]] = {}
         self._features: ListFeatures | None = None
 
     def reordered(
@@ -292,9 +292,13 @@ class RerankService:
 
     def _guard(self, kind: str, generator: str) -> Guard:
         key = (kind, generator if kind == "llm" else "")
-        if key not in self._guards:
-            self._guards[key] = Guard(self._reranker(kind, generator))
-        return self._guards[key]
+        judged = self._store.artifacts.newest(f"{NAME}{kind}")
+        made = "" if judged is None else judged.digest
+        if kind == "listwise":
+            made += listwise_stage(self._recommender.pipeline).newest(self._store).digest
+        if key not in self._guards or self._guards[key][0] != made:  # judged or fitted anew since
+            self._guards[key] = made, Guard(self._reranker(kind, generator))
+        return self._guards[key][1]
 
     def _reranker(self, kind: str, generator: str) -> Reranker:
         from coldstart.rerank.diverse import DIAL, Diverse, Unchanged

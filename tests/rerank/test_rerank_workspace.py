@@ -16,12 +16,15 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.api.rerank import base_of, read_certificate, reranked_notes, save_certificate
+from coldstart.api.rerank import base_of, listwise_stage, read_certificate, reranked_notes, save_certificate
 from coldstart.api.rerank_judging import Judging
+from coldstart.core.impressions import WINDOW_S
 from coldstart.core.progress import SilentProgress
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.rerank.certificate import certify, why_not
 from coldstart.rerank.diverse import Diverse
+from coldstart.rerank.fit_stage import RerankFitStage
+from coldstart.store.impressions import ImpressionTable
 
 ITEMS, USERS, DAY = 60, 50, 86_400
 START = 1_700_000_000
@@ -88,7 +91,9 @@ def notes_of(shop: Workspace, certificate: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(shop: Workspace, tmp_path: Path) -> None:
+def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(
+    shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user = ["--workspace", shop.uri, "--user", "u3", "--json"]
     plain = json.loads(run_cli("recommend", *user).stdout)
     first = json.loads(run_cli("recommend", *user, "--rerank", "auto").stdout)
@@ -101,8 +106,28 @@ def test_commands_fit_judge_and_say_why_a_list_is_not_reranked(shop: Workspace, 
     run_cli("finetune", "rerank", "--workspace", shop.uri, *sets)
     assert "nothing came or changed" in run_cli("finetune", "rerank", "--workspace", shop.uri).stdout
 
+    (stage,) = shop.pipeline().of_kind("finetune.rerank")
+    changed = coldstart.open(shop.uri).pipeline(overrides=[f"{stage.name}.epochs=3"])
+    with pytest.raises(NotFitted, match=r"no fit of its settings: the newest, of 20.* run `coldstart finetune rerank`"):
+        listwise_stage(changed).newest(shop._store)
+
     kinds = ["--kinds", "mmr,listwise", "--split", "time", "--users", "40"]
+    ends: dict[str, list[int | None]] = {"shown": [], "liked": []}
+    read, features = ImpressionTable.read, RerankFitStage.features
+    monkeypatch.setattr(
+        ImpressionTable,
+        "read",
+        lambda own, *a, **given: (ends["shown"].append(given.get("end")), read(own, *a, **given))[1],
+    )
+    monkeypatch.setattr(
+        RerankFitStage,
+        "features",
+        lambda own, store, end=None: (ends["liked"].append(end), features(own, store, end))[1],
+    )
     judged = run_cli("evaluate", "rerank", "--workspace", shop.uri, *kinds, "--out", str(tmp_path / "out"), "--json")
+    monkeypatch.undo()
+    (shown,), (liked,) = ends["shown"], ends["liked"]
+    assert shown is not None and liked is not None and shown == liked - WINDOW_S, "outcomes of showings come later"
     known = json.loads(judged.stdout)
     assert set(known["certificates"]) == {"mmr", "listwise"} and not known["left_out"]
     for kind, one in known["certificates"].items():
@@ -184,6 +209,11 @@ def test_auto_serves_under_a_valid_certificate_of_these_lists_alone(shop: Worksp
     assert served.rerank is not None and served.rerank["kind"] == "mmr" and served.rerank["why"] is None
     assert {one.item_id for one in served.items} == {one.item_id for one in plain.items}
     assert [one.item_id for one in served.items] != [one.item_id for one in plain.items]
+
+    save_certificate(shop._store, valid_certificate(shop, dial=0.8))  # judged anew while it serves
+    again = shop.recommend("u3", rerank="auto", deadline_ms=60_000, reasons=False)
+    assert again.rerank is not None and again.rerank["kind"] == "mmr", again.rerank["why"]
+    save_certificate(shop._store, good)
 
     other = shop.recommend("u3", rerank="auto", diversity=0.3, reasons=False)
     assert other.rerank is not None and other.rerank["kind"] == "none" and "diversity 0.3" in other.rerank["why"]
