@@ -51,7 +51,8 @@ _COMPARED = (
     ("both", "trees"),
     ("both", "item_rate"),
 )
-_RESAMPLES = 100
+RESAMPLES = 100
+"""Resamples of users, of which two or three lie beyond each end of an interval."""
 _JUDGED = 0.3
 """Share of rows, the latest, that are judged by default."""
 
@@ -324,7 +325,7 @@ def _judge(
     labels, users = judged.labels[event][there].astype(np.float64), judged.users[there]
     numbers = np.unique(users, return_inverse=True)[1]
     drawn = np.random.default_rng(0).multinomial(
-        int(numbers.max()) + 1, np.full(int(numbers.max()) + 1, 1 / (int(numbers.max()) + 1)), size=_RESAMPLES
+        int(numbers.max()) + 1, np.full(int(numbers.max()) + 1, 1 / (int(numbers.max()) + 1)), size=RESAMPLES
     )
     methods: dict[str, Any] = {}
     by_user: dict[str, tuple[Doubles, Doubles]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.page import environment
+from coldstart.rank.evaluate import RESAMPLES
 
 COLUMNS = ("method", "AUC", "GAUC", "log loss", "ECE", "ECE uncalibrated")
 _METRICS = ("auc", "gauc", "log_loss", "ece")
@@ -57,8 +58,10 @@ def lines_of(known: Mapping[str, Any]) -> list[str]:
                 found.append(f"{event}, {name} items: {of}")
     found += known["notes"]
     found.append(
-        "in brackets: 95 % intervals by bootstrap over users; GAUC: mean AUC of users with both labels, by their rows; "
-        "ECE: 15 equal bins, after calibration where one held on later fitted showings"
+        f"in brackets: 95 % intervals, by {RESAMPLES} resamples of users, of GAUC by its spread between users; GAUC: "
+        "mean AUC of users with both labels, by their rows; ECE: 15 equal bins, after calibration where one held on "
+        "later fitted showings; chance alone makes it larger, never smaller than 0, so its interval lies too high: go "
+        "by the upper end"
     )
     found.append(f"no leak found: {'; '.join(known['checked'])}")
     return found
