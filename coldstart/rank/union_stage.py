@@ -137,7 +137,7 @@ class UnionFitStage:
         """
         fit = self._fits.newest(store)
         if fit is None:
-            raise NotFitted(f"stage {self.name!r} has fitted nothing: run `{_COMMAND}`")
+            raise NotFitted(self._fits.missing(store, _COMMAND))
         return fit
 
     def _inputs(self, store: Store) -> FitInputs:

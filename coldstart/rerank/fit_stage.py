@@ -109,7 +109,7 @@ class RerankFitStage:
         """
         fit = self._fits.newest(store)
         if fit is None:
-            raise NotFitted(f"stage {self.name!r} has fitted nothing: run `{_COMMAND}`")
+            raise NotFitted(self._fits.missing(store, _COMMAND))
         return fit
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:

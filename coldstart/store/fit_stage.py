@@ -109,6 +109,16 @@ class SavedFits:
                 return newest
         return None
 
+    def missing(self, store: Store, command: str) -> str:
+        """Say why `newest` finds none, with the command that fits."""
+        older = store.artifacts.newest(self.stage)
+        if older is None:
+            return f"stage {self.stage!r} has fitted nothing: run `{command}`"
+        return (
+            f"stage {self.stage!r} has no fit of its settings: the newest, of {older.made_at:%Y-%m-%d %H:%M UTC}, is of "
+            f"other settings or of another version: run `{command}`, or give the settings that it was fitted by"
+        )
+
     def present(self, store: Store) -> dict[str, str]:
         """Read the keys of the items that the newest artifact was fitted on, stopped by or evaluated by."""
         try:

@@ -13,7 +13,7 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.rank import evaluate
 from coldstart.rank.calibration import (
     Calibration,
@@ -27,6 +27,7 @@ from coldstart.rank.calibration import (
 from coldstart.rank.data import read_data
 from coldstart.rank.evaluate import Leak, auc, evaluate_data, user_auc
 from coldstart.rank.features import Actions, Counts, FeatureMaker, ItemTable, Met, Rows, position_bias
+from coldstart.rank.fit_stage import rank_stage
 from coldstart.rank.fitted import TREES_FILE, from_files
 from coldstart.rank.settings import Settings
 from coldstart.rank.trees import Forest
@@ -259,6 +260,9 @@ def test_rank(fitted: Workspace) -> None:
 def test_refit_and_commands(fitted: Workspace, tmp_path: Path) -> None:
     (stage,) = fitted.finetune_rank().stages
     assert "nothing came or changed since" in " ".join(stage.notes)
+    changed = fitted.pipeline(overrides=["rank.rounds=31"])
+    with pytest.raises(NotFitted, match=r"no fit of its settings: the newest, of 20.* run `coldstart finetune rank`"):
+        rank_stage(changed).newest(fitted._store)
     listed = tmp_path / "ids.txt"
     listed.write_text("p1\n\np2\n", "utf-8")
     asked = run_cli("rank", "-w", fitted.uri, "--user", "u1", "--items", str(listed), "--item", "p3", "--json")
@@ -272,6 +276,7 @@ def test_refit_and_commands(fitted: Workspace, tmp_path: Path) -> None:
     assert list(measures) == list(evaluate.METHODS)
     assert measures["trees"]["auc"]["low"] > measures["constant"]["auc"]["value"] == 0.5
     assert "no leak found" in (out / "rank.md").read_text("utf-8")
+    assert f"{evaluate.RESAMPLES} resamples of users" in (out / "rank.md").read_text("utf-8")
     assert (out / "rank.html").read_text("utf-8").count("<circle") == len(measures[report["chosen"]]["reliability"])
 
 
