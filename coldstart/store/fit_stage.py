@@ -115,8 +115,8 @@ class SavedFits:
         if older is None:
             return f"stage {self.stage!r} has fitted nothing: run `{command}`"
         return (
-            f"stage {self.stage!r} has no fit of its settings: the newest, of {older.made_at:%Y-%m-%d %H:%M UTC}, is of "
-            f"other settings or of another version: run `{command}`, or give the settings that it was fitted by"
+            f"stage {self.stage!r} has no fit of its settings: the newest, of {older.made_at:%Y-%m-%d %H:%M UTC}, is "
+            f"of other settings or of another version: run `{command}`, or give the settings that it was fitted by"
         )
 
     def present(self, store: Store) -> dict[str, str]:
