@@ -90,7 +90,7 @@ def test_every_command_says_what_it_does() -> None:
     assert {name for name, *_ in found} == {
         "run", "ingest", "understand", "embed", "index", "retry", "status", "check", "doctor", "search",
         "demo", "models", "show", "finetune", "evaluate", "label", "match", "describe", "export", "prompts",
-        "recommend", "audience", "remove", "import", "init", "schema", "serve", "mcp", "ask", "review",
+        "recommend", "audience", "remove", "import", "init", "schema", "serve", "mcp", "ask", "review", "rank",
         "sids",
     }  # fmt: skip
     for path in found:

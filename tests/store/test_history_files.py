@@ -29,7 +29,7 @@ from coldstart.store.removal import remove_items, remove_users
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from test_histories import append, rows
+from test_history_files import append, rows
 from coldstart.store import Store
 left = 5
 def sync(file):
