@@ -41,6 +41,7 @@ def test_a_peer_that_dies_is_told_with_what_it_said_last() -> None:
         peer.ask(die=True)
 
 
+@pytest.mark.slow
 def test_a_peer_that_hangs_is_stopped() -> None:
     with (
         pytest.raises(PeerFailed, match=r"^peer_answers: no answer in 0\.3 s: "),

@@ -254,6 +254,7 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
     assert result.detail in {f"{server.url}: {word} (patience_s: 0.3)" for word in words}
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_stays_down_costs_its_patience_once_and_is_found_again() -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"

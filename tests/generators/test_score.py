@@ -22,6 +22,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return generators.load(f"hf:{tiny_llama(tmp_path_factory.mktemp('tiny'))}", device="cpu", dtype="float32")
 
 
+@pytest.mark.slow
 def test_titles_on_the_cache_of_the_prompt_score_as_whole_texts_do(
     writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is
     assert reranked is not None and reranked["kind"] == "mmr"
 
 
+@pytest.mark.slow
 def test_auto_serves_under_a_valid_certificate_of_these_lists_alone(shop: Workspace) -> None:
     plain = shop.recommend("u3", reasons=False)
     good = valid_certificate(shop)
