@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,15 +80,7 @@ def recall(
     known = found.to_dict()
     if not json:
         _print(known)
-    if json and out is None:
-        output.as_json(known)
-        return
-    texts = {_PAGE: recall_html(known)}
-    if out is not None:
-        texts |= {_RECORD: dumps(known, ensure_ascii=False, indent=2) + "\n", _TABLE: found.to_markdown()}
-    output.write_files(out, texts, quiet=json)
-    if json:
-        output.as_json(known)
+    output.write_report(out, "recall", known, recall_html, found.to_markdown, json_on_stdout=json)
 
 
 def _print(known: Mapping[str, Any]) -> None:

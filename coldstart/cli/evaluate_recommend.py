@@ -100,16 +100,8 @@ def recommend(
     known = found.to_dict()
     if not json:
         _print_recommend(known)
-    if json and out is None:
-        output.as_json(known)
-        return
-    texts = {_PAGE: recommend_html(known)}
-    if out is not None:
-        texts |= {_RECORD: dumps(known, ensure_ascii=False, indent=2) + "\n", _TABLE: found.to_markdown()}
-    output.write_files(out, texts, quiet=json)
-    if json:
-        output.as_json(known)
-    elif out is not None:
+    output.write_report(out, "recommend", known, recommend_html, found.to_markdown, json_on_stdout=json)
+    if not json and out is not None:
         output.line(f"written: {out / _SPLIT}")
 
 

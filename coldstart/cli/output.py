@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -236,6 +236,29 @@ def write_files(folder: Path | None, texts: Mapping[str, str], *, quiet: bool) -
             path.write_text(text, encoding="utf-8")
         if not quiet:
             line(f"written: {path}")
+
+
+def write_report(
+    folder: Path | None,
+    name: str,
+    found: Mapping[str, Any],
+    html: Callable[[Mapping[str, Any]], str],
+    markdown: Callable[[], str],
+    *,
+    json_on_stdout: bool,
+) -> None:
+    """Write the page NAME.html of an evaluation, and into a named folder its NAME.json and NAME.md.
+
+    With `json_on_stdout` prints what was found and no names of files, and writes only into a named folder.
+    """
+    if not json_on_stdout or folder is not None:
+        texts = {f"{name}.html": html(found)}
+        if folder is not None:
+            texts[f"{name}.json"] = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+            texts[f"{name}.md"] = markdown()
+        write_files(folder, texts, quiet=json_on_stdout)
+    if json_on_stdout:
+        as_json(found)
 
 
 def table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -181,13 +180,7 @@ def evaluate_rank(
             output.table(COLUMNS, rows_of(known, event), "method", whole=COLUMNS[1:3], spare=COLUMNS[:2:-1])
         for line in lines_of(known):
             output.note(line)
-    if not json or out is not None:
-        texts = {_PAGE: rank_html(known)}
-        if out is not None:
-            texts |= {_RECORD: dumps(known, ensure_ascii=False, indent=2) + "\n", _TABLE: markdown(known)}
-        output.write_files(out, texts, quiet=json)
-    if json:
-        output.as_json(known)
+    output.write_report(out, "rank", known, rank_html, lambda: markdown(known), json_on_stdout=json)
 
 
 def _weights(events: str | None) -> dict[str, float] | None:

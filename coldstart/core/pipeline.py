@@ -30,7 +30,7 @@ from coldstart.core.settings import (
 )
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.yaml_text import YamlError, YamlText, read_yaml
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 
 __all__ = [
     "Engine",
@@ -100,6 +100,20 @@ class Pipeline:
     def of_kind(self, kind: str) -> list[StageSpec]:
         """List the stages of one kind, in their order."""
         return [spec for spec in self.stages if spec.kind == kind]
+
+    def last(self, kind: str, command: str) -> StageSpec:
+        """Return the last stage of a kind.
+
+        Args:
+            command: that adds one, as the next step.
+
+        Raises:
+            NotFitted: there is none.
+        """
+        stages = self.of_kind(kind)
+        if not stages:
+            raise NotFitted(f"{self.source} has no stage of kind {kind}: `{command}` adds one")
+        return stages[-1]
 
     def stage(self, name: str) -> StageSpec:
         """Return the stage of this name.

@@ -17,7 +17,7 @@ from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
-from coldstart.errors import ColdstartError, NotFitted
+from coldstart.errors import ColdstartError
 from coldstart.rank.data import RankData, read_data
 from coldstart.rank.features import MOST_SHOWINGS, SIMILAR
 from coldstart.rank.fitted import FittedRanker, from_files, to_files
@@ -73,10 +73,7 @@ class RankFitStage:
         Raises:
             NotFitted: there is none.
         """
-        fit = self._fits.newest(store)
-        if fit is None:
-            raise NotFitted(self._fits.missing(store, _COMMAND))
-        return fit
+        return self._fits.required(store, _COMMAND)
 
     def _inputs(self, store: Store) -> FitInputs:
         state, inputs = PipelineState(store, self._pipeline), FitInputs(self.name)
@@ -257,10 +254,7 @@ def rank_stage(pipeline: Pipeline) -> RankFitStage:
     Raises:
         NotFitted: it has none.
     """
-    stages = pipeline.of_kind(RANK)
-    if not stages:
-        raise NotFitted(f"{pipeline.source} has no stage of kind {RANK}: `{_COMMAND}` adds one")
-    stage = build_stage(stages[-1], pipeline)
+    stage = build_stage(pipeline.last(RANK, _COMMAND), pipeline)
     assert isinstance(stage, RankFitStage)
     return stage
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -30,7 +29,7 @@ from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, exp
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
-from coldstart.store.interactions import INTERACTIONS, InteractionTable
+from coldstart.store.interactions import InteractionTable, met_items
 
 if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
@@ -89,10 +88,7 @@ def union_stage(pipeline: Pipeline) -> UnionFitStage:
     Raises:
         NotFitted: it has none.
     """
-    stages = pipeline.of_kind(UNION)
-    if not stages:
-        raise NotFitted(f"{pipeline.source} has no stage of kind {UNION}: `{_COMMAND}` adds one")
-    stage = build_stage(stages[-1], pipeline)
+    stage = build_stage(pipeline.last(UNION, _COMMAND), pipeline)
     assert isinstance(stage, UnionFitStage)
     return stage
 
@@ -135,17 +131,12 @@ class UnionFitStage:
         Raises:
             NotFitted: there is none.
         """
-        fit = self._fits.newest(store)
-        if fit is None:
-            raise NotFitted(self._fits.missing(store, _COMMAND))
-        return fit
+        return self._fits.required(store, _COMMAND)
 
     def _inputs(self, store: Store) -> FitInputs:
         state = PipelineState(store, self._pipeline, {self.space: self.space_stage})
         found, blocked, inputs = state.of(self.space), state.blocked(self.name), FitInputs(self.name)
-        met = frozenset[str]()
-        if store.has(INTERACTIONS):
-            met = frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"])["item_id"]).to_pylist())
+        met = met_items(store)
         for item, own in state.item_keys(ATTRIBUTES).items():
             key = chain(self._key, f"{own}\n{found.key_of(item)}")
             if item in blocked:

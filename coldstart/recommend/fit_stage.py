@@ -24,7 +24,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
-from coldstart.recommend.inputs import FIT_FILE, LABEL_FIELDS, LABELS, load_content, met_items, spaces_before
+from coldstart.recommend.inputs import FIT_FILE, LABEL_FIELDS, LABELS, load_content, spaces_before
 from coldstart.recommend.model import RECIPE
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
@@ -33,7 +33,7 @@ from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, exp
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
-from coldstart.store.interactions import InteractionTable
+from coldstart.store.interactions import InteractionTable, met_items
 
 if TYPE_CHECKING:
     from coldstart.recommend.model.fitted import Behaviour

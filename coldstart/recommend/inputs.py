@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.item_fields import read_attributes
@@ -19,7 +18,6 @@ from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
-from coldstart.store.interactions import INTERACTIONS
 
 if TYPE_CHECKING:
     from coldstart.recommend.model.fitted import Behaviour
@@ -120,10 +118,7 @@ def fit_stage_of(pipeline: Pipeline) -> StageSpec:
     Raises:
         NotFitted: it has none.
     """
-    fits = pipeline.of_kind(FIT)
-    if not fits:
-        raise NotFitted(f"{pipeline.source} has no stage of kind {FIT}: `coldstart finetune behaviour` adds one")
-    return fits[-1]
+    return pipeline.last(FIT, "coldstart finetune behaviour")
 
 
 def load_newest_fit(store: Store, pipeline: Pipeline) -> tuple[Behaviour, Artifact]:
@@ -156,16 +151,14 @@ def load_item_vectors(store: Store, pipeline: Pipeline) -> tuple[list[str], NDAr
         NotFitted: nothing is fitted yet, or the space has no row of the newest fit yet.
         ColdstartError: the pipeline has no such space.
     """
-    named = [spec.name for spec in pipeline.of_kind(SPACE)]
-    if not named:
-        raise NotFitted(f"{pipeline.source} has no stage of kind {SPACE}: `coldstart finetune behaviour` adds one")
+    name = pipeline.last(SPACE, "coldstart finetune behaviour").name
     load_newest_fit(store, pipeline)
     pipeline_state = PipelineState(store, pipeline)
-    stage: Any = pipeline_state.stage(named[-1])
-    fresh = pipeline_state.of(named[-1]).fresh
+    stage: Any = pipeline_state.stage(name)
+    fresh = pipeline_state.of(name).fresh
     if not fresh:
         raise NotFitted(
-            f"space {named[-1]!r} has no vector by the last fit yet: run `coldstart run --workspace {store.uri}`"
+            f"space {name!r} has no vector by the last fit yet: run `coldstart run --workspace {store.uri}`"
         )
     rows = store.read(stage.table, ["item_id", "vector", "norm"]).combine_chunks().sort_by("item_id")
     ids: list[str] = rows["item_id"].to_pylist()
@@ -173,15 +166,3 @@ def load_item_vectors(store: Store, pipeline: Pipeline) -> tuple[list[str], NDAr
     full: NDArray[np.float32] = vectors * rows["norm"].to_numpy()[:, None]
     kept = np.array([item in fresh for item in ids], bool)
     return [item for item in ids if item in fresh], full[kept]
-
-
-def met_items(store: Store, until_s: int | None) -> frozenset[str]:
-    """Find the items with an interaction before a time, of any weight.
-
-    Args:
-        until_s: seconds since 1970; None: no end.
-    """
-    if not store.has(INTERACTIONS):
-        return frozenset()
-    where = None if until_s is None else f"timestamp < to_timestamp_seconds({until_s})"
-    return frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"], where=where)["item_id"]).to_pylist())

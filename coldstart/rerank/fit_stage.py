@@ -107,10 +107,7 @@ class RerankFitStage:
         Raises:
             NotFitted: there is none.
         """
-        fit = self._fits.newest(store)
-        if fit is None:
-            raise NotFitted(self._fits.missing(store, _COMMAND))
-        return fit
+        return self._fits.required(store, _COMMAND)
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings and there are enough requests."""

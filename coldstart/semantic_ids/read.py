@@ -155,10 +155,7 @@ def ids_stage(pipeline: Pipeline) -> SidsStage:
     """
     from coldstart.store.freshness import build
 
-    stages = pipeline.of_kind(IDS)
-    if not stages:
-        raise NotFitted(f"{pipeline.source} has no stage of kind {IDS}: `coldstart finetune sids` adds one")
-    stage = build(stages[-1], pipeline)
+    stage = build(pipeline.last(IDS, "coldstart finetune sids"), pipeline)
     assert isinstance(stage, SidsStage)
     return stage
 

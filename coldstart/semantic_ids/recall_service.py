@@ -186,10 +186,7 @@ def recall_stage(pipeline: Pipeline) -> RecallFitStage:
     Raises:
         NotFitted: it has none.
     """
-    stages = pipeline.of_kind(RECALL)
-    if not stages:
-        raise NotFitted(f"{pipeline.source} has no stage of kind {RECALL}: `coldstart finetune recall` adds one")
-    stage = build_stage(stages[-1], pipeline)
+    stage = build_stage(pipeline.last(RECALL, "coldstart finetune recall"), pipeline)
     assert isinstance(stage, RecallFitStage)
     return stage
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
@@ -33,7 +32,7 @@ from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
-from coldstart.store.interactions import INTERACTIONS, InteractionTable
+from coldstart.store.interactions import InteractionTable, met_items
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -100,9 +99,7 @@ class RecallFitStage(SpaceFitStage):
         return digest([own, llm, asdict(self.generator.passport()), LANGUAGE_VERSION])
 
     def _left_out(self, store: Store) -> Callable[[str], Reject | None]:
-        met = frozenset[str]()
-        if store.has(INTERACTIONS):
-            met = frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"])["item_id"]).to_pylist())
+        met = met_items(store)
         why = Reject("no_interactions", "nobody has met it", "filtered")
         return lambda item: why if met and item not in met else None  # without any interaction all items wait
 

@@ -109,12 +109,21 @@ class SavedFits:
                 return newest
         return None
 
-    def missing(self, store: Store, command: str) -> str:
-        """Say why `newest` finds none, with the command that fits."""
+    def required(self, store: Store, command: str) -> Artifact:
+        """Find the newest artifact under these settings.
+
+        Args:
+            command: that makes one, as the next step.
+
+        Raises:
+            NotFitted: there is none, and why.
+        """
+        if (newest := self.newest(store)) is not None:
+            return newest
         older = store.artifacts.newest(self.stage)
         if older is None:
-            return f"stage {self.stage!r} has fitted nothing: run `{command}`"
-        return (
+            raise NotFitted(f"stage {self.stage!r} has fitted nothing: run `{command}`")
+        raise NotFitted(
             f"stage {self.stage!r} has no fit of its settings: the newest, of {older.made_at:%Y-%m-%d %H:%M UTC}, is "
             f"of other settings or of another version: run `{command}`, or give the settings that it was fitted by"
         )

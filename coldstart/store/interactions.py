@@ -61,6 +61,18 @@ class InteractionSummary:
     last: datetime | None
 
 
+def met_items(store: Store, until_s: int | None = None) -> frozenset[str]:
+    """Find the items with an interaction before a time, of any weight.
+
+    Args:
+        until_s: seconds since 1970; None: no end.
+    """
+    if not store.has(INTERACTIONS):
+        return frozenset()
+    where = None if until_s is None else f"timestamp < to_timestamp_seconds({until_s})"
+    return frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"], where=where)["item_id"]).to_pylist())
+
+
 class InteractionTable:
     """The interactions of a workspace."""
 
