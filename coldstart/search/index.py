@@ -218,7 +218,7 @@ class IndexStage:
         changed = written.added + written.changed + written.deleted
         reports = catalog.build_indexes(
             IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall),
-            few_changed=None if among is None else changed,
+            few_changed=changed,
         )
         publication = catalog.publish(reports)
         if among is None or publication.number % _CLEANED_EVERY == 0:

@@ -87,7 +87,11 @@ EFFORTS = (
 """In the order tried: more partitions first, more candidates after."""
 
 UNMEASURED = 0.01
-"""Share of the rows of an index that may change, a few at a time, before its recall is measured again."""
+"""Share of the rows of an index that may change before its recall is measured again."""
+
+FEW_QUERIES = 50
+"""Queries of the sample by which an index that was only added to is measured; all of the sample is searched where these
+do not show that the recall holds."""
 
 DEPTH = 11
 """Results that `EFFORTS` are meant for, ten and the query itself: ten times as many are searched in twice the
@@ -113,6 +117,7 @@ class IndexReport:
         effort_filtered: of searches with any filter, `NARROWER` times what `recall_filtered` was measured with; None
             for exact search, and in reports of earlier versions, where `effort` is for both.
         unmeasured: rows that came, changed or went since recall was measured.
+        queries: stored vectors that recall was measured with; 0 in reports of earlier versions, and for exact search.
     """
 
     space: str
@@ -127,6 +132,11 @@ class IndexReport:
     ok: bool
     effort_filtered: Effort | None = None
     unmeasured: int = 0
+    queries: int = 0
+
+    def holds(self, target: float) -> bool:
+        """Tell whether the recall that was measured reaches a target, without and with a filter."""
+        return self.ok and min(self.recall, 1.0 if self.recall_filtered is None else self.recall_filtered) >= target
 
 
 def column_of(space: str) -> str:
@@ -228,12 +238,15 @@ def build_index(
     Args:
         samples: of the last measurement, with what changed since; by default a sample is drawn anew.
         former: the last report, whose figures are kept while few rows changed since they were measured: to measure
-            takes seconds, to add a row does not. By default they are measured.
+            takes seconds, to add a row does not. After that, its efforts are tried first, by a few queries. By default
+            all is measured.
         changed: rows that changed since `former`.
     """
     column = column_of(space)
     dim = table.schema.field(column).type.list_size
-    if former is not None and former.effort is not None and former.ok and former.dim == dim:
+    if former is not None and (former.effort is None or former.dim != dim or not former.holds(settings.target_recall)):
+        former = None
+    if former is not None:
         rows = table.count_rows(f"{column} IS NOT NULL")
         unmeasured = former.unmeasured + changed
         kept = index_type(table, column) == former.index_type == choose_effort(rows, dim, settings)
@@ -252,7 +265,9 @@ def build_index(
     truth = samples.of(table, column, space, labels, condition, settings.sample, settings.top_k)
     probe = RecallProbe(table, column, truth, settings)
     build_s = 0.0
-    figures = probe.tune() if present == wanted and not needs_retraining(table, column) else None
+    figures = None
+    if present == wanted and not needs_retraining(table, column):
+        figures = (former and probe.confirm(former, seed=labels.num_rows)) or probe.tune()
     if figures is None or not figures.ok:
         from lancedb import index
 
@@ -273,6 +288,7 @@ def build_index(
         filter=probe.filter,
         ok=figures.ok,
         effort_filtered=figures.effort_filtered,
+        queries=figures.queries,
     )
 
 
@@ -285,6 +301,7 @@ class RecallFigures:
     recall: float
     recall_filtered: float | None
     ok: bool
+    queries: int
 
 
 class RecallProbe:
@@ -306,7 +323,32 @@ class RecallProbe:
             least, recall_filtered = self._least(self.filter, self._radii_filtered)
             filtered = Effort(NARROWER * least.nprobes, least.refine, NARROWER * least.most)
         ok = min(recall, 1.0 if recall_filtered is None else recall_filtered) >= self._settings.target_recall
-        return RecallFigures(effort, filtered, recall, recall_filtered, ok)
+        return RecallFigures(effort, filtered, recall, recall_filtered, ok, len(self._ids))
+
+    def confirm(self, former: IndexReport, seed: int) -> RecallFigures | None:
+        """Measure the efforts of the last report by a few queries; None where these do not show that recall holds.
+
+        Shown is what the lower end of a 95 % interval says (mean of the queries less 1.96 standard errors).
+
+        Args:
+            seed: of the draw of these queries from the sample.
+        """
+        effort, filtered = former.effort, former.effort_filtered
+        if effort is None or filtered is None or former.filter != self.filter:
+            return None
+        some = min(FEW_QUERIES, len(self._ids))
+        places = np.sort(np.random.default_rng(seed).choice(len(self._ids), some, replace=False))
+        least = Effort(filtered.nprobes // NARROWER, filtered.refine, filtered.most // NARROWER)
+        recalls: list[float] = []
+        for own, where, truth in ((effort, None, self._radii), (least, self.filter, self._radii_filtered)):
+            if truth is None:
+                continue
+            hits, wanted = _hits(self.distances(own, where, places), truth[places])
+            shares = hits[wanted > 0] / wanted[wanted > 0]
+            if len(shares) < 2 or shares.mean() - 1.96 * _error_of_mean(shares) < self._settings.target_recall:
+                return None
+            recalls.append(float(hits.sum() / wanted.sum()))
+        return RecallFigures(effort, filtered, recalls[0], recalls[1] if len(recalls) > 1 else None, True, some)
 
     def _least(self, where: str | None, truth: Vectors) -> tuple[Effort, float]:
         for effort in EFFORTS:
@@ -315,20 +357,28 @@ class RecallProbe:
                 break
         return effort, recall
 
-    def distances(self, effort: Effort | None, where: str | None) -> Vectors:
+    def distances(self, effort: Effort | None, where: str | None, places: NDArray[Any] | None = None) -> Vectors:
         """Search the distances of the nearest, float32 `[Q, top_k]`, rising; inf where fewer were found.
 
         The query's own item is left out, so that finding itself counts for nothing.
+
+        Args:
+            places: of the queries in the sample; by default all.
         """
         top_k = self._settings.top_k
-        found = nearest(self._table.to_lance(), self._column, self._queries, top_k + 1, effort=effort, where=where)
-        queries = found["query_index"].to_numpy()
-        distances = np.full((len(self._ids), top_k), np.inf, dtype=np.float32)
-        others = found["item_id"].to_numpy() != self._ids[queries]
-        for index in range(len(self._ids)):
-            near = found["_distance"].to_numpy()[others & (queries == index)][:top_k]
+        sample, ids = (self._queries, self._ids) if places is None else (self._queries[places], self._ids[places])
+        found = nearest(self._table.to_lance(), self._column, sample, top_k + 1, effort=effort, where=where)
+        owners = found["query_index"].to_numpy()
+        distances = np.full((len(sample), top_k), np.inf, dtype=np.float32)
+        others = found["item_id"].to_numpy() != ids[owners]
+        for index in range(len(sample)):
+            near = found["_distance"].to_numpy()[others & (owners == index)][:top_k]
             distances[index, : len(near)] = near
         return distances
+
+
+def _error_of_mean(shares: NDArray[np.float64]) -> float:
+    return float(shares.std(ddof=1) / math.sqrt(len(shares)))
 
 
 def _recall(found: Vectors, truth: Vectors) -> float:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, compaction, publications, sql, tables, upkeep, word_search
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
-from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
+from coldstart.store.ground_truth import CHANGED, SAMPLES_TABLE, Changes, RecallSamples
 from coldstart.store.publications import Publication
 from coldstart.store.published import COPY_OF, Published
 
@@ -173,6 +173,7 @@ class Catalog:
             mode = "create" if table is None else "overwrite"
             table = self._db.create_table(CATALOG, rows, mode=mode, on_bad_vectors="null")
             count = rows.num_rows
+            self._changes = None  # of all rows
             return WriteReport(table.version, count, added=count, changed=0, deleted=0, unchanged=0, replaced=True)
         query = table.search() if among is None else table.search().where(sql.one_of("item_id", sorted(among)))
         present = query.select(["item_id", "index_key"]).limit(None).to_arrow()
@@ -211,7 +212,7 @@ class Catalog:
 
         Args:
             few_changed: number of the rows that were written or deleted since the current publication: while they are
-                few, its recall stands (`ann.build_index`). By default recall is measured.
+                few, its recall stands (`ann.build_index`). By default all of it is measured.
 
         Raises:
             ColdstartError: nothing was written yet.
@@ -233,8 +234,7 @@ class Catalog:
                 table.create_index(column, config=getattr(index, kind)())
         word_search.build_word_indexes(table)
         settings = settings or IndexSettings()
-        current = None if few_changed is None else self._current(table)
-        former = {report.space: report for report in current.indexes} if current else {}
+        former = {} if few_changed is None else self._former(table)
         reports = [
             ann.build_index(table, space, settings, samples, former.get(space), few_changed or 0)
             for space in _passports(table.schema)
@@ -242,6 +242,14 @@ class Catalog:
         samples.save(self._db, table.version)
         self._changes = None
         return reports
+
+    def _former(self, table: Any) -> dict[str, IndexReport]:
+        """Read the reports of the current publication by space; none where rows were written between it and the last
+        write, as by a run that was killed."""
+        current = self._current(table)
+        if current is None or self._changes is None or self._changes.version != current.version:
+            return {}
+        return {report.space: report for report in current.indexes}
 
     @_reading_catalog
     def publish(self, indexes: Sequence[IndexReport]) -> Publication:
@@ -323,7 +331,9 @@ class Catalog:
                 table.tags.delete(former.tag)
         publications.forget_publications(self._db, [former.number for former in held])
         samples = tables.open_table(self._db, SAMPLES_TABLE)
-        if samples is not None:
+        if samples is not None and CHANGED in (samples.schema.metadata or {}):  # it names items
+            self._db.drop_table(SAMPLES_TABLE)
+        elif samples is not None:
             samples.delete(f"version != {publication.version if publication else table.version}")
         return publication, len(held)
 

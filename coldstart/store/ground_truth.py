@@ -8,6 +8,7 @@ the same chance to be in the sample. Neighbour lists, sample and table stand her
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -282,6 +283,8 @@ def _scan(
 
 
 SAMPLES_TABLE = "recall_samples"
+CHANGED = b"changed"
+"""Key of the schema's metadata: ids of the items written, and of those gone, since recall was measured, as JSON."""
 FEWEST = 0.9
 """A sample that lost more of its queries than the rest of this share is drawn anew."""
 
@@ -306,6 +309,7 @@ class RecallSamples:
 
     Attributes:
         known: space -> its sample as it was before `changes`; empty where something else happened in between.
+        changes: of the last write, and of those before it after which recall was not measured.
         current: space -> its sample of now.
     """
 
@@ -319,13 +323,22 @@ class RecallSamples:
         if table is None or table.schema.names != SAMPLES_SCHEMA.names:
             return cls()
         rows = table.search().where(f"version = {changes.version}").limit(None).to_arrow()
-        return cls(from_arrow(rows), changes)
+        earlier = json.loads((table.schema.metadata or {}).get(CHANGED, b"[[], []]"))
+        written, gone = (
+            dict.fromkeys([*before, *now]) for before, now in zip(earlier, (changes.written, changes.gone), strict=True)
+        )
+        return cls(from_arrow(rows), Changes(changes.version, [*written], [*gone]))
 
     def save(self, db: lancedb.DBConnection, version: int) -> None:
-        """Save the current samples for a catalog of this version."""
-        same = all(known is self.known.get(space) for space, known in self.current.items())
-        if self.current and not (same and version == self.changes.version):
-            db.create_table(SAMPLES_TABLE, to_arrow(self.current, version), mode="overwrite")
+        """Save the current samples for a catalog of this version, or the known ones with the changes since."""
+        if self.current:
+            same = all(known is self.known.get(space) for space, known in self.current.items())
+            if not (same and version == self.changes.version):
+                db.create_table(SAMPLES_TABLE, to_arrow(self.current, version), mode="overwrite")
+        elif self.known and version != self.changes.version:
+            changed = json.dumps([[*self.changes.written], [*self.changes.gone]]).encode()
+            rows = to_arrow(self.known, version).replace_schema_metadata({CHANGED: changed})
+            db.create_table(SAMPLES_TABLE, rows, mode="overwrite")
 
     def of(
         self, table: Any, column: str, space: str, labels: pa.Table, condition: Condition | None, size: int, top_k: int

@@ -333,6 +333,43 @@ def test_recall_is_measured_with_what_was_known_and_what_came(catalog: Catalog, 
 
 
 @pytest.mark.slow
+def test_recall_stands_while_few_rows_changed_and_is_then_confirmed_by_few_queries(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ann, "FEW_QUERIES", 20)
+    settings = IndexSettings(index_type="IVF_RQ", sample=QUICK, target_recall=0.5)
+    searched: list[int] = []
+    search = ann.RecallProbe.distances
+
+    def counted(probe: Any, effort: Any, where: Any, places: Any = None) -> Any:
+        searched.append(QUICK if places is None else len(places))
+        return search(probe, effort, where, places)
+
+    def build(count: int, few: int | None) -> Any:
+        catalog.write(catalog_rows(ids(count)), PASSPORTS)
+        reports = catalog.build_indexes(settings, few_changed=few)
+        catalog.publish(reports)
+        return reports[0]
+
+    first = build(500, None)
+    monkeypatch.setattr(ann.RecallProbe, "distances", counted)
+    kept = build(503, 3)
+    assert searched == []
+    assert (kept.recall, kept.unmeasured, kept.queries) == (first.recall, 3, QUICK)
+    confirmed = build(506, 3)
+    assert searched == [20, 20, 20, 20], "of two spaces, without and with a filter"
+    assert (confirmed.unmeasured, confirmed.queries, confirmed.effort) == (0, 20, first.effort)
+    searched.clear()
+    catalog.write(catalog_rows(ids(509)), PASSPORTS)  # by a run that was killed before it published
+    build(512, 3)
+    assert set(searched) == {QUICK}, "rows that no publication has: all of the sample"
+    searched.clear()
+    monkeypatch.setattr(ann, "TOLERANCE", -1.0)  # nothing is found
+    assert build(520, 8).build_s > 0
+    assert searched[:2] == [20, QUICK], "few queries did not show it, and all of them neither"
+
+
+@pytest.mark.slow
 def test_an_index_that_its_table_outgrew_is_trained_anew(catalog: Catalog) -> None:
     settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
     catalog.write(catalog_rows(ids(320)), PASSPORTS)

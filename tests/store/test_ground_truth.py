@@ -156,3 +156,20 @@ def test_a_filter_stays_while_it_keeps_enough() -> None:
     assert choose_condition(labels, Condition("category", "b")) == Condition("category", "b")
     assert choose_condition(labels, Condition("category", "c")) == Condition("category", "a")
     assert choose_condition(labels.slice(99), None) is None
+
+
+def test_changes_add_up_while_recall_is_not_measured(table: Any, tmp_path: Path) -> None:
+    db = lancedb.connect(str(tmp_path))
+    RecallSamples(current={"text": sampled(table)}).save(db, 7)
+    table.add(rows(range(200, 210)), on_bad_vectors="null")
+    first = Changes(7, [f"i{n}" for n in range(200, 210)])
+    RecallSamples.load(db.open_table(ground_truth.SAMPLES_TABLE), first).save(db, 9)
+    table.delete("item_id IN ('i0', 'i205')")
+    samples = RecallSamples.load(db.open_table(ground_truth.SAMPLES_TABLE), Changes(9, [], ["i0", "i205"]))
+    assert [*samples.changes.written] == [*first.written]
+    assert [*samples.changes.gone] == ["i0", "i205"]
+    labels = table.search().where("vector IS NOT NULL").select(["category"]).limit(None).to_arrow()
+    check(table, samples.of(table, "vector", "text", labels, SHOES, 20, TOP_K))
+    samples.save(db, 11)
+    stored = db.open_table(ground_truth.SAMPLES_TABLE)
+    assert ground_truth.CHANGED not in (stored.schema.metadata or {})
