@@ -9,12 +9,16 @@ second, with an interval above zero; otherwise the logits stay as they are. One 
 
 The shape is calibrated, but not the level: the logits are first moved to the mean rate of their period. The share of
 positives moves from day to day more than a few days can tell, and the model that is used has the level of all its days.
+
+An interval of a probability is of the mean outcome of showings with that prediction on a day to come. Its width is of
+two parts, on the scale of logits: the error of a line through these rows, with users as clusters (sandwich estimator,
+Liang and Zeger, Biometrika 1986), and how far the level of days that a model was not fitted on stood from its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +32,8 @@ FEWEST_POSITIVE = 20
 BINS = 15
 SLICES = ("warm", "cold")
 _EPSILON = 1e-6
+_WIDE = 1.96
+"""Standard errors of a 95 % interval."""
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -35,12 +41,21 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Curve:
-    """One calibration: a line through knots (logit, probability), rising; or sigmoid(a logit + b)."""
+    """One calibration: a line through knots (logit, probability), rising; or sigmoid(a logit + b).
+
+    Attributes:
+        error: variances of slope and level of a line through the calibrated logits, and their covariance between them:
+            (slope, covariance, level); the level's holds how days move.
+        days: days on which the level was judged; moved: root mean square of their levels, in logits.
+    """
 
     rows: int
     positive: int
     knots: tuple[list[float], list[float]] | None = None
     platt: tuple[float, float] | None = None
+    error: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    days: int = 0
+    moved: float = 0.0
 
     @property
     def method(self) -> str:
@@ -52,8 +67,20 @@ class Curve:
         assert self.platt is not None
         return sigmoid(self.platt[0] * logits + self.platt[1])
 
+    def interval(self, p: Doubles) -> tuple[Doubles, Doubles]:
+        """Ends of the 95 % intervals of calibrated probabilities, float64 [N] each."""
+        slope, both, level = self.error
+        x = _logits(p)
+        wide = _WIDE * np.sqrt(np.maximum(slope * x**2 + 2 * both * x + level, 0))
+        return sigmoid(x - wide), sigmoid(x + wide)
+
+    def with_moves(self, days: int, moved: float) -> Curve:
+        """Add how the level moves from day to day to its error."""
+        slope, both, level = self.error
+        return replace(self, error=(slope, both, level + moved**2), days=days, moved=moved)
+
     def to_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "positive": self.positive, "knots": self.knots, "platt": self.platt}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -77,15 +104,28 @@ class Calibration:
             found[event] = np.clip(values, _EPSILON, 1 - _EPSILON)
         return found
 
+    def interval(self, event: str, p: Doubles, cold: Flags) -> tuple[Doubles, Doubles] | None:
+        """Ends of the 95 % intervals of an event's probabilities, float64 [N] each; None without a calibration."""
+        curves = self.curves.get(event)
+        if not curves:
+            return None
+        low, high = p.copy(), p.copy()
+        for name, chosen in zip(SLICES, (~cold, cold), strict=True):
+            curve = curves.get(name, curves.get("all"))
+            if curve is not None and chosen.any():
+                low[chosen], high[chosen] = curve.interval(p[chosen])
+        return low, high
+
     def about(self) -> dict[str, Any]:
-        """Event -> slice -> method, rows and positive rows."""
+        """Event -> slice -> method, rows, positive rows, days that its level was judged on, and how far it moved."""
         return {
             event: {
-                name: {"method": curve.method, "rows": curve.rows, "positive": curve.positive}
+                name: {"method": curve.method, "rows": curve.rows, "positive": curve.positive, "days": curve.days,
+                       "moved": curve.moved}
                 for name, curve in curves.items()
             }
             for event, curves in self.curves.items()
-        }
+        }  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         return {event: {name: curve.to_dict() for name, curve in own.items()} for event, own in self.curves.items()}
@@ -101,17 +141,22 @@ class Calibration:
 
 
 def _curve(known: Mapping[str, Any]) -> Curve:
-    rows, positive = int(known["rows"]), int(known["positive"])
+    counts = {name: int(known[name]) for name in ("rows", "positive", "days")}
+    slope, both, level = (float(one) for one in known["error"])
+    moved = float(known["moved"])
+    if not np.isfinite([slope, both, level, moved]).all() or slope < 0 or level < 0:
+        raise ValueError("the error of a calibration is no number, or below 0")
+    own: dict[str, Any] = {**counts, "error": (slope, both, level), "moved": moved}
     if known["knots"] is not None:
         x, y = (np.asarray(one, np.float64) for one in known["knots"])
         fine = x.ndim == y.ndim == 1 and len(x) == len(y) > 0 and np.isfinite([x, y]).all()
         if not fine or not ((np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()) or y[0] < 0 or y[-1] > 1:
             raise ValueError("the knots of a calibration do not rise from 0 to 1")
-        return Curve(rows, positive, knots=(x.tolist(), y.tolist()))
+        return Curve(knots=(x.tolist(), y.tolist()), **own)
     a, b = (float(one) for one in known["platt"])
     if not np.isfinite([a, b]).all():
         raise ValueError("a calibration has no numbers")
-    return Curve(rows, positive, platt=(a, b))
+    return Curve(platt=(a, b), **own)
 
 
 @dataclass(frozen=True)
@@ -121,12 +166,14 @@ class Period:
     Attributes:
         logits: event -> float64 [N]; labels: event -> 0, 1 or NaN, [N].
         cold: rows of items without interactions; users: rows that an interval takes together, int64 [N].
+        days: of each row, int64 [N].
     """
 
     logits: Mapping[str, Doubles]
     labels: Mapping[str, Any]
     cold: Flags
     users: NDArray[np.int64]
+    days: NDArray[np.int64]
 
 
 def fit_calibration(earlier: Period, later: Period) -> Calibration:
@@ -149,9 +196,11 @@ def fit_calibration(earlier: Period, later: Period) -> Calibration:
                 parts.append((logits[chosen], target[chosen], users[chosen]))
             fewest = min(min(own.sum(), len(own) - own.sum()) for _, own, _ in parts)
             if sum(len(own) for _, own, _ in parts) >= FEWEST_ROWS and fewest >= FEWEST_POSITIVE:
-                curves[name] = _held_curve(*parts)
-        found[event] = curves
-    return Calibration({event: curves for event, curves in found.items() if curves})
+                curves[name] = _with_error(_held_curve(*parts), *parts)
+        if curves:
+            days, level = _moves(event, (earlier, later))
+            found[event] = {name: one.with_moves(days, level) for name, one in curves.items()}
+    return Calibration(found)
 
 
 _Part = tuple[Doubles, Doubles, NDArray[np.int64]]
@@ -172,6 +221,38 @@ def _held_curve(earlier: _Part, later: _Part) -> Curve:
     if kept is None:
         return Curve(len(target), int(target.sum()), platt=(1.0, 0.0))
     return fit_curve(logits, target, isotonic=kept)
+
+
+def _with_error(curve: Curve, earlier: _Part, later: _Part) -> Curve:
+    """Estimate the error of a line through the calibrated logits, with users as clusters."""
+    logits, target, users = (np.concatenate(both) for both in zip(earlier, later, strict=True))
+    x = _logits(curve.apply(logits))
+    a, b = _platt(x, target)
+    p = sigmoid(a * x + b)
+    design = np.stack([x, np.ones(len(x))], 1)
+    inverse = np.linalg.pinv((design * (p * (1 - p))[:, None]).T @ design)
+    own = np.unique(users, return_inverse=True)[1]
+    slopes = np.stack([np.bincount(own, column * (p - target)) for column in design.T], 1)
+    error = inverse @ (slopes.T @ slopes) @ inverse
+    return replace(curve, error=(float(error[0, 0]), float(error[0, 1]), float(error[1, 1])))
+
+
+def _moves(event: str, periods: Sequence[Period]) -> tuple[int, float]:
+    """Days with enough rows, and the root mean square of their levels less what chance does, in logits; 0 for a day
+    alone, which tells nothing of others."""
+    squares = []
+    for period in periods:
+        target = np.asarray(period.labels[event], np.float64)
+        known = ~np.isnan(target)
+        for day in np.unique(period.days[known]):
+            own = known & (period.days == day)
+            rate = float(target[own].mean())
+            if own.sum() >= FEWEST_ROWS and min(rate, 1 - rate) * own.sum() >= FEWEST_POSITIVE:
+                level = _level(period.logits[event][own], rate)
+                squares.append(level**2 - 1 / (own.sum() * rate * (1 - rate)))
+    if len(squares) < 2:
+        return len(squares), 0.0
+    return len(squares), float(np.sqrt(max(0.0, np.mean(squares))))
 
 
 def _gain(curve: Curve, logits: Doubles, target: Doubles, users: NDArray[np.int64]) -> tuple[float, float]:
@@ -239,6 +320,11 @@ def _platt(logits: Doubles, target: Doubles) -> tuple[float, float]:
 def sigmoid(logits: Doubles) -> Doubles:
     """Compute 1 / (1 + exp(-x)) without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float64))), np.float64)
+
+
+def _logits(p: Doubles) -> Doubles:
+    p = np.clip(p, _EPSILON, 1 - _EPSILON)
+    return np.asarray(np.log(p) - np.log1p(-p), np.float64)
 
 
 def log_loss(p: Doubles, target: Any) -> float:

@@ -11,18 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.impressions import NONE, STATED, WINDOW_S, Impressions
-from coldstart.rank.features import (
-    ACTIONS_READ,
-    MOST_EVENTS,
-    Actions,
-    FeatureMaker,
-    ItemTable,
-    Met,
-    PositionBias,
-    Rows,
-    cooccurrence_vectors,
-)
+from coldstart.rank.counts import PositionBias, cooccurrence_vectors
+from coldstart.rank.features import ACTIONS_READ, MOST_EVENTS, Actions, FeatureMaker, ItemTable, Met, Rows
 from coldstart.rank.history_search import EXACT, HistorySearch
+from coldstart.rank.model import WholeHistories
 from coldstart.rank.settings import AGAINST, Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.histories import open_histories
@@ -99,11 +91,18 @@ class RankData:
             seconds[rows, slots] = found.seconds
         return Actions(items, kinds, seconds)
 
-    def whole(self, user: int, before: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Read all actions of a user before a second; see `ReadWhole`."""
-        number = user if user < len(self._histories.users) else -1
-        found = self._histories.read_numbers(np.array([number]), np.array([before]))
-        return self._item_places[found.items], self._kind_of[found.events], found.seconds.astype(np.int64)
+    def whole(self, users: NDArray[np.int64], before: NDArray[np.int64], last: int | None = None) -> WholeHistories:
+        """Read whole histories, each before its own second, the `last` actions of each; see `ReadWhole`."""
+        numbers = np.where(users < len(self._histories.users), users, -1)
+        found = self._histories.read_numbers(numbers, before, last)
+        kinds = self._kind_of[found.events]
+        items = np.where(kinds >= 0, self._item_places[found.items], -1).astype(np.int32)
+        return WholeHistories(found.starts, items, (kinds + 1).astype(np.int32), found.seconds.astype(np.int64))
+
+    def lengths(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count the actions of users at any time, int64 [N]."""
+        counts = np.append(self._histories.counts(), 0)
+        return np.asarray(counts[np.where((users >= 0) & (users < len(counts)), users, -1)], np.int64)
 
     def number_of(self, user: str) -> int:
         """Number a user: by his history, or by his showings where he has none; -1 for one without either."""
@@ -149,11 +148,21 @@ class RankData:
         else:
             vectors = None
         own = replace(self.items, vectors=vectors)
-        whole = self.whole if self._histories.summary().longest > ACTIONS_READ else None
         return FeatureMaker(
             own, past, self.actions, self.kinds, self.met()[1], prior=settings.prior, length=settings.length,
-            whole=whole, bias=bias,
+            long_length=settings.long_length, whole=self.whole, lengths=self.lengths,
+            searched=self.is_long, found=settings.found, bias=bias,
         )  # fmt: skip
+
+    @property
+    def longest(self) -> int:
+        """Actions of the longest history."""
+        return int(self._histories.summary().longest)
+
+    @property
+    def is_long(self) -> bool:
+        """Some history is longer than what features read of each."""
+        return self.longest > ACTIONS_READ
 
     def shortcut_recall(self, vectors: NDArray[np.float32], before: int, seed: int = 0) -> dict[str, Any] | None:
         """Measure how much of the exact answer the search by codes finds, on a few of the histories that it is for;
@@ -164,19 +173,19 @@ class RankData:
         """
         codes = self.items.codes.get("sid_1")
         longest = np.argsort(-self._histories.counts())[:_MEASURED]
-        found = [self.whole(int(user), before) for user in longest]
-        found = [own for own in found if (own[1] >= 0).sum() > EXACT]
+        found = [self.whole(np.array([user]), np.array([before])) for user in longest]
+        found = [own for own in found if (own.events > 0).sum() > EXACT]
         if codes is None or not vectors.shape[1] or not found:
             return None
         draw = np.random.default_rng(seed)
         search = HistorySearch(vectors, codes - 1)
-        requests = [(draw.integers(0, len(vectors), _MEASURED), items, kinds) for items, kinds, _ in found]
+        requests = [(draw.integers(0, len(vectors), _MEASURED), own.items, own.events - 1) for own in found]
         value, actions = search.shortcut_recall(requests, group_count=len(self.kinds))
         return {"value": None if np.isnan(value) else value, "actions": actions, "users": len(found)}
 
     def is_similar_read(self, settings: Settings) -> bool:
         """Tell whether features by vectors are read: by the settings, else where some history is long."""
-        return self._histories.summary().longest > ACTIONS_READ if settings.similar is None else settings.similar
+        return self.is_long if settings.similar is None else settings.similar
 
     def vectors(self, before: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
         """Compute vectors of items by who met them before a second; of no columns where too few did."""

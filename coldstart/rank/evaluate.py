@@ -25,14 +25,16 @@ from coldstart.rank.calibration import (
     sigmoid,
 )
 from coldstart.rank.data import RankData
-from coldstart.rank.features import SIMILAR, FeatureMaker, Rows
+from coldstart.rank.features import FeatureMaker, Rows
 from coldstart.rank.fit_stage import VECTOR_DIM, recipe_of
-from coldstart.rank.model import Features, RankModel, check_classes, periods, time_parts
+from coldstart.rank.model import Features, RankModel, Recipe, check_classes, periods, time_parts
 from coldstart.rank.settings import Settings
+from coldstart.rank.whole_history import SIMILAR
 
 Doubles = NDArray[np.float64]
 METHODS = ("constant", "item_rate", "logistic", "trees_without_history", "trees", "trees_with_simtier", "attention",
-           "both")  # fmt: skip
+           "both", "long", "trees_and_long")  # fmt: skip
+"""Methods in the order of a report; the last two where some history is long, or they are asked for."""
 TITLES = {
     "constant": "constant",
     "item_rate": "smoothed rate of the item",
@@ -42,6 +44,8 @@ TITLES = {
     "trees_with_simtier": "trees with history and SimTier",
     "attention": "target attention",
     "both": "mean of both, logits",
+    "long": "attention over whole histories",
+    "trees_and_long": "mean of trees and that, logits",
 }
 _OF_HISTORY = (SIMILAR, "same_", "user_met.", "idle_days")
 _COMPARED = (
@@ -106,7 +110,8 @@ def evaluate_data(
     features, later = maker.make(past), maker.make(judged)
     checked = check_leaks(data, settings, maker, past, features, cut, vectors)
     similar = data.is_similar_read(settings)
-    predictions, about = _predict(maker, past, judged, features, later, settings, device, similar, step)
+    recipe = recipe_of(settings, data, device)
+    predictions, about = _predict(maker, past, judged, features, later, recipe, similar, step)
     known: dict[str, Any] = {
         "split": {"kind": "time", "cut": cut, "fitted": len(past), "judged": len(judged)},
         "counts": {
@@ -183,20 +188,18 @@ def _predict(
     judged: Rows,
     features: Features,
     later: Features,
-    settings: Settings,
-    device: str,
+    recipe: Recipe,
     similar: bool,
     step: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, tuple[Doubles, Doubles]]], dict[str, Any]]:
     """Predict the judged rows: method -> event -> p before and after calibration."""
-    recipe = recipe_of(settings, device)
     cold, offsets, cold_later = maker.cold(past), maker.offsets(past), maker.cold(judged)
     parts = time_parts(past.times)
     own_of = [parts == one for one in range(3)]
 
     def calibration(event: str, middle: Doubles, last: Doubles) -> Calibration:
         two = ({event: middle}, {event: last})
-        return fit_calibration(*periods(two, {event: past.labels[event]}, cold, past.users, parts))
+        return fit_calibration(*periods(two, {event: past.labels[event]}, cold, past.users, past.times, parts))
 
     found: dict[str, dict[str, tuple[Doubles, Doubles]]] = {name: {} for name in METHODS}
     plain, plain_later = features, later
@@ -216,7 +219,7 @@ def _predict(
         own = fit_logistic(plain.values, target)(plain_later.values)
         found["logistic"][event] = sigmoid(own), curve.apply({event: own}, cold_later)[event]
     step("logistic")
-    labels, trees_only = past.labels, replace(recipe, model="trees")
+    labels, trees_only = past.labels, replace(recipe, models=("trees",))
     bare = RankModel.fit(plain, labels, past.times, cold, trees_only, users=past.users, offsets=offsets)
     _put(found["trees_without_history"], bare.logits(plain_later), bare.calibration, cold_later)
     wide, wide_later = features, later
@@ -225,15 +228,14 @@ def _predict(
         other = RankModel.fit(wide, labels, past.times, cold, trees_only, users=past.users, offsets=offsets)
         _put(found["trees_with_simtier"], other.logits(wide_later), other.calibration, cold_later)
     step("trees")
-    kinds = ("trees",) if features.sequences is None else ("trees", "attention", "both")
-    wanted = "trees" if features.sequences is None else "both"
-    model = RankModel.fit(
-        features, labels, past.times, cold, replace(recipe, model=wanted), users=past.users, offsets=offsets
-    )
-    for kind in kinds:
+    asked = recipe.models
+    if features.sequences is not None:  # those without long histories are compared whatever is asked for
+        recipe = replace(recipe, models=tuple(dict.fromkeys(["trees", "attention", "both", *asked])), all_kept=True)
+    model = RankModel.fit(features, labels, past.times, cold, recipe, users=past.users, offsets=offsets)
+    for kind in model.calibrations:
         _put(found[kind], model.logits(later, kind), model.calibrations[kind], cold_later)
     losses = model.report["log_loss"]
-    chosen = min(losses, key=lambda name: losses[name]) if settings.model == "auto" else settings.model
+    chosen = min((name for name in losses if name in asked), key=lambda name: losses[name])
     step("both")
     return {name: own for name, own in found.items() if own}, {**model.report, "model": chosen}
 

@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.rank.history_search import HistorySearch, tier_names
-from coldstart.rank.model import Features, Sequences
+from coldstart.rank.counts import SHARED_POSITIONS, Counts, PositionBias, position_bias
+from coldstart.rank.history_search import HistorySearch
+from coldstart.rank.model import Features, FoundActions, Sequences, WholeHistories
+from coldstart.rank.whole_history import BESIDE_FOUND, SIMILAR, ReadWhole, WholeFeatures
 
 Places = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -29,11 +31,6 @@ ACTIONS_READ = 200
 """Latest actions of a history that features are made of."""
 BINS = (-1.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.01)
 """Bounds of cosine between a candidate and the actions of a history, in the histogram of SimTier."""
-SIMILAR = "similar."
-"""Start of the names of features by vectors, the histogram of SimTier (arXiv 2407.19467) and the nearest actions."""
-WHOLE = f"{SIMILAR}whole."
-"""Start of the names of those by a history of more than `ACTIONS_READ` actions, which is compared as a whole; they are
-NaN for shorter ones, of which the others say all."""
 MOST_EVENTS = 4
 _DAY_S, _HOUR_S = 86_400, 3_600
 _BLOCK = 8_192
@@ -43,8 +40,6 @@ _MOST_GROUPS = 200_000
 """Histories that are held at a time: 13 bytes an action, of `ACTIONS_READ` at most, half a gigabyte in all."""
 _FEW_ACTIONS = 5.0
 """Actions of a user's usual kinds that are added to those with one creator or category."""
-_SHARED_POSITIONS = 100
-"""Places beyond this one in a list count as one."""
 
 
 @dataclass(frozen=True)
@@ -107,28 +102,8 @@ class Actions:
 
 ReadActions = Callable[[Places, Places, int], Actions]
 """Reads the latest actions of users (numbers), each before its own second."""
-ReadWhole = Callable[[int, int], tuple[Places, Places, Places]]
-"""Reads all actions of a user (number) before a second: places of items, kinds, -1 for others, and seconds."""
-
-
-PositionBias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""Event -> by place in a list, the logit over the mean, and the rate over the mean; float64 [P] each."""
-
-
-class Counts:
-    """Sums of values by key and period, asked for as of a period: [V] of all earlier ones."""
-
-    def __init__(self, keys: Places, periods: Places, values: NDArray[np.float64], last: int) -> None:
-        self._width = last + 2
-        codes, place = np.unique(keys * self._width + periods, return_inverse=True)
-        sums = np.stack([np.bincount(place, column, minlength=len(codes)) for column in values.T], 1)
-        self._codes = codes
-        self._sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(sums, 0)])
-
-    def before(self, keys: Places, periods: Places) -> NDArray[np.float64]:
-        """Sum the values of each key over the periods before, float64 [N, V]."""
-        starts, ends = (np.searchsorted(self._codes, keys * self._width + own) for own in (0, periods))
-        return np.asarray(self._sums[ends] - self._sums[starts], np.float64)
+CountActions = Callable[[Places], Places]
+"""Counts the actions of users (numbers) at any time."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +118,17 @@ class Met:
 class FeatureMaker:
     """Makes features from the showings and histories of a workspace.
 
+    Attributes:
+        reads_found: target attention reads actions that search found.
+
     Args:
         past: showings with outcomes, which rates are counted in; kinds: names of the kinds of actions.
         met: actions of all users at any time; those of periods before a row are counted.
         prior: showings with the mean rate that a rate is smoothed by.
-        whole: reads the whole of longer histories, if some are; bias: of places, by default that of `past`.
+        length: latest actions that target attention reads; long_length: those that long attention reads.
+        whole: reads whole histories; lengths: counts their actions.
+        searched: histories longer than `ACTIONS_READ` are searched; found: target attention reads what was found.
+        bias: of places, by default that of `past`.
     """
 
     def __init__(
@@ -160,15 +141,23 @@ class FeatureMaker:
         *,
         prior: float = 20.0,
         length: int = 100,
-        whole: ReadWhole | None = None,
+        long_length: int = 10_000,
+        whole: ReadWhole,
+        lengths: CountActions,
+        searched: bool = False,
+        found: bool = False,
         bias: PositionBias | None = None,
     ) -> None:
         self.items, self._actions, self._kinds = items, actions, tuple(kinds)[:MOST_EVENTS]
+        self._read, self._lengths = whole, lengths
         self._whole = None
-        if whole is not None and items.vectors is not None and self._kinds:
+        if searched and items.vectors is not None and self._kinds:
             codes = items.codes.get("sid_1")
-            self._whole = whole, HistorySearch(items.vectors, None if codes is None else codes - 1)
-        self._prior, self._length = prior, length
+            search = HistorySearch(items.vectors, None if codes is None else codes - 1)
+            self._whole = WholeFeatures(search, self._read_known, self._kinds, found=found)
+        self.reads_found = found and self._whole is not None
+        self._prior, self._long_length = prior, long_length
+        self._length = min(length, BESIDE_FOUND) if self.reads_found else length
         self.events = tuple(past.labels)
         span = int(np.ptp(past.times)) if len(past) else 0
         self._period = _DAY_S if span >= 4 * _DAY_S else max(_HOUR_S, span // 8)
@@ -218,7 +207,7 @@ class FeatureMaker:
         """Logit that the place of each showing adds, 0 where it is not known: event -> float32 [N]."""
         found = {}
         for event, (shift, _) in self.bias.items():
-            places = np.minimum(rows.positions, _SHARED_POSITIONS)
+            places = np.minimum(rows.positions, SHARED_POSITIONS)
             found[event] = np.where(places >= 0, shift[np.maximum(places, 0)], 0).astype(np.float32)
         return found
 
@@ -257,7 +246,7 @@ class FeatureMaker:
         values = []
         for event, own in past.labels.items():
             known = ~np.isnan(own)
-            places = np.minimum(past.positions, _SHARED_POSITIONS)
+            places = np.minimum(past.positions, SHARED_POSITIONS)
             looked = np.where(places >= 0, self.bias[event][1][np.maximum(places, 0)], 1.0)
             values += [np.where(known, own, 0), known * looked]
         stacked = np.stack(values, 1) if values else np.zeros((len(past), 0))
@@ -287,16 +276,48 @@ class FeatureMaker:
         groups, first = self._groups(rows)
         actions = self._actions(first[0], first[1], ACTIONS_READ)
         columns |= self._of_histories(rows, groups, actions)
-        columns |= self._of_whole(rows, groups, first, actions)
+        nearest = None
+        if self._whole is not None:
+            full = actions.seconds.shape[1] == ACTIONS_READ
+            longer = np.flatnonzero(actions.seconds[:, 0] > 0) if full else np.empty(0, np.int64)
+            likeness, nearest = self._whole.make(rows.items, groups, first, longer)
+            columns |= likeness
         found = Features(tuple(columns), np.stack(list(columns.values()), 1).astype(np.float32))
         if sequences and self._kinds:
-            events = np.where(actions.items >= 0, actions.kinds + 1, 0).astype(np.int32)
-            own = Sequences(
-                rows.items.astype(np.int32), groups.astype(np.int32), actions.items[:, -self._length :],
-                events[:, -self._length :], self.items.attributes(),
-            )  # fmt: skip
-            found = Features(found.names, found.values, own)
+            found = Features(found.names, found.values, self._sequences(rows, groups, first, actions, nearest))
         return found
+
+    def _sequences(
+        self,
+        rows: Rows,
+        groups: Places,
+        first: tuple[Places, Places],
+        actions: Actions,
+        found: FoundActions | None,
+    ) -> Sequences:
+        users, ends = first
+        events = np.where(actions.items >= 0, actions.kinds + 1, 0).astype(np.int32)
+        vectors = self.items.vectors
+        return Sequences(
+            rows.items.astype(np.int32),
+            groups.astype(np.int32),
+            actions.items[:, -self._length :],
+            events[:, -self._length :],
+            self.items.attributes(),
+            ends,
+            np.minimum(self._lengths(users), self._long_length),
+            lambda chosen: self._read_known(users[chosen], ends[chosen], self._long_length),
+            np.zeros((len(self.items.ids), 0), np.float32) if vectors is None else vectors,
+            found,
+        )
+
+    def _read_known(self, users: Places, ends: Places, last: int | None) -> WholeHistories:
+        """Read whole histories without actions of kinds beyond the first ones."""
+        read = self._read(users, ends, last)
+        known = read.events <= len(self._kinds)
+        return WholeHistories(
+            read.starts, np.where(known, read.items, -1), np.where(known, read.events, 0), read.seconds
+        )
 
     def _groups(self, rows: Rows) -> tuple[Places, tuple[Places, Places]]:
         """Group rows by user and request: group of each row; user of each group and the second of its first row."""
@@ -412,75 +433,8 @@ class FeatureMaker:
                     values[block, column + 2 + place] = np.where(known & some.any(1), mean, np.nan)
         return found | {name: values[:, place] for place, name in enumerate(names)}
 
-    def _of_whole(
-        self, rows: Rows, groups: Places, first: tuple[Places, Places], actions: Actions
-    ) -> dict[str, Floats]:
-        """Likeness of each candidate to the whole of a longer history: tiers, and the mean of the actions found."""
-        if self._whole is None:
-            return {}
-        read, search = self._whole
-        names = [*tier_names(self._kinds), *(f"most.{kind}" for kind in self._kinds)]
-        names += [f"found.{kind}" for kind in self._kinds]
-        values = np.full((len(rows), len(names)), np.nan, np.float32)
-        full = actions.seconds.shape[1] == ACTIONS_READ
-        longer = np.flatnonzero(actions.seconds[:, 0] > 0) if full else np.empty(0, np.int64)
-        order = np.argsort(groups, kind="stable")
-        starts = np.searchsorted(groups[order], np.arange(len(first[0]) + 1))
-        for group in longer:
-            own, (user, now) = order[starts[group] : starts[group + 1]], (int(first[0][group]), int(first[1][group]))
-            items, kinds, seconds = read(user, now)
-            kinds = np.where(kinds < len(self._kinds), kinds, -1)
-            compared = search.compare(rows.items[own], items, kinds, seconds, now, group_count=len(self._kinds))
-            similar = compared.found.similarities
-            there = ~np.isnan(similar)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                mean = np.where(there, similar, 0).sum(2) / there.sum(2)
-            values[own] = np.concatenate([compared.tiers.reshape(len(own), -1), similar[:, :, 0], mean], 1)
-        return {f"{WHOLE}{name}": values[:, place] for place, name in enumerate(names)}
-
 
 def _grouped(rows: Rows, step: int) -> Places:
     """Number the user and the step of seconds of each row."""
     steps = rows.times // step
     return np.asarray((rows.users + 1) * (int(steps.max(initial=0)) + 1) + steps, np.int64)
-
-
-def position_bias(past: Rows) -> PositionBias:
-    """Estimate, for each event and place in a list, the logit over the mean and the rate over the mean, smoothed.
-
-    It is the plain rate by place: where good items stand in front it takes some of what is theirs.
-    """
-    found = {}
-    places = np.minimum(past.positions, _SHARED_POSITIONS)
-    for event, own in past.labels.items():
-        known = ~np.isnan(own) & (places >= 0)
-        shown = np.bincount(places[known], minlength=_SHARED_POSITIONS + 1).astype(np.float64)
-        hits = np.bincount(places[known], own[known], minlength=_SHARED_POSITIONS + 1)
-        mean = float(np.clip(hits.sum() / max(1.0, shown.sum()), 1e-4, 1 - 1e-4))
-        rate = (hits + 100 * mean) / (shown + 100)
-        found[event] = (np.log(rate / (1 - rate)) - np.log(mean / (1 - mean)), rate / mean)
-    return found
-
-
-def cooccurrence_vectors(users: Places, items: Places, count: int, dim: int = 32, seed: int = 0) -> Floats:
-    """Compute vectors of items by who met them: truncated SVD of the user-item matrix, columns of length 1 an item.
-
-    float32 [count, dim], 0 for an item that fewer than three users met; dim falls where there is too little.
-    """
-    from scipy.sparse import csr_matrix, diags
-    from scipy.sparse.linalg import svds
-
-    height = int(users.max(initial=-1)) + 1
-    matrix = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=(max(1, height), max(1, count)))
-    matrix.data[:] = 1
-    met = np.asarray(matrix.sum(0)).ravel()
-    matrix = matrix @ diags(np.where(met >= 3, 1 / np.sqrt(np.maximum(met, 1)), 0))
-    dim = min(dim, min(matrix.shape) - 1)
-    if dim < 1 or matrix.nnz == 0:
-        return np.zeros((count, 0), np.float32)
-    _, values, right = svds(
-        matrix.astype(np.float64), k=dim, v0=np.random.default_rng(seed).normal(size=min(matrix.shape))
-    )
-    own = (right.T * np.sqrt(np.maximum(values, 0))).astype(np.float32)[:count]
-    norms = np.linalg.norm(own, axis=1, keepdims=True)
-    return np.where(norms > 1e-6, own / np.maximum(norms, 1e-6), 0).astype(np.float32)

@@ -7,24 +7,26 @@ ranks, so that they are of today, and a removed user is in none of them.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from coldstart.core.device import choose_device
-from coldstart.core.keys import chain, stage_key
+from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError
 from coldstart.rank.data import RankData, read_data
-from coldstart.rank.features import MOST_SHOWINGS, SIMILAR
+from coldstart.rank.features import MOST_SHOWINGS
 from coldstart.rank.fitted import FittedRanker, from_files, to_files
-from coldstart.rank.model import RankModel, Recipe, check_classes
+from coldstart.rank.model import PARTS, RankModel, Recipe, check_classes
 from coldstart.rank.settings import RANK, Settings
+from coldstart.rank.whole_history import SIMILAR
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -33,6 +35,7 @@ from coldstart.store.interactions import InteractionTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from coldstart.store.artifacts import Artifact
 
@@ -51,7 +54,7 @@ class RankFitStage:
     """Fit stage; see `coldstart.core.stage.FitStage`."""
 
     kind = RANK
-    version = 2  # counts of actions are as of each row, histories end at each request
+    version = 3  # networks over what search found and over whole histories; intervals of probabilities
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name, self.settings, self._pipeline = name, settings, pipeline
@@ -122,16 +125,8 @@ class RankFitStage:
         return self._fit(store, training, progress)
 
     def _state_of(self, store: Store) -> dict[str, Any]:
-        from coldstart.core.keys import digest
-
-        names = ImpressionTable(store).signals()
-        rows = store.read(IMPRESSIONS, ["row_key", *names]) if store.has(IMPRESSIONS) else None
-        own = []
-        if rows is not None:
-            order = np.argsort(rows["row_key"].to_numpy())
-            own = [digest(rows[name].to_numpy()[order].tobytes().hex()) for name in ("row_key", *names)]
         return {
-            "impressions": own,
+            "impressions": ImpressionTable(store).digest(),
             "interactions": InteractionTable(store).digest(),
             "sids": sids_of(store, self._pipeline)[1],
         }
@@ -163,28 +158,37 @@ class RankFitStage:
     def _fit(self, store: Store, data: RankData, progress: Progress) -> tuple[int, list[str]]:
         inputs = self._inputs(store)
         keys = dict(sorted(inputs.ready.items()))
-        with progress.meter(f"{self.name}: models", 4) as meter:
+        state = self._state_of(store)
+        data_key = digest([list(keys.values()), state])[:16]
+        scratch = self._fits.scratch(store, f"-{data_key}", of_settings=True)
+        models = {part for kind in kinds_of(self.settings, data) for part in PARTS[kind]}
+        with progress.meter(f"{self.name}: models", 2 * len(models)) as meter:
             fitted, report = fit_ranker(
                 data, self.settings, sids_of(store, self._pipeline)[1], self._pipeline.engine.device,
-                lambda: meter.advance(1, 0, 0.0),
+                lambda: meter.advance(1, 0, 0.0), scratch,
             )  # fmt: skip
         order = np.arange(len(keys))
         files = {
             **to_files(fitted),
             ITEMS_FILE: items_file(list(keys), list(keys.values()), order, {"train": order}),
         }
-        state = self._state_of(store)
         report |= {
             "showings": {**report["showings"], "in_workspace": ImpressionTable(store).count()},
             "interactions": {"digest": state["interactions"], "in_workspace": InteractionTable(store).count()},
             "data": state,
         }
         fit = self._fits.save(store, [list(keys.values()), state], files, report)
+        remove_scratch(scratch)
         return len(keys), [_summary(fit), *_details(fit)]
 
 
 def fit_ranker(
-    data: RankData, settings: Settings, sids: str | None, device: str, step: Callable[[], None] = lambda: None
+    data: RankData,
+    settings: Settings,
+    sids: str | None,
+    device: str,
+    step: Callable[[], None] = lambda: None,
+    checkpoints: Path | None = None,
 ) -> tuple[FittedRanker, dict[str, Any]]:
     """Fit a ranker on all showings of the data, the newest million; also its report."""
     past = data.rows
@@ -203,8 +207,9 @@ def fit_ranker(
     own = {event: rows.labels[event] for event in labels}
     cold, offsets = maker.cold(rows), maker.offsets(rows)
     model = RankModel.fit(
-        features, own, rows.times, cold, recipe_of(settings, device), users=rows.users, offsets=offsets, step=step
-    )
+        features, own, rows.times, cold, recipe_of(settings, data, device), users=rows.users, offsets=offsets,
+        step=step, checkpoints=checkpoints,
+    )  # fmt: skip
     weights = {event: (settings.events or {}).get(event, 1.0) for event in labels}
     report = {
         **model.report,
@@ -215,26 +220,26 @@ def fit_ranker(
         "showings": {"fitted": len(rows), "left_out": dict(data.left_out), "users": len(np.unique(rows.users))},
         "features": list(features.names),
         "vectors": int(vectors.shape[1]),
+        "histories": {"longest": data.longest, "found_read": maker.reads_found},
         "search_by_codes": data.shortcut_recall(vectors, since, settings.seed),
         "sids": sids,
     }
-    return FittedRanker(model, weights, data.names, vectors, sids), report
+    return FittedRanker(model, weights, data.names, vectors, sids, settings.long_backend), report
 
 
-def recipe_of(settings: Settings, device: str) -> Recipe:
+def kinds_of(settings: Settings, data: RankData) -> tuple[str, ...]:
+    """List the kinds of rankers that a fit compares: the one that is named, or for `auto` those of short histories, and
+    where some are long all."""
+    if settings.model != "auto":
+        return (settings.model,)
+    return tuple(kind for kind, parts in PARTS.items() if data.is_long or "long" not in parts)
+
+
+def recipe_of(settings: Settings, data: RankData, device: str) -> Recipe:
     """Build the recipe of a fit from the settings of its stage."""
-    names = (
-        "model",
-        "rounds",
-        "leaves",
-        "min_in_leaf",
-        "tree_rate",
-        "dim",
-        "epochs",
-        "learning_rate",
-        "decay",
-    )
-    return Recipe(**{name: getattr(settings, name) for name in (*names, "seed")}, device=str(choose_device(device)))
+    names = {one.name for one in fields(Recipe)} & set(Settings.model_fields)
+    own = {name: getattr(settings, name) for name in names}
+    return Recipe(**own, models=kinds_of(settings, data), device=str(choose_device(device)))
 
 
 def sids_of(store: Store, pipeline: Pipeline) -> tuple[dict[str, tuple[int, ...]], str | None]:

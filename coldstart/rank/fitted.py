@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 from coldstart.core.impressions import is_signal
 from coldstart.rank.calibration import Calibration
 from coldstart.rank.data import Names
-from coldstart.rank.model import MODELS, RankModel
+from coldstart.rank.model import NETWORKS, PARTS, RankModel
 from coldstart.rank.trees import Forest
 
 CARD_FILE, NAMES_FILE = "rank.json", "names.json"
-TREES_FILE, ATTENTION_FILE, VECTORS_FILE = "trees.safetensors", "attention.safetensors", "vectors.safetensors"
-_MOST = {"items": 1 << 28, "events": 255, "features": 4_096, "outputs": 64, "dim": 512, "length": 1 << 11}
+TREES_FILE, VECTORS_FILE = "trees.safetensors", "vectors.safetensors"
+_MOST = {"items": 1 << 28, "events": 255, "features": 4_096, "outputs": 64, "dim": 512}
+_MOST_OF = {
+    "attention": {"length": 1 << 11, "found": 1 << 10},
+    "long": {"vectors": 1 << 12, "latest": 1 << 11, "tokens": 64, "merged": 64},
+}
+"""Network -> largest sizes of its own."""
+_BACKENDS = ("auto", "sdpa", "flex", "linear")
 _MOST_WEIGHTS = 1 << 31
 
 
@@ -32,7 +38,7 @@ class FittedRanker:
 
     Attributes:
         weights: event -> weight of log p in the score; names: numbering of items; vectors: of items, float32 [I, D].
-        sids: version of the semantic IDs that it read, None without any.
+        sids: version of the semantic IDs that it read, None without any; backend: of long attention.
     """
 
     model: RankModel
@@ -40,6 +46,12 @@ class FittedRanker:
     names: Names
     vectors: NDArray[np.float32]
     sids: str | None = None
+    backend: str = "auto"
+
+
+def weights_file(network: str) -> str:
+    """Name the file of a network's weights."""
+    return f"{network}.safetensors"
 
 
 def to_files(fitted: FittedRanker) -> dict[str, bytes]:
@@ -54,6 +66,8 @@ def to_files(fitted: FittedRanker) -> dict[str, bytes]:
         "weights": dict(fitted.weights),
         "calibration": model.calibration.to_dict(),
         "sids": fitted.sids,
+        "backend": fitted.backend,
+        "shapes": {name: asdict(one.network.shape) for name, one in model.networks.items()},
     }
     names = {"items": fitted.names.items, "codes": fitted.names.codes, "kinds": fitted.names.kinds}
     files = {
@@ -64,11 +78,9 @@ def to_files(fitted: FittedRanker) -> dict[str, bytes]:
         arrays = {f"{event}/{name}": np.ascontiguousarray(own) for event, forest in model.trees.items()
                   for name, own in forest.arrays.items()}  # fmt: skip
         files[TREES_FILE] = save(arrays)
-    if model.attention is not None:
-        own = model.attention
-        card["shape"] = asdict(own.network.shape)
-        weights = {name: one.detach().cpu().numpy() for name, one in own.network.state_dict().items()}
-        files[ATTENTION_FILE] = save(weights | {"_mean": own.mean, "_spread": own.spread})
+    for name, own in model.networks.items():
+        weights = {key: one.detach().cpu().contiguous().numpy() for key, one in own.network.state_dict().items()}
+        files[weights_file(name)] = save(weights | {"_mean": own.mean, "_spread": own.spread})
     files[CARD_FILE] = json.dumps(card, sort_keys=True).encode()
     return files
 
@@ -84,7 +96,7 @@ def from_files(folder: Path) -> FittedRanker:
     card = json.loads((folder / CARD_FILE).read_bytes())
     events, features = tuple(card["events"]), tuple(map(str, card["features"]))
     kind, weights = card["kind"], {str(event): float(own) for event, own in card["weights"].items()}
-    if kind not in MODELS or not events or not all(isinstance(one, str) and is_signal(one) for one in events):
+    if kind not in PARTS or not events or not all(isinstance(one, str) and is_signal(one) for one in events):
         raise ValueError("a ranker without a kind or events")
     if set(weights) != set(events) or not all(np.isfinite(own) for own in weights.values()):
         raise ValueError("weights of other events")
@@ -104,29 +116,42 @@ def from_files(folder: Path) -> FittedRanker:
     if not np.isfinite(vectors).all():
         raise ValueError("vectors that are no numbers")
     model = RankModel(kind, events, features, calibration=Calibration.from_dict(card["calibration"]))
-    if kind != "attention":
+    if "trees" in PARTS[kind]:
         arrays = load((folder / TREES_FILE).read_bytes())
         for event in events:
             own = {name.partition("/")[2]: one for name, one in arrays.items() if name.partition("/")[0] == event}
             model.trees[event] = Forest(own, len(features))
-    if kind != "trees":
-        from coldstart.rank.attention import load_attention
+    backend = card["backend"]
+    if backend not in _BACKENDS:
+        raise ValueError("an unknown back end of attention")
+    for name in NETWORKS:
+        if name in PARTS[kind]:
+            from coldstart.rank.train_network import load_network
 
-        stored = load((folder / ATTENTION_FILE).read_bytes())
-        model.attention = load_attention(_shape(card["shape"], names, features, events), stored, events)
+            stored = load((folder / weights_file(name)).read_bytes())
+            shape = _shape(name, card["shapes"][name], names, features, events, vectors.shape[1])
+            model.networks[name] = load_network(name, shape, stored, events, backend)
     sids = card["sids"]
-    return FittedRanker(model, weights, names, vectors, None if sids is None else str(sids))
+    return FittedRanker(model, weights, names, vectors, None if sids is None else str(sids), backend)
 
 
 def _shape(
-    known: Mapping[str, Any], names: Names, features: tuple[str, ...], events: tuple[str, ...]
+    network: str,
+    known: Mapping[str, Any],
+    names: Names,
+    features: tuple[str, ...],
+    events: tuple[str, ...],
+    columns: int,
 ) -> dict[str, Any]:
-    shape = {name: int(known[name]) for name in _MOST}
+    most = _MOST | _MOST_OF[network]
+    shape = {name: int(known[name]) for name in most}
     shape_attributes = tuple(int(one) for one in known["attributes"])
-    if any(not 0 <= shape[name] <= most for name, most in _MOST.items()) or shape["dim"] < 8 or shape["dim"] % 4:
+    if any(not 0 <= shape[name] <= bound for name, bound in most.items()) or shape["dim"] < 8 or shape["dim"] % 4:
         raise ValueError("sizes of a network out of bounds")
     if (shape["items"], shape["features"], shape["outputs"]) != (len(names.items), len(features), len(events)):
         raise ValueError("a network of other items, features or events")
+    if network == "long" and (shape["vectors"] != columns or not shape["merged"] or not shape["latest"]):
+        raise ValueError("a network of other vectors, or of no actions")
     if any(not 0 <= one <= _MOST["items"] for one in shape_attributes) or len(shape_attributes) > 64:
         raise ValueError("attributes out of bounds")
     if (shape["items"] + sum(shape_attributes)) * shape["dim"] > _MOST_WEIGHTS:

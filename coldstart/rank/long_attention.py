@@ -1,9 +1,9 @@
 """Encode a whole history for a ranker: groups of actions as keys, the latest actions as queries, read by candidates.
 
-LONGER (Chai et al., RecSys 2025): actions are merged in fours by a projection; the latest actions and learnt global
-tokens attend to the whole merged sequence, then to one another, each to what came before it. Keys and values of the
-user are made once a request; each candidate is one more query against them, so that 500 candidates cost 500 queries and
-not 500 histories.
+LONGER (Chai et al., RecSys 2025): actions are merged by a projection, four by default; the latest actions and learnt
+global tokens attend to the whole merged sequence, then to one another, each to what came before it. Keys and values of
+the user are made once a request; each candidate is one more query against them, so that 500 candidates cost 500 queries
+and not 500 histories.
 
 Attention to what came before runs by one of three back ends: `sdpa`, PyTorch's own, everywhere; `flex`, which skips the
 blocks of a mask that are empty, on CUDA; `linear`, whose cost grows with the length alone, and which has no windows.
@@ -21,8 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-MERGED = 4
-"""Actions of one key."""
 _DAY_S = 86_400.0
 _SHARPNESS = 1.5
 """Scale of queries and keys at first: among 7,500 groups the softmax has to find five."""
@@ -176,59 +174,54 @@ def _split(values: Tensor, heads: int) -> Tensor:
 
 
 class LongAttention(nn.Module):
-    """Ranker of candidates by their users' whole histories, whose item vectors have length 1.
+    """Reader of whole histories by candidates; items are given as vectors of the width of the network.
 
     Args:
-        width: of the item vectors; events: kinds of actions; outputs: events that are predicted.
-        latest: actions that are queries; tokens: global ones.
+        events: kinds of actions; merged: actions of a key; latest: actions that are queries; tokens: global ones.
         window_s: furthest age that the latest actions read of one another; backend: as for `attend`.
     """
 
     def __init__(
         self,
-        width: int,
         events: int,
-        outputs: int = 1,
         *,
         dim: int = 32,
         heads: int = 2,
         latest: int = 100,
         tokens: int = 4,
+        merged: int = 4,
         window_s: int | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self.latest, self.window_s, self.backend = latest, window_s, backend
-        self.item = nn.Linear(width, dim)
+        self.latest, self.merged, self.window_s, self.backend = latest, merged, window_s, backend
         self.event = nn.Embedding(events, dim)
         self.age = nn.Linear(2, dim)
-        self.merge = nn.Linear(MERGED * dim, dim)
+        self.merge = nn.Linear(merged * dim, dim)
         self.tokens = nn.Parameter(0.05 * torch.randn(tokens, dim))
         self.cross, self.own, self.last = (_Block(dim, heads) for _ in range(3))
-        self.tower = nn.Sequential(nn.Linear(3 * dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, outputs))
         with torch.no_grad():  # an action starts as its item, and a group as the mean of its actions
-            nn.init.orthogonal_(self.item.weight, dim**0.5)
-            self.merge.weight.copy_(torch.eye(dim).repeat(1, MERGED) / MERGED)
-            for layer in (self.item, self.merge, self.age):
+            self.merge.weight.copy_(torch.eye(dim).repeat(1, merged) / merged)
+            for layer in (self.merge, self.age):
                 layer.bias.zero_()
             self.age.weight.mul_(0.1)
             self.event.weight.mul_(0.02)
 
-    def encode(self, vectors: Tensor, events: Tensor, ages_s: Tensor, present: Tensor) -> Keys:
+    def encode(self, items: Tensor, events: Tensor, ages_s: Tensor, present: Tensor) -> Keys:
         """Make the keys and values of histories that end at the right.
 
         Args:
-            vectors: of the items, [B, N, width]; events: int64 [B, N]; ages_s: at the request, [B, N].
+            items: vectors of the actions' items, [B, N, dim]; events: int64 [B, N]; ages_s: at the request, [B, N].
             present: places that hold an action, bool [B, N].
         """
-        days = torch.log1p(ages_s.clamp(min=0) / _DAY_S).to(vectors.dtype)
-        actions = self.item(vectors) + self.event(events) + self.age(torch.stack([days, days.square()], -1) / 8)
+        days = torch.log1p(ages_s.clamp(min=0) / _DAY_S).to(items.dtype)
+        actions = items + self.event(events) + self.age(torch.stack([days, days.square()], -1) / 8)
         actions = actions * present[..., None]
         recent, recent_there = actions[:, -self.latest :], present[:, -self.latest :]
-        if missing := -actions.shape[1] % MERGED:  # before the first action, so that the latest four are one group
+        if missing := -actions.shape[1] % self.merged:  # before the first action, so that the latest are one group
             actions, present = F.pad(actions, (0, 0, missing, 0)), F.pad(present, (missing, 0))
-        merged = self.merge(actions.reshape(len(actions), -1, MERGED * actions.shape[2]))
-        merged_there = present.reshape(len(present), -1, MERGED).any(-1)
+        merged = self.merge(actions.reshape(len(actions), -1, self.merged * actions.shape[2]))
+        merged_there = present.reshape(len(present), -1, self.merged).any(-1)
         globals_ = self.tokens.expand(len(actions), -1, -1)
         tokens = torch.cat([recent, globals_], 1)  # behind the actions, so that they read all of them
         there = F.pad(recent_there, (0, len(self.tokens)), value=True)
@@ -239,14 +232,8 @@ class LongAttention(nn.Module):
         summary = tokens[:, -len(self.tokens) :].mean(1)
         return Keys(*self.last.keys(torch.cat([tokens, merged], 1)), hidden, summary)
 
-    def score(self, keys: Keys, vectors: Tensor) -> Tensor:
-        """Score candidates [B, C, width] against the keys of their users: logits [B, C, outputs]."""
-        asked = self.item(vectors)
-        found = self.last(asked, keys.key, keys.value, keys.hidden)
-        summary = keys.summary[:, None].expand_as(found)
-        logits: Tensor = self.tower(torch.cat([found, found * asked, summary], -1))
-        return logits
-
-    def forward(self, vectors: Tensor, events: Tensor, ages_s: Tensor, present: Tensor, candidates: Tensor) -> Tensor:
-        """Score candidates by histories; arguments as of `encode` and `score`."""
-        return self.score(self.encode(vectors, events, ages_s, present), candidates)
+    def read(self, keys: Keys, candidates: Tensor) -> Tensor:
+        """Read the histories by candidates, vectors [B, C, dim]: [B, C, 3 dim], what was found, its product with the
+        candidate, and the summary of the history."""
+        found = self.last(candidates, keys.key, keys.value, keys.hidden)
+        return torch.cat([found, found * candidates, keys.summary[:, None].expand_as(found)], -1)

@@ -29,6 +29,8 @@ class RankedItem:
     Attributes:
         state: `known`; `new`, without interactions and showings; or `unknown`, in neither catalogue nor log.
         p: event -> probability, or score where the event is not calibrated; empty for an unknown item.
+        interval: event -> ends of the 95 % interval of its probability, of calibrated events: of the mean outcome of
+            showings with that prediction on a day to come, see `coldstart.rank.calibration`.
         score: weighted sum of log p, by which the list is ordered; None for an unknown item.
     """
 
@@ -37,6 +39,7 @@ class RankedItem:
     state: str
     score: float | None
     p: dict[str, float]
+    interval: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -104,16 +107,18 @@ class RankService:
         )
         model, found = self.fit.model, list[RankedItem]()
         if met:
-            features = self._maker.make(rows, sequences=model.kind != "trees").over(model.names)
+            features = self._maker.make(rows, sequences=bool(model.networks)).over(model.names)
             cold = self._maker.cold(rows)
             p = model.predict(features, cold)
             own = score(p, self.fit.weights)
+            ends = {event: model.calibration.interval(event, values, cold) for event, values in p.items()}
             for rank, place in enumerate(np.lexsort((np.arange(len(met)), -own)).tolist(), 1):
                 chances = {event: float(values[place]) for event, values in p.items()}
                 state = "new" if cold[place] else "known"
-                found.append(RankedItem(met[place], rank, state, float(own[place]), chances))
+                intervals = {event: (float(two[0][place]), float(two[1][place])) for event, two in ends.items() if two}
+                found.append(RankedItem(met[place], rank, state, float(own[place]), chances, intervals))
         there = set(met)
-        found += [RankedItem(item, None, "unknown", None, {}) for item in wanted if item not in there]
+        found += [RankedItem(item, None, "unknown", None, {}, {}) for item in wanted if item not in there]
         every, before = self.data.history_length(user, None), self.data.history_length(user, at)
         return Ranked(
             user,

@@ -28,9 +28,10 @@ class Settings(Section):
     events: dict[str, float] | None = None
     """Outcome of a showing -> its weight in the score, the sum of weight x log p. By default all outcomes of the log
     that are 0 or 1, but for `hide`, `hate`, `dislike` and `report`, each with weight 1."""
-    model: Literal["auto", "trees", "attention", "both"] = "auto"
-    """Boosted trees, target attention over the user's history, the mean of their logits, or what had the smallest log
-    loss on the latest part of the fit window."""
+    model: Literal["auto", "trees", "attention", "both", "long", "trees_and_long"] = "auto"
+    """Boosted trees, target attention, the mean of their logits (`both`), attention over whole histories (`long`), the
+    mean of its logits and the trees', or what had the smallest log loss on the latest part of the fit window; `auto`
+    tries the last two only where some history is longer than 200 actions."""
     similar: bool | None = None
     """Likeness of a candidate to the history by vectors of who met what (histogram of SimTier). By default only where
     some history is longer than 200 actions: with short ones it cost order within users' lists."""
@@ -48,12 +49,26 @@ class Settings(Section):
     """Width of target attention, a multiple of 4."""
     length: int = Field(default=100, ge=1, le=200)
     """Latest actions of a history that target attention reads."""
+    found: bool = True
+    """Where some history is longer than 200 actions, target attention reads the 50 actions of the whole history that
+    are most like the candidate, and the latest 50."""
     epochs: int = Field(default=3, ge=1, le=100)
     """Most passes over the rows in the fit of target attention."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Step size of AdamW."""
     decay: float = Field(default=1e-2, ge=0, le=1)
     """Weight decay of AdamW."""
+    long_length: int = Field(default=10_000, ge=1, le=100_000)
+    """Latest actions of a history that `long` reads."""
+    long_merged: int = Field(default=4, ge=1, le=64)
+    """Actions that `long` reads as one."""
+    long_backend: Literal["auto", "sdpa", "flex", "linear"] = "auto"
+    """How the latest actions of `long` read one another: PyTorch's own attention, flex attention (`auto` takes it on
+    CUDA), or linear attention."""
+    long_epochs: int = Field(default=10, ge=1, le=100)
+    """Most passes over the rows in the fit of `long`."""
+    long_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Largest step size of AdamW in the fit of `long`, which rises and falls."""
     prior: float = Field(default=20.0, gt=0)
     """Showings with the mean rate that are added to a rate, so that few showings say little."""
     min_showings: int = Field(default=FEWEST_SHOWINGS, ge=100)

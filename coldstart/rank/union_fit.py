@@ -359,8 +359,8 @@ def fit_one(
         # users stand in for times: those whose rows stop the trees are others than those of the fit
         users = np.unique(requests.users, return_inverse=True)[1]
         shuffled = np.random.default_rng(recipe.seed).permutation(int(users.max()) + 1)[users][own]
-        settings = Recipe(model="trees", rounds=recipe.rounds, leaves=recipe.leaves, min_in_leaf=100, seed=recipe.seed,
-                          threads=recipe.threads, calibrated=False)  # fmt: skip
+        settings = Recipe(models=("trees",), rounds=recipe.rounds, leaves=recipe.leaves, min_in_leaf=100,
+                          seed=recipe.seed, threads=recipe.threads, calibrated=False)  # fmt: skip
         labels = {TAKEN: positive.astype(np.float32)}
         trees = RankModel.fit(known, labels, shuffled, requests.candidates.cold[rows], settings)
     found = UnionFit(kind, linear, trees, 0.0, recipe)

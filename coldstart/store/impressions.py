@@ -6,9 +6,11 @@ Outcomes that come later fill in what a showing lacks, and the last value counts
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -391,6 +393,23 @@ class ImpressionTable:
             shown += np.bincount(places[there], minlength=count)
             clicks += np.bincount(places[there & clicked], minlength=count)
         return clicks, shown
+
+    def digest(self) -> str:
+        """Compute SHA-256 over the showings with their outcomes, whatever their order and their batches.
+
+        Holds eight bytes a showing.
+        """
+        names = sorted(self.signals())
+        found = [np.empty(0, np.uint64)]
+        for batch in self._batches(["row_key", "position", *names]):
+            rows = batch.column("row_key").to_numpy().view(np.uint64)
+            for name in ("position", *names):
+                values = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+                bits = np.where(np.isnan(values), np.nan, values + 0.0).view(np.uint64)  # one NaN, one zero
+                rows = mixed(rows + mixed(bits))
+            found.append(rows)
+        keys = np.sort(np.concatenate(found)).astype("<u8")
+        return sha256(json.dumps(names).encode() + b"\0" + keys.tobytes()).hexdigest()
 
     def summary(self) -> ImpressionSummary:
         """Count rows, days, users, items, requests and outcomes."""

@@ -47,13 +47,13 @@ def test_linear_attention_equals_its_quadratic_form() -> None:
 @pytest.fixture
 def model() -> LongAttention:
     torch.manual_seed(0)
-    return LongAttention(6, 3, 2, dim=8, latest=10).eval()
+    return LongAttention(3, dim=8, latest=10).eval()
 
 
 def history(count: int) -> dict[str, Any]:
     draw = torch.Generator().manual_seed(count)
     return {
-        "vectors": torch.randn(1, count, 6, generator=draw),
+        "items": torch.randn(1, count, 8, generator=draw),
         "events": torch.randint(0, 3, (1, count), generator=draw),
         "ages_s": torch.arange(count, 0, -1)[None] * 86_400,
         "present": torch.ones(1, count, dtype=torch.bool),
@@ -62,40 +62,41 @@ def history(count: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def test_candidates_share_the_keys_of_their_user(model: LongAttention) -> None:
-    own, candidates = history(43), torch.randn(1, 5, 6)
+    own, candidates = history(43), torch.randn(1, 5, 8)
     keys = model.encode(**own)
-    together = model.score(keys, candidates)
-    assert together.shape == (1, 5, 2)
+    together = model.read(keys, candidates)
+    assert together.shape == (1, 5, 3 * 8)
     for place in range(5):
-        torch.testing.assert_close(together[:, place : place + 1], model(**own, candidates=candidates[:, [place]]))
+        alone = model.read(model.encode(**own), candidates[:, [place]])
+        torch.testing.assert_close(together[:, place : place + 1], alone)
     assert keys.key.shape[2] == 4 + 10 + 11
     assert keys.size_bytes() == 2 * 25 * 8 * 4
 
 
 @torch.no_grad()
 def test_padding_says_nothing_and_an_old_action_is_read(model: LongAttention) -> None:
-    own, candidates = history(40), torch.randn(1, 5, 6)
-    wanted = model(**own, candidates=candidates)
+    own, candidates = history(40), torch.randn(1, 5, 8)
+    wanted = model.read(model.encode(**own), candidates)
     padded = {
         name: torch.nn.functional.pad(part, (0, 0, 8, 0) if part.dim() == 3 else (8, 0)) for name, part in own.items()
     }
-    padded["vectors"][:, :8] = 9
-    torch.testing.assert_close(model(**padded, candidates=candidates), wanted)
-    own["vectors"][:, 0] += 3
-    assert (model(**own, candidates=candidates) - wanted).abs().max() > 1e-5
+    padded["items"][:, :8] = 9
+    torch.testing.assert_close(model.read(model.encode(**padded), candidates), wanted)
+    own["items"][:, 0, :4] += 3
+    assert (model.read(model.encode(**own), candidates) - wanted).abs().max() > 1e-5
     nothing = {**own, "present": torch.zeros(1, 40, dtype=torch.bool)}
-    assert torch.isfinite(model(**nothing, candidates=candidates)).all()
+    assert torch.isfinite(model.read(model.encode(**nothing), candidates)).all()
 
 
 @torch.no_grad()
 def test_back_ends_agree_within_the_model(model: LongAttention) -> None:
-    own, candidates = history(43), torch.randn(1, 5, 6)
+    own, candidates = history(43), torch.randn(1, 5, 8)
     own["present"][:, :36] = False
-    wanted = model(**own, candidates=candidates)
+    wanted = model.read(model.encode(**own), candidates)
     model.window_s = 3 * 86_400
-    assert (model(**own, candidates=candidates) - wanted).abs().max() > 1e-6
+    assert (model.read(model.encode(**own), candidates) - wanted).abs().max() > 1e-6
     model.window_s, model.backend = None, "linear"
-    found = model(**own, candidates=candidates)
+    found = model.read(model.encode(**own), candidates)
     assert torch.isfinite(found).all()
     short = {name: part[:, 36:] for name, part in own.items()}
-    torch.testing.assert_close(found, model(**short, candidates=candidates))
+    torch.testing.assert_close(found, model.read(model.encode(**short), candidates))

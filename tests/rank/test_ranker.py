@@ -24,9 +24,10 @@ from coldstart.rank.calibration import (
     reliability,
     sigmoid,
 )
+from coldstart.rank.counts import Counts, position_bias
 from coldstart.rank.data import read_data
 from coldstart.rank.evaluate import Leak, auc, evaluate_data, user_auc
-from coldstart.rank.features import Actions, Counts, FeatureMaker, ItemTable, Met, Rows, position_bias
+from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Met, Rows
 from coldstart.rank.fit_stage import rank_stage
 from coldstart.rank.fitted import TREES_FILE, from_files
 from coldstart.rank.settings import Settings
@@ -78,8 +79,11 @@ def test_a_served_row_has_the_features_of_a_fitted_one(monkeypatch: pytest.Monke
             found[:, row, last - len(own) :] = met.items[own], kinds[own], seconds[own]
         return Actions(found[0].astype(np.int32), np.maximum(found[1], 0).astype(np.uint8), found[2])
 
+    def unread(*_: object) -> Any:
+        raise AssertionError("whole histories are read for networks alone")
+
     def made(past: Rows, actions: Met, rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        maker = FeatureMaker(items, past, read, ["view", "buy"], actions)
+        maker = FeatureMaker(items, past, read, ["view", "buy"], actions, whole=unread, lengths=unread)
         got = maker.make(rows, sequences=False)
         return dict(zip(got.names, got.values.T, strict=True)), maker.cold(rows)
 
@@ -128,8 +132,9 @@ def test_calibration() -> None:
     def period(start: int, end: int, shift: float = 0.0, factor: float = 1.0, told: np.ndarray = labels) -> Period:
         rows = slice(start, end)
         return Period(
-            {"click": factor * logits[rows] + shift}, {"click": told[rows]}, cold[rows], np.arange(start, end)
-        )
+            {"click": factor * logits[rows] + shift}, {"click": told[rows]}, cold[rows], np.arange(start, end),
+            np.arange(start, end) // 2_000,
+        )  # fmt: skip
 
     made = fit_calibration(period(0, 6_000), period(6_000, 12_000))
     assert {name: one["rows"] for name, one in made.about()["click"].items()} == {
@@ -160,10 +165,13 @@ def test_calibration() -> None:
     found = fit_calibration(period(0, 6_000, told=sure), period(6_000, 12_000, told=sure))
     assert found.about()["click"]["all"]["method"] == "isotonic"
     assert [one["rows"] for one in reliability(np.array([0.01, 0.02, 0.99]), np.array([0, 1, 1.0]))] == [2, 1]
+    curve = made.curves["click"]["all"].to_dict()
+    with pytest.raises(ValueError, match="below 0"):
+        Calibration.from_dict({"click": {"all": {**curve, "error": [-1, 0, 0]}}})
     with pytest.raises(ValueError, match="do not rise"):
-        Calibration.from_dict({"click": {"all": {"rows": 1, "positive": 1, "knots": [[1, 0], [0, 1]], "platt": None}}})
+        Calibration.from_dict({"click": {"all": {**curve, "knots": [[1, 0], [0, 1]]}}})
     with pytest.raises(ValueError, match="do not rise"):
-        Calibration.from_dict({"click": {"all": {"rows": 1, "positive": 1, "knots": [[0], [np.nan]], "platt": None}}})
+        Calibration.from_dict({"click": {"all": {**curve, "knots": [[0], [np.nan]]}}})
 
 
 def test_trees_lead_somewhere() -> None:
@@ -273,7 +281,7 @@ def test_refit_and_commands(fitted: Workspace, tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report == json.loads((out / "rank.json").read_text("utf-8"))
     measures = report["events"]["click"]["methods"]
-    assert list(measures) == list(evaluate.METHODS)
+    assert list(measures) == [name for name in evaluate.METHODS if "long" not in name]
     assert measures["trees"]["auc"]["low"] > measures["constant"]["auc"]["value"] == 0.5
     assert "no leak found" in (out / "rank.md").read_text("utf-8")
     assert f"{evaluate.RESAMPLES} resamples of users" in (out / "rank.md").read_text("utf-8")

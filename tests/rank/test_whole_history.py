@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from coldstart.core.histories import HistoryRows
 from coldstart.rank import data, features
-from coldstart.rank.features import WHOLE, Actions, FeatureMaker, ItemTable, Met, Rows
+from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Met, Rows
+from coldstart.rank.model import WholeHistories
+from coldstart.rank.whole_history import BESIDE_FOUND, WHOLE
 
 DAY = 86_400
 NOW = 500 * DAY
@@ -26,9 +28,9 @@ def test_an_old_action_of_a_long_history_is_a_feature() -> None:
     long = np.concatenate([np.zeros(50, int), np.ones(length - 50, int)])  # the first item, long ago
     times = NOW - DAY * np.arange(length, 0, -1)
 
-    def whole(user: int, before: int) -> tuple[Places, Places, Places]:
-        assert (user, before) == (0, NOW)
-        return long, np.zeros(length, int), times
+    def whole(users: Places, before: Places, last: int | None) -> WholeHistories:
+        assert (users.tolist(), before.tolist(), last) == ([0], [NOW], None)
+        return WholeHistories(np.array([0, length]), long.astype(np.int32), np.ones(length, np.int32), times)
 
     def read(users: Places, before: Places, last: int) -> Actions:
         found = np.full((2, last), -1, np.int32)
@@ -43,10 +45,24 @@ def test_an_old_action_of_a_long_history_is_a_feature() -> None:
     rows = Rows(np.array([0, 1, 0]), np.array([0, 0, 2]), np.full(3, NOW), np.full(3, -1, np.int32))
     met = Met(long, np.zeros(length, int), times)
     made = {}
-    for given in (whole, None):
-        maker = FeatureMaker(items, past, read, ["click"], met, whole=given)
-        got = maker.make(rows, sequences=False)
-        made[given is None] = {name: got.values[:, place] for place, name in enumerate(got.names)}
+    for searched in (True, False):
+        maker = FeatureMaker(
+            items, past, read, ["click"], met, whole=whole, lengths=lambda users: np.full(len(users), length),
+            searched=searched, found=True,
+        )  # fmt: skip
+        assert maker.reads_found == searched
+        got = maker.make(rows)
+        made[not searched] = {name: got.values[:, place] for place, name in enumerate(got.names)}
+        assert got.sequences is not None
+        if searched:
+            found, latest = got.sequences.found, got.sequences.histories
+    assert found is not None
+    assert latest.shape[1] == BESIDE_FOUND, "fewer of the latest stand beside what was found"
+    assert (found.items[0] == 0).all(), "the burst long ago"
+    assert (found.tiers[0] == 11).all()
+    assert (found.events[0] == 1).all()
+    assert set(found.ages[0].tolist()) == {7}, "log2 of 200 to 250 days"
+    assert (found.items[1] == -1).all(), "a short history is in the latest actions already"
     assert not [name for name in made[True] if name.startswith(WHOLE)]
     own = made[False]
     np.testing.assert_array_equal(own[f"{WHOLE}most.click"], [1, np.nan, 0])
@@ -62,7 +78,7 @@ def test_an_old_action_of_a_long_history_is_a_feature() -> None:
 def test_a_fit_measures_the_shortcut_on_histories_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
 
-    def read_numbers(users: Places, before: Places) -> HistoryRows:
+    def read_numbers(users: Places, before: Places, last: int | None) -> HistoryRows:
         assert before.tolist() == [NOW]
         own = draw.integers(0, 50, 300)
         return HistoryRows(np.array([0, 300]), own.astype(np.uint32), np.zeros(300, np.uint8), np.zeros(300, np.uint32))
