@@ -17,15 +17,17 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     from coldstart.embed.label_items import Labelled
     from coldstart.engine.report import StageReport
+    from coldstart.rank.service import Ranked
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.service import Recommended
     from coldstart.review.decide import DecisionPage
     from coldstart.review.queue import ReviewPage
     from coldstart.search.match import Answer
     from coldstart.search.notebook import Hits, ItemView
+    from coldstart.store.impressions import ImpressionSummary
 
 MOST_RESULTS = 10_000
-_PAGE = 100
+_PAGE, _LONG_PAGE = 100, 1000
 _ENDED = ("done", "failed")
 _DETAILS = ("sources", "nearest", "p")
 """What a ranked list says of an item."""
@@ -200,7 +202,7 @@ class RemoteWorkspace(Connection):
             Recommendation(
                 **{name: one[name] for name in names},
                 reason=_reason(one),
-                details={name: one[name] for name in _DETAILS if one.get(name) is not None},
+                details=_details(one),
             )
             for one in found["items"]
         )
@@ -211,8 +213,42 @@ class RemoteWorkspace(Connection):
             items,
             tuple(found["notes"]),
             found.get("rerank"),
-            found.get("ranked"),
+            _ranked_by(found.get("ranked")),
         )
+
+    def rank(
+        self,
+        user: str,
+        items: Sequence[str] | None = None,
+        *,
+        at: int | datetime | None = None,
+        events: Sequence[str] | Mapping[str, float] | None = None,
+        kind: str | None = None,
+        where: str | None = None,
+    ) -> Ranked:
+        """Rank items for a user, as `Workspace.rank`; or what of the catalogue is of a kind and meets a condition.
+
+        Args:
+            items: ids; None: the catalogue.
+            events: outcomes to rank by, perhaps with their weights; by default all of the fit.
+
+        Raises:
+            ColdstartError: as there; the catalogue has too many candidates, or the fit has no such outcome.
+        """
+        from coldstart.rank.service import Ranked, RankedItem
+
+        when = int(at.timestamp()) if isinstance(at, datetime) else at
+        body: dict[str, Any] = {"user": user, "at": when, "kind": kind, "where": where, "limit": _LONG_PAGE}
+        body["items"] = None if items is None else list(items)
+        body["events"] = dict(events) if isinstance(events, Mapping) else events and list(events)
+        found = page = self._post("/v1/rank", body)
+        rows = list(page["items"])
+        while page["next_cursor"] is not None:
+            page = self._post("/v1/rank", {**body, "at": found["at"], "cursor": page["next_cursor"]})
+            rows += page["items"]
+        kept = {name: found[name] for name in ("model", "calibrated", "weights", "known_user", "actions", "dropped")}
+        ranked = tuple(RankedItem(**_own(RankedItem, one)) for one in rows)
+        return Ranked(user, int(datetime.fromisoformat(found["at"]).timestamp()), items=ranked, **kept)
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
         """List the users who are most likely to like an item; arguments as for `Workspace.audience`."""
@@ -242,6 +278,17 @@ class RemoteWorkspace(Connection):
             )
             for one in self._get("/v1/status")["stages"]
         ]
+
+    def impression_summary(self) -> ImpressionSummary | None:
+        """Count the showings that were logged, as `Workspace.impression_summary`; None where there are none."""
+        from coldstart.store.impressions import ImpressionSummary
+
+        found = self._get("/v1/impressions")
+        if not any(found[name] for name in ("rows", "early", "rejected")):
+            return None
+        signals = {name: (one["stated"], one["above_zero"]) for name, one in found["outcomes"].items()}
+        edges = {name: found[name] and datetime.fromisoformat(found[name]) for name in ("first", "last")}
+        return ImpressionSummary(**{**_own(ImpressionSummary, found), **edges, "signals": signals})
 
     def failures(self) -> list[dict[str, Any]]:
         """Read the ledger: every item without a row in a stage, why, and when; by stage and item."""
@@ -445,6 +492,19 @@ def _decided(job: dict[str, Any]) -> dict[str, Any]:
 def _own(made: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Choose the fields of a dataclass: a newer server may send others."""
     return {name: value for name, value in given.items() if name in made.__dataclass_fields__}
+
+
+def _details(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose what a ranked list says of an item: where it came from, what spoke for it, its probabilities."""
+    found = {name: given[name] for name in _DETAILS if given.get(name) is not None}
+    if "nearest" in found:
+        found["nearest"] = [{name: one[name] for name in ("item_id", "by", "weight")} for one in found["nearest"]]
+    return found
+
+
+def _ranked_by(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Say whether a ranker ordered a list; whether its `p` are calibrated only where there are any."""
+    return None if given is None else {name: value for name, value in given.items() if value is not None}
 
 
 def _reason(given: Mapping[str, Any]) -> Any:

@@ -17,7 +17,8 @@ from coldstart.errors import ColdstartError
 from coldstart.serve import results
 from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
 from coldstart.serve.readers import Reader, Readers
-from coldstart.serve.workspace_state import MOST_PAGE, PAGE, WorkspaceState
+from coldstart.serve.user_lists import UserLists
+from coldstart.serve.workspace_state import MOST_PAGE, PAGE, check_limit
 from coldstart.store.published import COPY_OF
 
 MOST_HITS = 1000
@@ -49,7 +50,7 @@ class SearchQuery:
     cursor: str | None = None
 
 
-class Catalogue(WorkspaceState):
+class Catalogue(UserLists):
     """Questions about a workspace, answered by its present publication; safe to call from many threads."""
 
     def __init__(self, readers: Readers) -> None:
@@ -65,7 +66,7 @@ class Catalogue(WorkspaceState):
         Raises:
             ColdstartError: as `Workspace.search`; or a cursor of another query or publication.
         """
-        _check_limit(query.limit)
+        check_limit(query.limit)
         options: dict[str, Any] = {
             "kind": query.kind,
             "where": query.where,
@@ -102,7 +103,7 @@ class Catalogue(WorkspaceState):
         self, where: str | None = None, kind: str | None = None, limit: int = PAGE, cursor: str | None = None
     ) -> results.ItemList:
         """List items of the catalogue that meet conditions, by rising id."""
-        _check_limit(limit)
+        check_limit(limit)
         mark = query_mark([where, kind])
 
         def ask(reader: Reader) -> results.ItemList:
@@ -216,7 +217,7 @@ class Catalogue(WorkspaceState):
         Raises:
             ColdstartError: as `Workspace.match`.
         """
-        _check_limit(limit)
+        check_limit(limit)
 
         def ask(reader: Reader) -> results.MatchResult:
             found = reader.match(
@@ -286,84 +287,6 @@ class Catalogue(WorkspaceState):
 
         return self.readers.answer(ask)
 
-    # -- users
-
-    def recommend(
-        self, user: str | None = None, history: Sequence[Any] | None = None, **options: Any
-    ) -> results.Recommendations:
-        """List items for a user of the workspace, or for a history; options as for `Workspace.recommend`.
-
-        Raises:
-            ColdstartError: as `Workspace.recommend`.
-        """
-
-        def ask(reader: Reader) -> results.Recommendations:
-            found = reader.recommend(user, history=history, **options)
-            shown = reader.published().items((one.item_id for one in found.items), ["media", "creator"])
-            return results.Recommendations(
-                publication=reader.tag,
-                notes=list(found.notes),
-                user_id=found.user_id,
-                scored_by=found.scored_by,
-                history=found.history,
-                ranked=None if found.ranked is None else dict(found.ranked),
-                rerank=None if found.rerank is None else dict(found.rerank),
-                items=[
-                    results.RecommendedItem(
-                        item_id=one.item_id,
-                        kind=one.kind,
-                        title=one.title,
-                        category=one.category,
-                        price=one.price,
-                        creator=shown[one.item_id]["creator"],
-                        cold=one.cold,
-                        media=results.media_links(one.item_id, shown[one.item_id]["media"]),
-                        rank=one.rank,
-                        score=one.score,
-                        explored=one.explored,
-                        propensity=one.propensity,
-                        **one.details,
-                        **(one.reason.to_dict() if one.reason else {}),
-                    )
-                    for one in found.items
-                ],
-            )
-
-        return self.readers.answer(ask)
-
-    def audience(
-        self, item_id: str, top_k: int = 100, by: str = "score", reasons: bool = True
-    ) -> results.AudienceResult:
-        """List the users who are most likely to like an item.
-
-        Raises:
-            ColdstartError: as `Workspace.audience`.
-        """
-
-        def ask(reader: Reader) -> results.AudienceResult:
-            found = reader.audience(item_id, top_k=top_k, by=by, reasons=reasons)
-            return results.AudienceResult(
-                publication=reader.tag,
-                notes=list(found.notes),
-                item_id=found.item_id,
-                scored_by=found.scored_by,
-                by=found.by,
-                cold=found.cold,
-                users=found.users,
-                met=found.met,
-                people=[
-                    results.AudienceMember(
-                        user_id=one.user_id,
-                        rank=one.rank,
-                        score=one.score,
-                        **(one.reason.to_dict() if one.reason else {}),
-                    )
-                    for one in found.people
-                ],
-            )
-
-        return self.readers.answer(ask)
-
     # -- parts
 
     def _summaries(self, reader: Reader, item_ids: Sequence[str]) -> list[results.ItemSummary]:
@@ -399,9 +322,3 @@ class Catalogue(WorkspaceState):
 
         hint = similar_ids(item_id, reader.published().blocks([]))
         return ColdstartError(f"item {item_id!r} is not in the published catalog{hint}", kind="not_found")
-
-
-def _check_limit(limit: int) -> None:
-    """Check the length of a page; raises `ColdstartError`."""
-    if not 1 <= limit <= MOST_PAGE:
-        raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")

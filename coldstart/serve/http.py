@@ -31,6 +31,7 @@ from coldstart.serve.reviewing import deciding, reviewed
 from coldstart.serve.route_parts import place_of
 from coldstart.serve.settings import ServeSettings
 from coldstart.serve.state_routes import anyone, state
+from coldstart.serve.user_routes import users
 from coldstart.serve.writing import writing
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def create_app(settings: ServeSettings, readers: Readers, jobs: JobQueue | None 
     app.state.limiter, app.state.unlimited = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(math.inf)
     app.include_router(health)
     app.include_router(reading)
+    app.include_router(users)
     app.include_router(state)
     app.include_router(anyone)
     app.include_router(reviewed)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from coldstart.api.opened import PipelineSource
 from coldstart.api.workspace import Workspace
 from coldstart.core.error_fields import error_fields
 from coldstart.encoders import Encoder, Passport
@@ -26,6 +27,10 @@ from coldstart.serve.batching import Batcher
 from coldstart.store import Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.publications import Publication
+
+if TYPE_CHECKING:
+    from coldstart.rank.service import RankService
+    from coldstart.rank.union_service import UnionService
 
 T = TypeVar("T")
 
@@ -61,6 +66,7 @@ class Reader(Workspace):
         super().__init__(store)
         self._pool = pool
         self._cold_lock = threading.Lock()
+        self._loading = threading.RLock()
         self._cold: frozenset[str] | None = None
         self._cold_after = 0.0
         own = weakref.ref(self)  # no circle: what a publication holds in memory goes with the last request of it
@@ -104,6 +110,15 @@ class Reader(Workspace):
                 except Exception as error:
                     answers.append(error)
         return answers
+
+    def _ranking(self, pipeline: PipelineSource = None) -> RankService:
+        """Load the ranker of showings: once, and not by each of the first requests."""
+        with self._loading:
+            return super()._ranking(pipeline)
+
+    def _union(self, rank: str) -> UnionService | None:
+        with self._loading:
+            return super()._union(rank)
 
     @property
     def publication(self) -> Publication:

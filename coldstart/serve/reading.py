@@ -1,9 +1,9 @@
-"""Routes that read the published catalogue: items, searches, labels, lists for users, media."""
+"""Routes that read the published catalogue: items, searches, matches, labels, media."""
 
 from __future__ import annotations
 
 import io
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi import Path as PathParameter
@@ -34,8 +34,6 @@ from coldstart.serve.route_parts import (
 from coldstart.serve.workspace_state import MOST_PAGE, PAGE
 
 MOST_LABELLED = 1000
-Rerank = Literal["auto", "none", "mmr", "dpp", "listwise", "llm"]
-_RERANK = "order the first 30 anew, within `deadline_ms`; auto: as certified by `evaluate rerank`; not with `explore`"
 _CONTENT_TYPES = {
     "jpeg": "image/jpeg",
     "png": "image/png",
@@ -81,41 +79,6 @@ class LabelBody(Body):
     spaces: list[str] | None = Field(None, min_length=1, max_length=32)
     threshold: float | None = Field(None, gt=0, le=1, description="score that a label needs; by default 0.8")
     limit: int = Field(MOST_PAGE, ge=1, le=MOST_LABELLED, description="items, by rising id")
-
-
-class Liked(Body):
-    """Item of a history."""
-
-    item_id: str = Field(max_length=1024)
-    timestamp: int | None = Field(None, description="seconds since 1970")
-    event: str | None = Field(None, max_length=100)
-    weight: float | None = Field(None, allow_inf_nan=False)
-
-
-class RecommendBody(Body):
-    """One list, for a user or a history."""
-
-    user: str | None = Field(None, max_length=1024)
-    history: list[Liked | str] | None = Field(None, max_length=10_000, examples=[["clip-7", "sku-1"]])
-    limit: int = Field(10, ge=1, le=1000, description="items")
-    kind: Literal["product", "video"] | None = None
-    where: str | None = Field(None, max_length=2000)
-    fresh_days: float | None = Field(None, gt=0, le=36_500, description="created at most so many days ago")
-    seen: Literal["drop", "keep"] = "drop"
-    interests: int = Field(1, ge=1, le=20)
-    half_life_days: float | None = Field(None, gt=0, le=36_500)
-    reasons: bool = True
-    per_creator: int | None = Field(None, ge=1, le=1000)
-    cold_share: float = Field(0.0, ge=0, le=1)
-    cold_boost: float = Field(0.0, ge=-10, le=10)
-    explore: float = Field(0.0, ge=0, le=1)
-    seed: int = Field(0, ge=0, lt=2**31)
-    diversity: float = Field(0.0, ge=0, le=1)
-    diversify: Literal["mmr", "dpp"] = "mmr"
-    merge: Literal["max", "rrf"] = "max"
-    rank: Literal["auto", "on", "off"] = Field("auto", description="order by the ranker of `finetune rank`")
-    rerank: Rerank | None = Field(None, description=_RERANK)
-    deadline_ms: float = Field(300, ge=1, le=10_000, description="after which `rerank` leaves the list as it is")
 
 
 reading = APIRouter(prefix="/v1", tags=["catalogue"], dependencies=needs("read"), responses=PROBLEMS)
@@ -201,20 +164,6 @@ async def similar(
     return await answer(request, lambda catalogue: catalogue.similar(item_id, space, kind, where, limit))
 
 
-@reading.get("/items/{item_id}/audience", response_model=results.AudienceResult)
-async def audience(
-    request: Request,
-    item_id: ItemId,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="users")] = 100,
-    by: Annotated[
-        Literal["score", "lift"], Query(description="rank users by score, or by how far above their mean")
-    ] = "score",
-    reasons: bool = True,
-) -> Response:
-    """List the users who are most likely to like an item, best first."""
-    return await answer(request, lambda catalogue: catalogue.audience(item_id, limit, by, reasons), cached=False)
-
-
 @reading.get("/items/{item_id}/match", response_model=results.MatchResult)
 async def match(
     request: Request, item_id: ItemId, kind: Kind = "product", where: Where = None, limit: Limit = 5
@@ -264,46 +213,6 @@ async def medium(
     """Send one medium of an item, or a small picture of it; a video in the ranges that a player asks for."""
     catalogue: Catalogue = request.app.state.catalogue
     return await in_thread(request, lambda: _medium(catalogue, item_id, place, side))  # type: ignore[no-any-return]
-
-
-@reading.get("/recommend", response_model=results.Recommendations)
-async def recommend(
-    request: Request,
-    user: Annotated[str, Query(max_length=1024)],
-    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
-    kind: Kind = None,
-    where: Where = None,
-    cold_share: Annotated[float, Query(ge=0, le=1)] = 0.0,
-    diversity: Annotated[float, Query(ge=0, le=1)] = 0.0,
-    explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
-    seed: Annotated[int, Query(ge=0, lt=2**31)] = 0,
-    rank: Annotated[Literal["auto", "on", "off"], Query(description="order by the ranker of `finetune rank`")] = "auto",
-    rerank: Annotated[Rerank | None, Query(description=_RERANK)] = None,
-) -> Response:
-    """List items for a user of the workspace; POST has all settings."""
-    rules: dict[str, Any] = {"cold_share": cold_share, "diversity": diversity, "explore": explore, "seed": seed}
-    rules["rank"] = rank
-    if rerank is not None:
-        rules["rerank"] = rerank
-    return await answer(
-        request,
-        lambda catalogue: catalogue.recommend(user, None, top_k=limit, kind=kind, where=where, **rules),
-        cached=False,
-    )
-
-
-@reading.post("/recommend", response_model=results.Recommendations)
-async def recommend_by_body(request: Request, body: RecommendBody) -> Response:
-    """List items for a user of the workspace, or for a history of liked items."""
-    given = body.model_dump(exclude={"user", "history", "limit"}, exclude_none=True)
-    history = None
-    if body.history is not None:
-        history = [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in body.history]
-    return await answer(
-        request,
-        lambda catalogue: catalogue.recommend(body.user, history, top_k=body.limit, **given),
-        cached=False,
-    )
 
 
 def _medium(catalogue: Catalogue, item_id: str, place: int, side: int | None) -> Response:

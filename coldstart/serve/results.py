@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from coldstart.search.search import Hit
@@ -135,6 +135,22 @@ class MatchResult(Result):
     exact: bool
 
 
+class Source(BaseModel):
+    """Channel that named an item."""
+
+    channel: str
+    rank: int = Field(description="place in the channel, from 1")
+
+
+class Nearest(BaseModel):
+    """Liked item that spoke for another."""
+
+    item_id: str
+    by: str = Field(description="how the two are near: by co-occurrence or by content")
+    weight: float
+    title: str | None = None
+
+
 class RecommendedItem(ItemSummary):
     """Item of a list for a user."""
 
@@ -146,13 +162,33 @@ class RecommendedItem(ItemSummary):
     evidence: dict[str, Any] | None = Field(
         None, description="liked item, shared facts and cosines that the reason is of"
     )
-    sources: list[dict[str, Any]] | None = Field(
-        None, description="channels that named it, with its rank in each; of a ranked list"
-    )
-    nearest: list[dict[str, Any]] | None = Field(
-        None, description="liked items that spoke for it, by co-occurrence or content"
-    )
+    sources: list[Source] | None = Field(None, description="channels that named it; of a ranked list")
+    nearest: list[Nearest] | None = Field(None, description="liked items that spoke for it; of a ranked list")
     p: dict[str, float] | None = Field(None, description="event -> probability, or score where it is not calibrated")
+
+
+class RankedBy(BaseModel):
+    """Whether a ranker ordered a list."""
+
+    model_config = ConfigDict(extra="allow")
+
+    on: bool
+    why: str = Field(description="why it did, or did not")
+    calibrated: dict[str, bool] | None = Field(
+        None, description="event -> whether its `p` is a probability; otherwise it is a score"
+    )
+
+
+class RerankedBy(BaseModel):
+    """What ordered the head of a list anew."""
+
+    model_config = ConfigDict(extra="allow")
+
+    asked: str
+    kind: str = Field(description="that ordered the list; none: nothing did")
+    why: str | None = Field(None, description="why it is not the kind that was asked for")
+    fault: str | None = None
+    ms: float | None = None
 
 
 class Recommendations(Result):
@@ -161,13 +197,36 @@ class Recommendations(Result):
     user_id: str | None = None
     scored_by: str = Field(description="behaviour, or the spaces of content")
     history: int = Field(description="liked items that it is computed from")
-    ranked: dict[str, Any] | None = Field(
-        None, description="whether a ranker ordered the list, `on`, and `why`; where one is fitted"
-    )
-    rerank: dict[str, Any] | None = Field(
-        None, description="`asked`, the `kind` that ordered the list, `why` not another, `fault`, `ms`; where asked for"
-    )
+    ranked: RankedBy | None = Field(None, description="null where no ranker is fitted")
+    rerank: RerankedBy | None = Field(None, description="null where it was not asked for")
     items: list[RecommendedItem]
+
+
+class RankedItem(ItemSummary):
+    """Item of a ranking; one that only the log knows has no title."""
+
+    rank: int | None = Field(description="place, from 1; null for an unknown item")
+    state: str = Field(
+        description="known; new: without interactions and showings; unknown: in neither catalogue nor log"
+    )
+    score: float | None = Field(description="weighted sum of log p; null for an unknown item")
+    p: dict[str, float] = Field(description="event -> probability, or score where it is not calibrated")
+
+
+class Ranking(Result):
+    """Items for one user, best first, unknown ones last."""
+
+    user_id: str
+    at: str = Field(description="time of the request, ISO 8601 in UTC: give it with `cursor`")
+    model: str = Field(description="trees, attention or both")
+    weights: dict[str, float] = Field(description="event -> weight of its log p in the score")
+    calibrated: dict[str, bool] = Field(description="event -> whether its `p` is a probability")
+    known_user: bool = Field(description="met or shown anything before")
+    actions: int = Field(description="of the user, before the request")
+    dropped: int = Field(description="actions of the user that are not before the request, and count for nothing")
+    total: int = Field(description="items ranked")
+    items: list[RankedItem]
+    next_cursor: str | None = None
 
 
 class AudienceMember(BaseModel):

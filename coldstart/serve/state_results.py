@@ -37,6 +37,32 @@ class Status(Result):
     counted_at: str = Field(description="ISO 8601, UTC")
 
 
+class OutcomeCounts(BaseModel):
+    """Showings by one outcome."""
+
+    stated: int = Field(description="showings that state it")
+    above_zero: int = Field(description="those of them where it is above 0")
+
+
+class ImpressionCounts(Result):
+    """Counts of the showings that were logged: what was shown to whom, and what came of it."""
+
+    rows: int = Field(default=0, description="showings")
+    days: int = Field(default=0, description="with a showing, in UTC")
+    first: str | None = Field(default=None, description="time of the first showing, ISO 8601, UTC")
+    last: str | None = None
+    requests: int = Field(default=0, description="that are named")
+    users: int = 0
+    items: int = 0
+    known_items: int = Field(default=0, description="those of `items` that the workspace has")
+    catalogue_items: int = Field(description="items of the published catalogue, to compare with")
+    without_outcome: int = Field(default=0, description="showings that state no outcome")
+    with_propensity: int = Field(default=0, description="showings that state a propensity")
+    outcomes: dict[str, OutcomeCounts] = Field(default_factory=dict, description="name -> counts")
+    early: int = Field(default=0, description="outcomes that stand before their showing, and are kept apart")
+    rejected: int = Field(default=0, description="rows that were turned away")
+
+
 class LedgerEntry(BaseModel):
     """Item without a row in one stage, and why."""
 

@@ -31,6 +31,12 @@ async def status(request: Request) -> Response:
     return await answer(request, lambda catalogue: catalogue.status(), cached=False)
 
 
+@state.get("/impressions", response_model=state_results.ImpressionCounts)
+async def impressions(request: Request) -> Response:
+    """Count the showings that were logged: days, users, items, outcomes, known propensities."""
+    return await answer(request, lambda catalogue: catalogue.impressions(), cached=False)
+
+
 @state.get("/ledger", response_model=state_results.Ledger)
 async def ledger(
     request: Request,

@@ -142,6 +142,16 @@ class Suggested(ItemLine):
     rank: int
     score: float
     untrusted_reason: str | None = None
+    sources: dict[str, int] = Field(default_factory=dict, description="channel that named it -> its place there")
+    nearest: list[str] = Field(default_factory=list, description="ids of liked items that spoke for it")
+    p: dict[str, float] = Field(default_factory=dict, description="outcome -> probability, or score if not calibrated")
+
+
+class Ordered(BaseModel):
+    """Whether a model ordered a list, and why or why not."""
+
+    on: bool
+    why: str
 
 
 class Suggestions(ToolResult):
@@ -149,7 +159,32 @@ class Suggestions(ToolResult):
 
     scored_by: str
     history: int = Field(description="liked items that it is computed from")
+    ranked: Ordered | None = Field(default=None, description="by the ranker; null where none is fitted")
+    reranked: Ordered | None = Field(default=None, description="by a reranker; null where `rerank` asked for none")
+    calibrated: dict[str, bool] = Field(default_factory=dict, description="outcome -> whether p is a probability")
     items: list[Suggested]
+
+
+class RankedLine(ItemLine):
+    """Item of a ranking."""
+
+    rank: int | None = Field(description="null for an unknown item")
+    state: str = Field(
+        description="known; new: without interactions and showings; unknown: in neither catalogue nor log"
+    )
+    score: float | None
+    p: dict[str, float] = Field(description="outcome -> probability, or score if not calibrated")
+
+
+class RankedItems(Paged):
+    """Items for one user, best first, unknown ones last."""
+
+    at: str = Field(description="time of the request: give it with `cursor`")
+    model: str
+    calibrated: dict[str, bool] = Field(description="outcome -> whether p is a probability")
+    known_user: bool = Field(description="met or shown anything before")
+    total: int = Field(description="items ranked")
+    items: list[RankedLine]
 
 
 class Person(BaseModel):
@@ -192,6 +227,29 @@ class StatusResult(ToolResult):
     stages: list[StageLine]
     interactions: dict[str, Any] | None = None
     counted_at: str
+
+
+class OutcomeLine(BaseModel):
+    """Showings by one outcome."""
+
+    stated: int = Field(description="showings that state it")
+    above_zero: int
+
+
+class ImpressionsResult(ToolResult):
+    """Counts of the showings that were logged."""
+
+    rows: int = Field(description="showings")
+    days: int
+    first: str | None
+    last: str | None
+    users: int
+    items: int
+    known_items: int = Field(description="of the items shown, those that the workspace has")
+    catalogue_items: int = Field(description="items of the published catalogue")
+    without_outcome: int
+    with_propensity: int
+    outcomes: dict[str, OutcomeLine] = Field(description="outcome -> counts")
 
 
 class StageState(BaseModel):

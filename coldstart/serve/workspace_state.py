@@ -20,6 +20,8 @@ from coldstart.errors import ColdstartError
 from coldstart.serve import overview, results, state_results
 from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
 from coldstart.serve.readers import Reader, Readers
+from coldstart.store import ITEMS
+from coldstart.store.impressions import EARLY, IMPRESSIONS, REJECTED
 from coldstart.store.publications import Publication
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ PAGE = 10
 MOST_PAGE = 100
 MOST_COUNTED = 60
 """Publications, or weeks, that are counted: the last ones."""
-MOST_KEPT = {"counts": MOST_COUNTED, "weeks": 1, "map": 8}
+MOST_KEPT = {"counts": MOST_COUNTED, "weeks": 1, "map": 8, "impressions": 1}
 """Overviews of each sort that are kept, the last ones."""
 STATUS_S = 1.0
 """Seconds for which counts of the stages are kept unseen: after them the versions of all tables tell whether any
@@ -113,6 +115,31 @@ class WorkspaceState:
             },
             counted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+    def impressions(self) -> state_results.ImpressionCounts:
+        """Count the showings that were logged: days, users, items of the catalogue, outcomes, known propensities."""
+
+        def ask(reader: Reader) -> state_results.ImpressionCounts:
+            versions = reader.table_versions()
+            own = tuple(versions.get(name) for name in (ITEMS, IMPRESSIONS, EARLY, REJECTED))
+            summary = self._once(("impressions", own), reader.impression_summary)
+            if summary is None:
+                notes = ["no impressions were logged: `coldstart ingest --impressions FILE` reads them"]
+                return state_results.ImpressionCounts(
+                    publication=reader.tag, notes=notes, catalogue_items=len(reader.published())
+                )
+            counts = asdict(summary)
+            for edge in ("first", "last"):
+                counts[edge] = counts[edge] and counts[edge].isoformat(timespec="seconds")
+            counts["outcomes"] = {
+                name: state_results.OutcomeCounts(stated=stated, above_zero=above)
+                for name, (stated, above) in counts.pop("signals").items()
+            }
+            return state_results.ImpressionCounts(
+                publication=reader.tag, catalogue_items=len(reader.published()), **counts
+            )
+
+        return self.readers.answer(ask)
 
     def ledger(
         self,
@@ -358,3 +385,9 @@ class WorkspaceState:
 
 def _count_publication(reader: Reader, publication: Publication) -> dict[str, Any]:
     return overview.count_catalogue(reader.published_at(publication))
+
+
+def check_limit(limit: int, most: int = MOST_PAGE) -> None:
+    """Check the length of a page; raises `ColdstartError`."""
+    if not 1 <= limit <= most:
+        raise ColdstartError(f"limit {limit}: give 1 to {most}", kind="usage")

@@ -130,7 +130,7 @@ def test_no_answer_names_a_place_of_the_server(client: TestClient, shop: Path) -
         "/v1/status",
         "/v1/ledger", "/v1/publications", "/v1/items/p1/audience", "/v1/recommend?user=u", "/v1/items/nope", "/metrics",
         "/v1/items/gone/report", "/v1/review", "/v1/decisions", "/v1/map", "/v1/counts", "/v1/evaluations",
-        "/v1/items/nope/report", "/v1/items/p1/media/7", "/openapi.json", "/readyz",
+        "/v1/items/nope/report", "/v1/items/p1/media/7", "/openapi.json", "/readyz", "/v1/impressions",
     ]  # fmt: skip
     for path in paths:
         answer = client.get(path)
@@ -330,7 +330,7 @@ def scopes_of(way: str, path: str) -> tuple[str, ...]:
         return ("review",)
     if path in ("/v1/review", "/v1/decisions", "/v1/jobs/{job_id}"):
         return ("read", "review")
-    asks = ("/v1/search", "/v1/search/media", "/v1/match/media", "/v1/recommend", "/v1/label")
+    asks = ("/v1/search", "/v1/search/media", "/v1/match/media", "/v1/recommend", "/v1/rank", "/v1/label")
     return ("read",) if way == "get" or path in asks else ("write",)
 
 

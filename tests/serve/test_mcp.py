@@ -71,8 +71,8 @@ def test_tools_say_that_they_read_alone_and_that_texts_are_data(tools: Tools) ->
     listed = in_process(tools, lambda client: client.list_tools()).tools
     names = {one.name for one in listed}
     assert {"about", "search", "item", "similar", "match", "recommend", "status", "explain_item"} <= names
-    assert {"compare_items", "aggregate", "ledger", "list_items", "copies", "review"} <= names
-    assert "audience" not in names
+    assert {"compare_items", "aggregate", "ledger", "list_items", "copies", "review", "impressions"} <= names
+    assert not {"audience", "rank_items"} & names
     assert all(one.annotations.read_only_hint and not one.annotations.destructive_hint for one in listed)
     assert all("untrusted_" in one.description and one.output_schema for one in listed)
 
@@ -239,7 +239,7 @@ def test_resources_and_prompts(tools: Tools) -> None:
     async def read(client: Client) -> None:
         item = json.loads((await client.read_resource("coldstart://item/p03")).contents[0].text)
         assert item["item"]["untrusted_title"] == "Black Shoe number 3"
-        reports = ("about", "status", "runs", "publications", "ledger")
+        reports = ("about", "status", "impressions", "runs", "publications", "ledger")
         listed = (await client.list_resources()).resources
         assert [str(one.uri) for one in listed] == [f"coldstart://report/{name}" for name in reports]
         for name in reports:

@@ -31,6 +31,16 @@ declare const process: { argv: string[] };
 const shop = connect(process.argv[2]!);
 const found = await shop.GET("/v1/search", { params: { query: { text: "article 3 of shelf 3", limit: 2 } } });
 const labelled = await shop.POST("/v1/label", { body: { classes: ["a", "b"], items: ["p1"] } });
+const listed = await shop.POST("/v1/recommend", { body: { history: ["p1"], limit: 2, rank: "auto", rerank: "mmr" } });
+const kind: string = listed.data!.rerank!.kind;
+let unfitted = "";
+try {
+  const ranked = await shop.POST("/v1/rank", { body: { user: "u1", items: ["p1"], events: ["click"] } });
+  const chance: number | undefined = ranked.data!.items[0]!.p["click"];
+  unfitted = `ranked: ${chance}`;
+} catch (fault) {
+  if (fault instanceof Fault) unfitted = fault.message;
+}
 let problem = null;
 try {
   await shop.GET("/v1/items/{item_id}", { params: { path: { item_id: "none/such" } } });
@@ -38,7 +48,7 @@ try {
   if (fault instanceof Fault) problem = fault.problem;
 }
 const hits = found.data!.hits.map((hit) => hit.item_id);
-console.log(JSON.stringify({ hits, labels: labelled.data!.labels, problem }));
+console.log(JSON.stringify({ hits, labels: labelled.data!.labels, kind, unfitted, problem }));
 
 // what is not sent here has types, too
 export async function reject(shop: Shop, item_id: string): Promise<string> {
@@ -85,4 +95,5 @@ def test_a_program_in_typescript_searches_a_live_server(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert said["hits"][0] == "p3"
     assert [one["item_id"] for one in said["labels"]] == ["p1"]
+    assert said["kind"] == "mmr" and "coldstart finetune rank" in said["unfitted"]
     assert (said["problem"]["status"], said["problem"]["kind"]) == (404, "not_found")

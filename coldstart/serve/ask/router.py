@@ -17,7 +17,7 @@ from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence,
 from coldstart.serve.ask.check import COLOURS, check_all, is_honest
 from coldstart.serve.ask.understand import QUOTED, Asked, understand
 from coldstart.serve.bounded import MOST_BYTES, without_places
-from coldstart.serve.tools import CURRENCY, MOST_PAGE
+from coldstart.serve.tool_parts import CURRENCY, MOST_PAGE
 from coldstart.serve.vocabulary import normal
 from coldstart.store.sql import equals, one_of
 
