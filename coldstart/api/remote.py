@@ -247,7 +247,12 @@ class RemoteWorkspace(Connection):
             page = self._post("/v1/rank", {**body, "at": found["at"], "cursor": page["next_cursor"]})
             rows += page["items"]
         kept = {name: found[name] for name in ("model", "calibrated", "weights", "known_user", "actions", "dropped")}
-        ranked = tuple(RankedItem(**_own(RankedItem, one)) for one in rows)
+        ranked = tuple(
+            RankedItem(
+                **{**_own(RankedItem, one), "interval": {name: tuple(ends) for name, ends in one["interval"].items()}}
+            )
+            for one in rows
+        )
         return Ranked(user, int(datetime.fromisoformat(found["at"]).timestamp()), items=ranked, **kept)
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:

@@ -211,6 +211,9 @@ class RankedItem(ItemSummary):
     )
     score: float | None = Field(description="weighted sum of log p; null for an unknown item")
     p: dict[str, float] = Field(description="event -> probability, or score where it is not calibrated")
+    interval: dict[str, tuple[float, float]] = Field(
+        description="event -> ends of the 95 % interval of its probability; of calibrated events alone"
+    )
 
 
 class Ranking(Result):

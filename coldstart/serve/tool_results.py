@@ -174,6 +174,7 @@ class RankedLine(ItemLine):
     )
     score: float | None
     p: dict[str, float] = Field(description="outcome -> probability, or score if not calibrated")
+    interval: dict[str, tuple[float, float]] = Field(description="outcome -> 95 % interval of its probability")
 
 
 class RankedItems(Paged):

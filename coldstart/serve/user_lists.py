@@ -209,10 +209,12 @@ def by_events(found: Ranked, weights: Mapping[str, float | None]) -> Ranked:
     known = [one for one in found.items if one.p]
     scores = score({event: np.array([one.p[event] for one in known]) for event in own}, own) if known else np.empty(0)
     order = np.lexsort((np.arange(len(known)), -scores)).tolist()
-    ranked = [
-        replace(known[place], rank=rank, score=float(scores[place]), p={event: known[place].p[event] for event in own})
-        for rank, place in enumerate(order, 1)
-    ]
+    ranked = []
+    for rank, place in enumerate(order, 1):
+        one = known[place]
+        p = {event: one.p[event] for event in own}
+        interval = {event: ends for event, ends in one.interval.items() if event in own}
+        ranked.append(replace(one, rank=rank, score=float(scores[place]), p=p, interval=interval))
     return replace(
         found,
         items=(*ranked, *(one for one in found.items if not one.p)),
@@ -254,6 +256,7 @@ def _ranked_item(one: RankedItem, shown: Mapping[str, Any] | None, reader: Reade
         state=one.state,
         score=one.score,
         p=one.p,
+        interval=one.interval,
         **row,
     )
 

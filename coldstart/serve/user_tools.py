@@ -91,6 +91,9 @@ class UserTools(StateTools):
                         state=one.state,
                         score=_rounded(one.score),
                         p={event: round(p, 4) for event, p in one.p.items()},
+                        interval={
+                            event: (round(low, 4), round(high, 4)) for event, (low, high) in one.interval.items()
+                        },
                     )
                     for one in found.items
                 ],

@@ -35,17 +35,18 @@ AT = START + 30 * DAY
 
 def test_outcomes_that_are_named_make_another_order() -> None:
     def one(item: str, rank: int, click: float, like: float) -> RankedItem:
-        return RankedItem(item, rank, "known", float(np.log(click * like)), {"click": click, "like": like})
+        p = {"click": click, "like": like}
+        return RankedItem(item, rank, "known", float(np.log(click * like)), p, {"click": (0.1, 0.9)})
 
     given = Ranked(
-        "u", 0, "trees", (one("a", 1, 0.8, 0.5), one("b", 2, 0.5, 0.6), RankedItem("x", None, "unknown", None, {})),
+        "u", 0, "trees", (one("a", 1, 0.8, 0.5), one("b", 2, 0.5, 0.6), RankedItem("x", None, "unknown", None, {}, {})),
         {"click": True, "like": False}, {"click": 1.0, "like": 1.0}, True, 3, 0,
     )  # fmt: skip
     found = by_events(given, {"like": None})
     assert [(item.item_id, item.rank, item.p) for item in found.items] == [
         ("b", 1, {"like": 0.6}), ("a", 2, {"like": 0.5}), ("x", None, {})
     ]  # fmt: skip
-    assert (found.calibrated, found.weights) == ({"like": False}, {"like": 1.0})
+    assert (found.calibrated, found.weights, found.items[0].interval) == ({"like": False}, {"like": 1.0}, {})
     heavy = by_events(given, {"like": 3.0, "click": 1.0})
     assert heavy.items[0].score == pytest.approx(3 * np.log(0.6) + np.log(0.5))
     with pytest.raises(ColdstartError, match=r"'buy' is no outcome of the fit: give some of click, like"):
@@ -107,10 +108,10 @@ def test_a_ranking_is_that_of_the_python_interface(
     assert remote.rank("u1", asked, at=AT) == remote.rank("u1", asked, at=datetime.fromtimestamp(AT, UTC)) == here
     given = client.post("/v1/rank", json={"user": "u1", "items": asked, "at": "2023-12-15T00:00:00"}).json()
     assert given["at"] == datetime.fromtimestamp(AT, UTC).isoformat() == "2023-12-15T00:00:00+00:00"
-    names = ("item_id", "rank", "state", "score", "p")
-    assert [{name: one[name] for name in names} for one in given["items"]] == [
-        {name: asdict(one)[name] for name in names} for one in here.items
-    ]
+    names = ("item_id", "rank", "state", "score", "p", "interval")
+    assert [{name: one[name] for name in names} for one in given["items"]] == json.loads(
+        json.dumps([asdict(one) for one in here.items])
+    )
     by_item = {one["item_id"]: one for one in given["items"]}
     assert (by_item["p1"]["title"], by_item["p1"]["price"], by_item["nowhere"]["title"]) == ("article 1", 2.0, None)
     assert by_item[f"p{ITEMS}"]["state"] == "new"
