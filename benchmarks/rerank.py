@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart.rerank import Guard, RerankItems, RerankRequest, base_order
-from coldstart.rerank.certificate import Base, JudgedRequest, certify, why_not
+from coldstart.rerank.certificate import Base, LabeledRequest, certify, why_not
 
 LISTED = 20
 LIKED = 4.0
@@ -143,7 +143,7 @@ def simulate(lists: int, requests: int, seed: int = 0) -> dict[str, Any]:
 # -- films
 
 
-def film_requests(users: int, valid: int) -> tuple[list[JudgedRequest], list[JudgedRequest], dict[str, Any]]:
+def film_requests(users: int, valid: int) -> tuple[list[LabeledRequest], list[LabeledRequest], dict[str, Any]]:
     """First 20 of ItemKNN, recent first, for users whose last like is held out: validation users, and test users."""
     from benchmarks import films_data
     from coldstart.core.neighbours import RECENCY, cosine_neighbours, histories_matrix
@@ -173,7 +173,7 @@ def film_requests(users: int, valid: int) -> tuple[list[JudgedRequest], list[Jud
         )
         request = RerankRequest(tuple(titles[place] for place in history[::-1][:10]), number)
         found.append(
-            JudgedRequest(request, items, scores[places], places == target, 1, split.is_new[places], str(target))
+            LabeledRequest(request, items, scores[places], places == target, 1, split.is_new[places], str(target))
         )
     order = np.random.default_rng(0).permutation(len(found))
     cut = round(len(found) * valid / (users + valid))
@@ -185,7 +185,7 @@ def film_requests(users: int, valid: int) -> tuple[list[JudgedRequest], list[Jud
 BASE = Base("ItemKNN, recent first", "benchmark")
 
 
-def diversity_of(requests: list[JudgedRequest], kind: str, dial: float) -> dict[str, Any]:
+def diversity_of(requests: list[LabeledRequest], kind: str, dial: float) -> dict[str, Any]:
     """Relevance and diversity of the first ten under a dial."""
     from coldstart.core.diversity import intra_list_diversity
     from coldstart.rerank.certificate import measures_of

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldstart.api.opened import PipelineSource
+from coldstart.api.recommend import RecommendMethods
 from coldstart.api.search import SearchMethods
 from coldstart.core.item_fields import read_object
 from coldstart.core.progress import Progress, SilentProgress
@@ -28,7 +29,7 @@ MOST_EVALUATION = 1 << 20
 """Characters of a kept evaluation that are read; those of all capabilities have about 40,000."""
 
 
-class EvaluateMethods(SearchMethods):
+class EvaluateMethods(SearchMethods, RecommendMethods):
     """Methods of a workspace that evaluate its models; searches are evaluated as they are served."""
 
     def evaluate_align(
@@ -155,9 +156,13 @@ class EvaluateMethods(SearchMethods):
         min_weight: float | None = None,
         warm_min: int | None = None,
         folder: str | Path | None = None,
+        ranked: bool = True,
         progress: Progress | None = None,
     ) -> RecommendReport:
         """Measure recommendations of new items by every method, each fitted inside one split.
+
+        The last rows are lists as `recommend` gives them: `served`, `ranked` by the union of channels and, where the
+        workspace has a fit or a certificate of a reranker, `reranked`.
 
         Args:
             pipeline: a `Pipeline`, or a source that `pipeline()` takes.
@@ -170,14 +175,16 @@ class EvaluateMethods(SearchMethods):
                 it, or ratings of 0.7 of their scale and more, or else those above 0.
             warm_min: users that an item needs in the training window; by default 5 in a split by time, else 1.
             folder: where the split is written.
+            ranked: rows of lists, too; with `methods`, those among them.
 
         Raises:
             LeakError: a fit has used data of the held-out side.
             ColdstartError: there are no interactions, or none on one side of the split.
         """
         from coldstart.api.rerank import reranked_notes
-        from coldstart.api.union import ranked_notes
+        from coldstart.api.served_comparison import ranked_notes
         from coldstart.recommend.evaluate import EvaluateSettings
+        from coldstart.recommend.evaluate.methods import LIST_ROWS
         from coldstart.recommend.evaluate.workspace import evaluate_store
 
         settings = EvaluateSettings(
@@ -188,16 +195,23 @@ class EvaluateMethods(SearchMethods):
             warm_min=warm_min,
         )
         loaded = self._loaded(pipeline)
+        meters, listed = progress or SilentProgress(), None
+        rows = None if settings.methods is None else tuple(name for name in settings.methods if name in LIST_ROWS)
+        if ranked and (rows is None or rows):
+            from coldstart.api.served_rows import ServedRows
+
+            listed = ServedRows(self._store, loaded, meters, rows)
         found = evaluate_store(
             self._store,
             loaded,
-            progress or SilentProgress(),
+            meters,
             split=split,
             settings=settings,
             spaces=None if spaces is None else list(spaces),
             folder=None if folder is None else Path(folder),
+            listed=listed,
         )
-        reranked = reranked_notes(self._store, self._listing)  # type: ignore[attr-defined]
+        reranked = reranked_notes(self._store, self._listing, self._union_key)
         return replace(found, notes=[*found.notes, *ranked_notes(self._store, loaded), *reranked])
 
     def evaluate_stages(

@@ -21,7 +21,7 @@ from coldstart.store.catalog import Catalog
 from coldstart.store.fits import with_fits
 
 if TYPE_CHECKING:
-    from coldstart.api.rerank import RerankService
+    from coldstart.api.rerank_service import RerankService
     from coldstart.api.union import Verdict
     from coldstart.encoders import Encoder
     from coldstart.rank.service import RankService

@@ -74,7 +74,7 @@ class RankMethods(WorkMethods):
 
     def _compared(self, done: RunReport, progress: Progress | None) -> RunReport:
         """Compare the ranker of the union with the lists that it replaces, and add what came out to the last notes."""
-        from coldstart.api.union import compare_with_served
+        from coldstart.api.served_comparison import compare_with_served
 
         try:
             note = compare_with_served(self._listing(), progress or SilentProgress())  # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from coldstart.core.sanitize import check_text
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
-    from coldstart.api.rerank import RerankService
+    from numpy.typing import NDArray
+
+    from coldstart.api.rerank_service import RerankService
     from coldstart.api.union import Verdict
     from coldstart.rank.union_service import UnionService
     from coldstart.recommend.audience import Audience
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from coldstart.recommend.lists import Rules
     from coldstart.recommend.service import Filters, Recommended, Recommender, Scored
     from coldstart.recommend.users import History
+    from coldstart.rerank.certificate import Base
     from coldstart.semantic_ids.recall_service import Recalled, RecallService
+
+    BatchOrder = Callable[[Sequence[Sequence[str]], Sequence[History]], Sequence[NDArray[np.int64]]]
 
 _POOL = 200
 """Least number of candidates that a list is selected from."""
@@ -67,7 +73,8 @@ class RecommendMethods(OpenedStore):
             log: also write the list to this new file, as one that is shown now, for `ingest_impressions`.
             log_user: whom the log names where there is a history without a user, such as a session.
             recall: score by the sequence model of `finetune_recall`: `dense`, `codes`, `both`, or `auto`, what was best
-                on held-out items; by default by the behaviour fit, or by content.
+                on held-out items; by default by the behaviour fit, or by content. A history of which it knows no item
+                gets the list without it, or what is popular, then what is new; a note says so.
             rank: order the union of channels by the ranker of `finetune_rank`: `on`, `off`, or `auto`, where it won on
                 users that it was not fitted on, also against the lists that it replaces.
             rerank: order the first 30 items anew: `mmr`, `dpp`, `listwise`, `llm`, `none`, or `auto`, the kind with the
@@ -104,7 +111,7 @@ class RecommendMethods(OpenedStore):
             check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         if rerank is not None:
-            from coldstart.api.rerank import check_rerank, list_options
+            from coldstart.api.rerank_service import check_rerank, list_options
 
             check_rerank(rerank, deadline_ms, wanted[0].explore)
         recommender = self._listing()
@@ -113,20 +120,23 @@ class RecommendMethods(OpenedStore):
             if history is not None
             else recommender.history_of(str(user))
         )
-        scored = None
+        scored: Scored | None = None
+        notes: list[str] = []
         if recall is not None:
             _check_recall_options(interests, half_life_days)
-            scored = self._scored(recommender, user, known, wanted[0], wanted[1], recall)
+            (scored,), notes = self._recalled(recommender, [known], wanted[0], wanted[1], recall)
         ranked = None
         union = None if rank == "off" else self._union(rank)
         if union is not None:
             from coldstart.api.union import choose, rank_lists
 
-            ranked = choose(union, self._verdict(union), rank, recall, wanted[2], known.in_order(union.min_weight))
+            in_order = known.in_order(union.min_weight)
+            ranked = choose(union, self._verdict(union), rank, recall, wanted[2], in_order)
             if ranked["on"]:
-                given = {} if scored is None else {scored.name: scored.item_ids}
-                scored = rank_lists(union, recommender, user, known, wanted[0], wanted[1], given)
+                given = [scored] if recall is not None and not notes else ()
+                (scored,) = rank_lists(union, recommender, [known], wanted[0], wanted[1], given, detailed=True)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
+        found = replace(found, notes=(*found.notes, *notes))
         if rank != "off" and user is not None:
             p, calibrated = self._probabilities(user, [one.item_id for one in found.items])
             if p:
@@ -139,9 +149,12 @@ class RecommendMethods(OpenedStore):
         if ranked is not None:
             found = replace(found, ranked=ranked)
         if rerank is not None:
-            options = list_options(wanted[0], wanted[2])
+            key = union.key if union is not None and ranked is not None and ranked["on"] else None
+            base = self._base(
+                recommender, None if key else found.scored_by, recall, key, list_options(wanted[0], wanted[2])
+            )
             found = self._reranking(recommender).reordered(
-                found, known, rerank, options=options, generator=rerank_generator, deadline_ms=deadline_ms
+                found, known, rerank, base, generator=rerank_generator, deadline_ms=deadline_ms
             )
         if log is not None:
             write_log(
@@ -206,23 +219,16 @@ class RecommendMethods(OpenedStore):
             seen=known.item_ids if filters.seen == "drop" else (),
         )
 
-    def _scored(
-        self, recommender: Recommender, user: str | None, history: History, rules: Rules, filters: Filters, recall: str
-    ) -> Scored:
-        """Score candidates by the sequence model, for the rules of a list; the best new ones are always among them."""
-        (found,) = self._scored_many(recommender, [history], rules, filters, recall)
-        if found is None:
-            who = "the history" if user is None else f"the history of user {user!r}"
-            raise ColdstartError(
-                f"{who} has no item that the sequence model knows: leave out recall, and the list is scored without it",
-                kind="not_found",
-            )
-        return found
-
-    def _scored_many(
+    def _recalled(
         self, recommender: Recommender, histories: Sequence[History], rules: Rules, filters: Filters, recall: str
-    ) -> list[Scored | None]:
-        """Score candidates of many histories; None where the sequence model knows no item of one."""
+    ) -> tuple[list[Scored | None], list[str]]:
+        """Score candidates of histories by the sequence model for the rules of lists, the best new ones among them.
+
+        Returns:
+            Candidates of each history; None where the sequence model knows no item of one and the scoring model lists
+            for it, popular and new items where that has nothing to list by either. And a note for those.
+        """
+        from coldstart.core.candidates import RRF_K
         from coldstart.recommend.service import Scored
 
         service = self._recalling()
@@ -237,8 +243,19 @@ class RecommendMethods(OpenedStore):
         name = f"recall ({service.channel(recall)})"
         # ranks, since the scores of channels have no common scale
         most = max((len(own) for own in pools if own), default=0)
-        scores = (1 / (60 + np.arange(1, most + 1))).astype(np.float32)
-        return [None if own is None else Scored(name, own, scores[: len(own)]) for own in pools]
+        scores = (1 / (RRF_K + np.arange(1, most + 1))).astype(np.float32)
+        found = [None if own is None else Scored(name, own, scores[: len(own)]) for own in pools]
+        unknown = [row for row, own in enumerate(pools) if own is None]
+        if not unknown:
+            return found, []
+        how = "the list is scored without it"
+        if not recommender.average_user.any():
+            can_score = recommender.can_score([histories[row] for row in unknown])
+            for row, is_known in zip(unknown, can_score, strict=True):
+                found[row] = None if is_known else recommender.popular(rules, filters, histories[row])
+            if not all(can_score):
+                how = "the list is of popular items, then of the newest"
+        return found, [f"no item of the history is known to the sequence model: {how}"]
 
     def _probabilities(self, user: str, item_ids: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, bool]]:
         """Predict the probability of each event of listed items by the fit on showings: item -> event -> p.
@@ -271,15 +288,33 @@ class RecommendMethods(OpenedStore):
 
     def _verdict(self, union: UnionService) -> Verdict:
         """Tell whether `auto` ranks, once for each fit and publication."""
-        from coldstart.api.union import verdict
+        from coldstart.api.served_comparison import verdict
 
         if self._union_verdict is None or self._union_verdict[0] is not union:
             self._union_verdict = union, verdict(union, self._listing())
         return self._union_verdict[1]
 
+    def _union_key(self, rank: str = "auto") -> str | None:
+        """Return the key of the ranker of the union where it orders plain lists with this `rank`."""
+        union = None if rank == "off" else self._union(rank)
+        return union.key if union is not None and (rank == "on" or self._verdict(union).auto) else None
+
+    def _base(
+        self,
+        recommender: Recommender,
+        scored_by: str | None,
+        recall: str | None,
+        union: str | None,
+        options: Mapping[str, Any],
+    ) -> Base:
+        """Name the lists that are made so; see `coldstart.api.rerank_service.base_of`."""
+        from coldstart.api.rerank_service import base_of
+
+        return base_of(recommender, scored_by, options, union=union)
+
     def _reranking(self, recommender: Recommender) -> RerankService:
         """Load rerankers over the served catalog, once for each publication."""
-        from coldstart.api.rerank import RerankService
+        from coldstart.api.rerank_service import RerankService
 
         if self._rerank_service is None or self._rerank_service[0] is not recommender.catalog:
             self._rerank_service = recommender.catalog, RerankService(recommender)
@@ -307,18 +342,21 @@ class RecommendMethods(OpenedStore):
         half_life_days: float | None = None,
         log: str | Path | None = None,
         recall: str | None = None,
+        rank: str = "auto",
+        rerank: str | None = None,
+        rerank_generator: str = "starter",
+        deadline_ms: float = 300.0,
         progress: Progress | None = None,
         **rules: Any,
     ) -> Written:
-        """Write the lists of many users: user_id, item_id, rank, score, cold, explored, propensity.
-
-        The ranker of `finetune_rank` does not order them.
+        """Write the lists of many users, the same as one by one: user_id, item_id, rank, score, cold, explored,
+        propensity.
 
         Args:
             users: their ids, or a CSV, JSONL, Parquet or text file of them.
             out: a name that ends in .csv, .tsv, .jsonl, .json or .parquet.
             log: a further, new file of the lists, as ones that are shown now, for `ingest_impressions`.
-            recall: as for `recommend`; a user of whose history the sequence model knows no item gets no list.
+            recall, rank, rerank, rerank_generator, deadline_ms: as for `recommend`; `rerank` chooses one kind for all.
             The others are those of `recommend`.
 
         Raises:
@@ -333,21 +371,76 @@ class RecommendMethods(OpenedStore):
         if log is not None:
             check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
+        if rank not in ("auto", "on", "off"):
+            raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
+        if rerank is not None:
+            from coldstart.api.rerank_service import check_rerank, list_options
+
+            check_rerank(rerank, deadline_ms, wanted[0].explore)
         user_ids = read_user_ids(users) if isinstance(users, Path) else list(users)
         own = None if log is None else Path(log)
-        recommender, scored = self._listing(), None
+        recommender = self._listing()
         if recall is not None:
             _check_recall_options(interests, half_life_days)
             self._recalling().channel(recall)
+        union = None if rank == "off" else self._union(rank)
+        ranked = None
+        if union is not None:
+            from coldstart.api.union import choose, rank_lists
 
-            def scored(histories: Sequence[History]) -> list[Scored | None]:
-                return self._scored_many(recommender, histories, wanted[0], wanted[1], recall)
+            ranked = choose(union, self._verdict(union), rank, recall, wanted[2], None)
+        orders = union if ranked is not None and ranked["on"] else None
 
-        written = write_lists(recommender, user_ids, Path(out), *wanted, progress or SilentProgress(), own, scored)
-        from coldstart.api.union import MANY, is_fitted
+        def scored(histories: Sequence[History]) -> list[Scored | None]:
+            found: list[Scored | None] = [None] * len(histories)
+            if recall is not None:
+                found, _ = self._recalled(recommender, histories, wanted[0], wanted[1], recall)
+            if orders is None:
+                return found
+            named = {one.name for one in found if one is not None and one.name.startswith("recall")}
+            given = [one if one is not None and one.name in named else None for one in found] if named else ()
+            by_ranker = rank_lists(orders, recommender, histories, wanted[0], wanted[1], given)
+            return [one if one is not None else other for one, other in zip(by_ranker, found, strict=True)]
 
-        ranked = {"on": False, "why": MANY} if is_fitted(self._store, self._reading_pipeline()) else None
-        return replace(written, ranked=ranked)
+        order, reranked = None, None
+        if rerank is not None:
+            scored_by = None if recall is None else f"recall ({self._recalling().channel(recall)})"
+            key = None if orders is None else orders.key
+            base = self._base(recommender, scored_by, recall, key, list_options(wanted[0], wanted[2]))
+            order, reranked = self._batch_order(recommender, rerank, base, rerank_generator, deadline_ms)
+        elsewhere = scored if recall is not None or orders is not None else None
+        written = write_lists(
+            recommender, user_ids, Path(out), *wanted, progress or SilentProgress(), own, elsewhere, order
+        )
+        return replace(written, ranked=ranked, rerank=reranked)
+
+    def _batch_order(
+        self,
+        recommender: Recommender,
+        rerank: str,
+        base: Base,
+        generator: str,
+        deadline_ms: float,
+    ) -> tuple[BatchOrder, dict[str, Any]]:
+        """Build what orders the lists of many users by one kind, and the account of it, whose `faults` it counts."""
+        from coldstart.rerank import MOST_ITEMS
+
+        service = self._reranking(recommender)
+        kind, why = service.choose(rerank, base, generator)
+        faults: Counter[str] = Counter()
+        about = {"requested": rerank, "kind": kind, "why": why, "faults": faults}
+
+        def order(lists: Sequence[Sequence[str]], histories: Sequence[History]) -> list[NDArray[np.int64]]:
+            service.read_content(kind, [item for own in lists for item in own[:MOST_ITEMS]])
+            found = []
+            for own, history in zip(lists, histories, strict=True):
+                one = service.order(kind, base, own, history, generator=generator, deadline_ms=deadline_ms)
+                if one.fault is not None:
+                    faults[one.fault] += 1
+                found.append(one.places)
+            return found
+
+        return order, about
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
         """List the users of the highest score for an item that have not met it yet, each with a reason.

@@ -6,7 +6,6 @@ from coldstart.api.evaluate import EvaluateMethods
 from coldstart.api.import_catalogue import ImportMethods
 from coldstart.api.impressions import ImpressionMethods
 from coldstart.api.rank import RankMethods
-from coldstart.api.recommend import RecommendMethods
 from coldstart.api.rerank import RerankMethods
 from coldstart.api.review import ReviewMethods
 from coldstart.api.semantic_ids import SidMethods
@@ -18,10 +17,9 @@ class Workspace(
     ImportMethods,
     ImpressionMethods,
     EvaluateMethods,
-    RecommendMethods,
+    RerankMethods,
     SidMethods,
     RankMethods,
-    RerankMethods,
     TakeAwayMethods,
 ):
     """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""

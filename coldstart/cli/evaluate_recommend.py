@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +57,13 @@ def recommend(
             "--warm-min", min=1, metavar="N", help="Least number of users of a warm item in the training window."
         ),
     ] = None,
+    ranked: Annotated[
+        bool,
+        typer.Option(
+            "--ranked/--no-ranked",
+            help="Rows of lists as `recommend` gives them, ranked and reranked; they take a minute or some.",
+        ),
+    ] = True,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +101,7 @@ def recommend(
         min_weight=min_weight,
         warm_min=warm_min,
         folder=None if out is None else out / _SPLIT,
+        ranked=ranked,
         progress=ConsoleProgress(),
     )
     known = found.to_dict()
@@ -112,6 +119,8 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         compared_methods,
         popularity_rows,
         popularity_title,
+        served_table,
+        served_title,
         terminal_table,
     )
 
@@ -144,6 +153,10 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         if known["popularity"][name]:
             columns, rows = popularity_rows(known, name, compared_methods(known, name))
             output.table(columns, rows, columns[0])
+    columns, rows = served_table(known)
+    if rows:
+        output.line(f"\n{served_title(known)}")
+        output.table(columns, rows, "list", whole=columns[2:4], spare=columns[:3:-1])
     for name, reason in known["left_out"].items():
         output.note(f"left out: {name}: {reason}")
     reference = known["methods"][known["reference"]]["title"] if known["reference"] else None
@@ -212,15 +225,7 @@ def stages(
     ).to_dict()
     if not json:
         _print_stages(found)
-    if json and out is None:
-        output.as_json(found)
-        return
-    texts = {_STAGES_PAGE: ablation_html(found)}
-    if out is not None:
-        texts |= {_STAGES_RECORD: dumps(found, ensure_ascii=False, indent=2), _STAGES_TABLE: markdown(found)}
-    output.write_files(out, texts, quiet=json)
-    if json:
-        output.as_json(found)
+    output.write_report(out, "stages", found, ablation_html, lambda: markdown(found), json_on_stdout=json)
 
 
 def _count(write: str | None) -> int | str | None:

@@ -123,7 +123,7 @@ def recommend(
         typer.Option(
             "--rank",
             metavar="auto|on|off",
-            help="Order by the ranker of `finetune rank`: on, off, or auto, where it won. Not for --users.",
+            help="Order by the ranker of `finetune rank`: on, off, or auto, where it won.",
         ),
     ] = "auto",
     rerank: Annotated[
@@ -166,10 +166,6 @@ def recommend(
 
     if sum(value is not None for value in (user, history, users)) != 1:
         raise ColdstartError("give exactly one of --user, --history and --users")
-    if users is not None and rerank is not None:
-        raise ColdstartError("--rerank is for one user or history: give --user or --history instead of --users")
-    if users is not None and rank == "on":
-        raise ColdstartError("--rank on is for one user or history: give --user or --history instead of --users")
     if (users is None) != (out is None):
         raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
     if users is not None and log_user is not None:
@@ -191,10 +187,17 @@ def recommend(
         "merge": merge,
         "half_life_days": half_life_days,
     }
+    models: dict[str, Any] = {
+        "recall": recall,
+        "rank": rank,
+        "rerank": rerank,
+        "rerank_generator": rerank_generator,
+        "deadline_ms": deadline_ms,
+    }
     liked = None if history is None else _read(history)
     opened = coldstart.open(workspace)
     if users is not None and out is not None:
-        written = opened.recommend_many(users, out, log=log, recall=recall, progress=ConsoleProgress(), **options)
+        written = opened.recommend_many(users, out, log=log, progress=ConsoleProgress(), **models, **options)
         if json:
             output.as_json(written.to_dict())
             return
@@ -204,23 +207,15 @@ def recommend(
             f"{written.scored_by}: {written.out}"
         )
         if written.without_history:
-            what = "no liked items" if recall is None else "no item that the sequence model knows, and no list"
-            output.note(f"note: {written.without_history:,} users have {what}")
-        if written.ranked is not None and rank != "off":
-            output.note(f"ranker off: {written.ranked['why']}")
+            output.note(f"note: {written.without_history:,} users have no liked items")
+        if written.ranked is not None:
+            output.note(f"ranker {'on' if written.ranked['on'] else 'off'}: {written.ranked['why']}")
+        if written.rerank is not None:
+            faults = ", ".join(f"{fault} {count:,}" for fault, count in written.rerank["faults"].items())
+            why = written.rerank["why"] or (f"lists left as they were: {faults}" if faults else None)
+            output.note(f"reranked by {written.rerank['kind']}{f': {why}' if why else ''}")
         return
-    reranked: dict[str, Any] = {"rerank": rerank, "rerank_generator": rerank_generator, "deadline_ms": deadline_ms}
-    found = opened.recommend(
-        user,
-        history=liked,
-        reasons=reasons,
-        log=log,
-        log_user=log_user,
-        recall=recall,
-        rank=rank,
-        **reranked,
-        **options,
-    )
+    found = opened.recommend(user, history=liked, reasons=reasons, log=log, log_user=log_user, **models, **options)
     if json:
         output.as_json(found.to_dict())
     else:

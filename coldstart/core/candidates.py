@@ -18,7 +18,7 @@ Histories = Sequence[NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Ranked:
+class ChannelLists:
     """Lists of R requests by one channel, best first.
 
     Attributes:
@@ -46,11 +46,12 @@ class CandidateChannel(Protocol):
         k: int,
         before: NDArray[np.int64] | None = None,
         among: NDArray[np.bool_] | None = None,
-    ) -> Ranked:
+    ) -> ChannelLists:
         """List up to k items for each history, without those in it.
 
         Args:
-            before: seconds of each request; among: the only items that may be listed, bool [N].
+            before: seconds of each request; among: the only items that may be listed, bool [N], or of each request,
+                bool [R, N].
         """
         ...
 
@@ -100,7 +101,7 @@ def fused_ranks(ranks: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def join(lists: Mapping[str, Ranked], cold: NDArray[np.bool_]) -> Candidates:
+def join(lists: Mapping[str, ChannelLists], cold: NDArray[np.bool_]) -> Candidates:
     """Join the lists of channels to candidates, each item once a request.
 
     Args:

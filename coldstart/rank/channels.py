@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.candidates import Histories, Ranked
+from coldstart.core.candidates import ChannelLists, Histories
 from coldstart.core.neighbours import (
     MOST_EASE,
     RECENCY,
@@ -35,16 +35,16 @@ LATEST = 500
 _BLOCK = 1 << 23
 
 
-def best(scores: NDArray[np.float32], k: int) -> Ranked:
+def best(scores: NDArray[np.float32], k: int) -> ChannelLists:
     """Take the k greatest scores of each row that are above -inf; equal ones of them by place."""
     width = min(k, scores.shape[1])
     if not width:
-        return Ranked(np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32))
+        return ChannelLists(np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32))
     chosen = np.argpartition(-scores, width - 1, axis=1)[:, :width]
     values = np.take_along_axis(scores, chosen, 1)
     order = np.lexsort((chosen, -values), axis=1)
     values = np.take_along_axis(values, order, 1)
-    return Ranked(np.where(np.isneginf(values), -1, np.take_along_axis(chosen, order, 1)), values)
+    return ChannelLists(np.where(np.isneginf(values), -1, np.take_along_axis(chosen, order, 1)), values)
 
 
 class ScoringChannel:
@@ -69,8 +69,8 @@ class ScoringChannel:
         k: int,
         before: NDArray[np.int64] | None = None,
         among: NDArray[np.bool_] | None = None,
-    ) -> Ranked:
-        """List up to k items for each history, without those in it; `among`: the only ones listed, bool [N]."""
+    ) -> ChannelLists:
+        """List up to k items for each history, without those in it; `among`: the only ones, bool [N] or [R, N]."""
         parts = []
         for rows in self._blocks(histories):
             own = histories[rows]
@@ -79,9 +79,9 @@ class ScoringChannel:
             for row, history in enumerate(own):
                 scores[row, history] = -np.inf
             if among is not None:
-                scores[:, ~among] = -np.inf
+                scores[np.broadcast_to(~among if among.ndim == 1 else ~among[rows], scores.shape)] = -np.inf
             parts.append(best(scores, k))
-        return Ranked(*(np.concatenate([getattr(one, name) for one in parts]) for name in ("places", "scores")))
+        return ChannelLists(*(np.concatenate([getattr(one, name) for one in parts]) for name in ("places", "scores")))
 
     def scores(
         self, histories: Histories, places: NDArray[np.int64], before: NDArray[np.int64] | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.candidates import CandidateChannel, Candidates, Histories, Ranked, fused_ranks, join
+from coldstart.core.candidates import CandidateChannel, Candidates, ChannelLists, Histories, fused_ranks, join
 from coldstart.core.neighbours import RECENCY, histories_matrix
 from coldstart.core.vectors import unit
 from coldstart.rank.model import Features
@@ -57,8 +57,8 @@ def gather(
     new_depth: int = NEW_DEPTH,
     among: NDArray[np.bool_] | None = None,
 ) -> Candidates:
-    """Join the lists of channels; `among`: the only items listed, bool [N]."""
-    lists: dict[str, Ranked] = {}
+    """Join the lists of channels; `among`: the only items listed, bool [N], or of each request, bool [R, N]."""
+    lists: dict[str, ChannelLists] = {}
     for name, channel in channels.items():
         lists[name] = channel.candidates(histories, depth, before, among)
     if new_depth and items.cold.any():

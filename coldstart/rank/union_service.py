@@ -1,4 +1,4 @@
-"""Rank the union of channels for a history by the fitted ranker of a workspace.
+"""Rank the union of channels for histories by a fitted ranker, and load that of a workspace.
 
 Items are those that have a vector now; such as came after the fit are new to it.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.candidates import CandidateChannel, Ranked
+from coldstart.core.candidates import CandidateChannel, Candidates, ChannelLists
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
@@ -27,182 +27,208 @@ from coldstart.store.freshness import PipelineState
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from coldstart.rank.union_fit import UnionFit
+
+Places = NDArray[np.int64]
 _NEAREST = 3
 """Liked items that are named for a candidate."""
 
 
-@dataclass(frozen=True)
-class UnionItem:
-    """One candidate.
-
-    Attributes:
-        score: comparable within a request alone; new: nobody had met it when the ranker was fitted.
-        sources: channels that named it, with its rank in each, the best rank first.
-        nearest: liked items that spoke for it, as (item, how, weight): `cooccurrence` or `content`.
-    """
-
-    item_id: str
-    score: float
-    new: bool
-    sources: tuple[tuple[str, int], ...]
-    nearest: tuple[tuple[str, str, float], ...]
-
-
 class GivenChannel:
-    """Channel whose list for one request is given."""
+    """Channel whose lists are given, int64 [R, k] with -1 at the end of a shorter one."""
 
-    def __init__(self, name: str, places: NDArray[np.int64]) -> None:
-        self.name = name
-        self._places = places
+    def __init__(self, name: str, lists: Places) -> None:
+        self.name, self._lists = name, lists
 
-    def candidates(self, histories: Any, k: int, before: Any = None, among: Any = None) -> Ranked:
-        """Return the list, at most k of it."""
-        own = self._places[None, :k]
-        return Ranked(own, -np.arange(own.shape[1], dtype=np.float32)[None])
+    def candidates(self, histories: Any, k: int, before: Any = None, among: Any = None) -> ChannelLists:
+        """Return at most k of each list."""
+        own = self._lists[:, :k]
+        scores = np.where(own < 0, -np.inf, -np.arange(own.shape[1], dtype=np.float32))
+        return ChannelLists(own, scores.astype(np.float32))
 
-    def scores(self, histories: Any, places: NDArray[np.int64], before: Any = None) -> NDArray[np.float32]:
+    def scores(self, histories: Any, places: Places, before: Any = None) -> NDArray[np.float32]:
         """Know no score."""
         return np.full(places.shape, np.nan, np.float32)
 
 
-class UnionService:
-    """Fitted ranker over the items of a workspace with a vector, read once.
+@dataclass(frozen=True)
+class UnionLists:
+    """Ranked candidates of R requests.
 
     Attributes:
-        auto: whether it won on users that it was not fitted on; why: that in words; min_weight: of a like.
-        digest: of the fit.
-
-    Raises:
-        NotFitted: nothing is fitted.
-        ColdstartError: the fit is broken.
+        candidates: in no order; scores: of each, comparable within a request alone, float64 [n].
+        order: rows of the candidates, those of a request together, best first, int64 [n].
     """
 
-    def __init__(self, store: Store, pipeline: Pipeline) -> None:
-        from safetensors import SafetensorError
+    candidates: Candidates
+    scores: NDArray[np.float64]
+    order: Places
 
-        stage = union_stage(pipeline)
-        made = stage.newest(store)
-        try:
-            fitted = list(read_fit_items(made))
-            fit = from_files(made.folder, len(fitted))
-        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
-                OverflowError, MemoryError) as error:  # fmt: skip
-            raise ColdstartError(
-                f"{made.folder} holds no ranker of the union ({error}): run `coldstart finetune rank`"
-            ) from None
-        self.digest = made.digest
-        self.auto, self.why, self.kind = bool(fit.report["auto"]), why_auto(made.report), fit.kind
-        self.min_weight: float | None = made.report["min_weight"]
-        state = PipelineState(store, pipeline, {stage.space: stage.space_stage})
-        self.item_ids = sorted({*fitted, *state.of(stage.space).fresh})
+    def rows(self, request: int) -> Places:
+        """Return the rows of one request, best first."""
+        return self.order[self.candidates.starts[request] : self.candidates.starts[request + 1]]
+
+
+class UnionRanker:
+    """Fitted ranker over N items, of which those without a row in the fit are new to it. Plain arrays.
+
+    Args:
+        fit: of some of the items; fitted: those, in the order of the fit.
+        content: float32 [N, D]; attributes: codes int64 [N, A], and names, as the fit had them.
+
+    Attributes:
+        kind: `linear` or `trees`; places: item -> its place; items: facts of all.
+    """
+
+    def __init__(
+        self,
+        fit: UnionFit,
+        fitted: Sequence[str],
+        item_ids: Sequence[str],
+        content: NDArray[np.float32],
+        attributes: tuple[NDArray[np.int64], tuple[str, ...]],
+    ) -> None:
+        self.fit, self.kind, self.item_ids = fit, fit.kind, list(item_ids)
         self.places = {item: place for place, item in enumerate(self.item_ids)}
         at = np.array([self.places[item] for item in fitted], np.int64)
         count = len(self.item_ids)
         counts = np.zeros(count, np.int64)
         counts[at] = fit.counts
-        content = content_of(store, stage, self.item_ids)
-        self.items = Items(content, counts, counts == 0, attribute_codes(store, self.item_ids), ATTRIBUTES)
-        self.fit = fit
+        self.items = Items(content, counts, counts == 0, *attributes)
         self.channels: dict[str, ScoringChannel] = {}
-        for name, channel in fit.channels.items():
+        for name, channel in fit.channels.items():  # in the order of the fit, which is that of its features
             if isinstance(channel, ItemToItem):
                 moved = _moved(channel.weights, at, count)
                 self.channels[name] = ItemToItem(name, moved, channel.recency, counts > 0)
             elif isinstance(channel, Popular):
                 final = np.full(count, np.nan, np.float32)
                 final[at] = channel.final
+                if content.shape[1]:
+                    self.channels[CONTENT] = ContentNeighbours(content)
                 self.channels[name] = Popular.of_final(final)
-        # in the order of the fit, which is that of its features
-        popular = self.channels.popitem()
-        self.channels[CONTENT] = ContentNeighbours(content)
-        self.channels[popular[0]] = popular[1]
         self._unit = unit(content)
 
-    def known(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
+    def known(self, item_ids: Sequence[str]) -> Places:
         """Find the places of the known ones among items."""
         return np.array([self.places[item] for item in item_ids if item in self.places], np.int64)
 
+    def places_of(self, item_ids: Sequence[str]) -> Places:
+        """Find the place of each item, int64 [M]; -1 for an unknown one."""
+        return np.array([self.places.get(item, -1) for item in item_ids], np.int64)
+
     def rank(
         self,
-        history: Sequence[str],
+        histories: Sequence[Places],
         *,
-        among: Sequence[str],
-        seen: Sequence[str],
-        given: Mapping[str, Sequence[str]] = {},
-        new_order: Sequence[str] = (),
+        among: NDArray[np.bool_],
+        given: Mapping[str, Places] = {},
+        new_order: Places | None = None,
         depth: int = 0,
-    ) -> list[UnionItem]:
-        """Rank the union of channels for a history, the latest item last; best first.
+    ) -> UnionLists:
+        """Rank the union of channels for R histories of known items, the latest item last.
 
         Args:
-            among: the only items that may be listed; seen: those that may not.
-            given: further channels: name -> items, best first.
-            new_order: order in which new items take the places that the ranker gives to new ones: of a model that was
-                chosen for new items.
+            among: the only items that may be listed, bool [N], or of each request, bool [R, N].
+            given: further channels: name -> their lists, int64 [R, k], best first, -1 at the end.
+            new_order: order in which new items take the places that the ranker gives to new ones, of a model that was
+                chosen for new items: int64 [R, m], -1 at the end; None: their own.
             depth: least number of candidates of each channel.
 
         Raises:
-            ColdstartError: no item of the history is known.
+            ColdstartError: a history is empty.
         """
-        known = self.known(history)
-        if not len(known):
+        if not all(map(len, histories)):
             raise ColdstartError("the history has no item that the ranker knows", kind="not_found")
-        allowed = np.zeros(len(self.item_ids), bool)
-        allowed[self.known(among)] = True
-        allowed[self.known(seen)] = False
         channels: dict[str, CandidateChannel] = dict(self.channels)
-        for name, listed in given.items():
-            places = self.known(listed)
-            channels[name] = GivenChannel(name, places[allowed[places]])
+        channels |= {name: GivenChannel(name, lists) for name, lists in given.items()}
+        recipe = self.fit.recipe
         candidates = gather(
-            channels,
-            [known],
-            self.items,
-            depth=max(self.fit.recipe.depth, depth),
-            new_depth=self.fit.recipe.new_depth,
-            among=allowed,
+            channels, histories, self.items, depth=max(recipe.depth, depth), new_depth=recipe.new_depth, among=among
         )
-        features = union_features(candidates, self.channels, [known], self.items)
+        features = union_features(candidates, self.channels, histories, self.items)
         scores = self.fit.order(features, candidates.cold)
-        scores = _in_order(scores, candidates.places, candidates.cold, self.known(new_order))
-        order = np.lexsort((candidates.places, -scores))
-        nearest = self._nearest(known, candidates.places[order])
-        return [
-            UnionItem(
-                self.item_ids[int(candidates.places[row])],
-                float(scores[row]),
-                bool(candidates.cold[row]),
-                candidates.sources(int(row)),
-                own,
-            )
-            for row, own in zip(order, nearest, strict=True)
-        ]
+        if new_order is not None:
+            scores = _in_order(scores, candidates, new_order)
+        return UnionLists(candidates, scores, np.lexsort((candidates.places, -scores, candidates.requests)))
 
-    def _nearest(
-        self, history: NDArray[np.int64], places: NDArray[np.int64]
-    ) -> list[tuple[tuple[str, str, float], ...]]:
-        """Find the liked items that name each candidate most, by co-occurrence, else by content."""
+    def nearest(self, history: Places, places: Places) -> list[list[dict[str, Any]]]:
+        """Find the liked items that name each candidate most, by co-occurrence, else by content.
+
+        Returns:
+            of each candidate up to three: `item_id`, `by` and `weight`, the greatest first.
+        """
         past = history[-LOOKED_AT:]
         channel = self.channels.get("cooccurrence")
         met = np.zeros((len(past), len(places)), np.float32)
         if isinstance(channel, ItemToItem):
             met = np.asarray(channel.weights[past][:, places].todense(), np.float32)
         alike = self._unit[past] @ self._unit[places].T
-        found = []
-        for column in range(len(places)):
-            how, weights = ("cooccurrence", met[:, column]) if met[:, column].any() else ("content", alike[:, column])
-            best = np.argsort(-weights, kind="stable")[:_NEAREST]
-            found.append(
-                tuple(
-                    (self.item_ids[int(past[row])], how, round(float(weights[row]), 4))
-                    for row in best
-                    if weights[row] > 0
-                )
-            )
-        return found
+        by_content = np.asarray(~met.any(0))
+        weights = np.where(by_content, alike, met)
+        best = np.argsort(-weights, axis=0, kind="stable")[:_NEAREST].T
+        return [
+            [
+                {
+                    "item_id": self.item_ids[int(past[row])],
+                    "by": CONTENT if by_content[column] else "cooccurrence",
+                    "weight": round(float(weights[row, column]), 4),
+                }
+                for row in rows
+                if weights[row, column] > 0
+            ]
+            for column, rows in enumerate(best)
+        ]
 
 
-def _moved(weights: csr_matrix, at: NDArray[np.int64], count: int) -> csr_matrix:
+@dataclass(frozen=True)
+class UnionService:
+    """Fitted ranker of a workspace over the items with a vector.
+
+    Attributes:
+        auto: whether it won on users that it was not fitted on; why: that in words; min_weight: of a like.
+        digest: of the fit; key: of its settings and its space.
+    """
+
+    ranker: UnionRanker
+    auto: bool
+    why: str
+    min_weight: float | None
+    digest: str
+    key: str
+
+    def known(self, item_ids: Sequence[str]) -> Places:
+        """Find the places of the known ones among items."""
+        return self.ranker.known(item_ids)
+
+
+def load_union_service(store: Store, pipeline: Pipeline) -> UnionService:
+    """Load the newest fit of the last stage that fits a ranker of the union.
+
+    Raises:
+        NotFitted: nothing is fitted.
+        ColdstartError: the fit is broken.
+    """
+    from safetensors import SafetensorError
+
+    stage = union_stage(pipeline)
+    made = stage.newest(store)
+    try:
+        fitted = list(read_fit_items(made))
+        fit = from_files(made.folder, len(fitted))
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+            OverflowError, MemoryError) as error:  # fmt: skip
+        raise ColdstartError(
+            f"{made.folder} holds no ranker of the union ({error}): run `coldstart finetune rank`"
+        ) from None
+    state = PipelineState(store, pipeline, {stage.space: stage.space_stage})
+    item_ids = sorted({*fitted, *state.of(stage.space).fresh})
+    content, attributes = content_of(store, stage, item_ids), (attribute_codes(store, item_ids), ATTRIBUTES)
+    ranker = UnionRanker(fit, fitted, item_ids, content, attributes)
+    least: float | None = made.report["min_weight"]
+    return UnionService(ranker, bool(fit.report["auto"]), why_auto(made.report), least, made.digest, stage.key)
+
+
+def _moved(weights: csr_matrix, at: Places, count: int) -> csr_matrix:
     """Number the rows and columns of weights anew, csr [count, count]."""
     from scipy.sparse import csr_matrix
 
@@ -210,15 +236,21 @@ def _moved(weights: csr_matrix, at: NDArray[np.int64], count: int) -> csr_matrix
     return csr_matrix((own.data, (at[own.row], at[own.col])), (count, count))
 
 
-def _in_order(
-    scores: NDArray[np.float64], places: NDArray[np.int64], new: NDArray[np.bool_], wanted: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Give the scores of new items to the same items in another order; those without a place in it come last."""
-    own = np.flatnonzero(new)
-    if not len(own) or not len(wanted):
+def _in_order(scores: NDArray[np.float64], known: Candidates, wanted: Places) -> NDArray[np.float64]:
+    """Give the scores of new items to the same items of a request in another order, [R, m]; those without a place in
+    it come last."""
+    own = np.flatnonzero(known.cold)
+    if not len(own):
         return scores
-    rank = {int(place): number for number, place in enumerate(wanted)}
-    keys = np.array([rank.get(int(place), len(rank)) for place in places[own]])
+    rank: dict[tuple[int, int], int] = {}
+    for request, row in enumerate(wanted):
+        rank |= {(request, int(place)): number for number, place in enumerate(row[row >= 0])}
+    pairs = zip(known.requests[own].tolist(), known.places[own].tolist(), strict=True)
+    keys = np.array([rank.get(pair, wanted.shape[1]) for pair in pairs])
+    # a request for which the other model knows nothing keeps its own order
+    has = np.asarray((wanted >= 0).any(1))[known.requests[own]]
     found = scores.copy()
-    found[own[np.lexsort((-scores[own], keys))]] = np.sort(scores[own])[::-1]
+    by_wish = own[np.lexsort((-scores[own], np.where(has, keys, 0), known.requests[own]))]
+    by_score = own[np.lexsort((-scores[own], known.requests[own]))]
+    found[by_wish] = scores[by_score]
     return found

@@ -6,6 +6,7 @@ of what it is worth on users that it was not fitted on, by which `recommend --ra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +33,7 @@ from coldstart.store.freshness import build as build_stage
 from coldstart.store.interactions import InteractionTable, met_items
 
 if TYPE_CHECKING:
+    from coldstart.rank.union_fit import UnionRecipe
     from coldstart.store.artifacts import Artifact
 
 UNION = "finetune.union"
@@ -101,7 +103,7 @@ class UnionFitStage:
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, space: str) -> None:
         self.name, self.settings, self.space, self._pipeline = name, settings, space, pipeline
-        self._fits = SavedFits(name, lambda: self._key, reads=_summary)
+        self._fits = SavedFits(name, lambda: self.key, reads=_summary)
 
     @cached_property
     def space_stage(self) -> Any:
@@ -109,13 +111,14 @@ class UnionFitStage:
         return build_stage(self._pipeline.stage(self.space), self._pipeline)
 
     @cached_property
-    def _key(self) -> str:
+    def key(self) -> str:
+        """Key of the settings and the encoder of the space."""
         counted = self.settings.model_dump(mode="json", exclude={"space", "min_users"})
         return stage_key(self.kind, self.version, {**counted, "passport": asdict(self.space_stage.passport)})
 
     def resolve(self) -> None:
         """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
-        _ = self._key
+        _ = self.key
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
@@ -133,12 +136,33 @@ class UnionFitStage:
         """
         return self._fits.required(store, _COMMAND)
 
+    @property
+    def recipe(self) -> UnionRecipe:
+        """Settings of the fit."""
+        from coldstart.rank.union_fit import UnionRecipe
+
+        own = self.settings
+        return UnionRecipe(
+            depth=own.depth, new_depth=own.new_depth, model=own.model, most_requests=own.most_requests,
+            most_ease=own.most_ease, seed=own.seed,
+        )  # fmt: skip
+
+    def missing(self, histories: Sequence[NDArray[np.int64]], uri: str) -> str | None:
+        """Describe what is missing for a fit on histories, and the next step; None where there is enough."""
+        users, least = sum(len(own) >= 3 for own in histories), self.settings.min_users
+        if users >= least:
+            return None
+        return (
+            f"{users:,} users liked three items and more, and a fit needs {least:,} (min_users): bring more with "
+            f"`coldstart ingest --workspace {uri} --interactions FILE`"
+        )
+
     def _inputs(self, store: Store) -> FitInputs:
         state = PipelineState(store, self._pipeline, {self.space: self.space_stage})
         found, blocked, inputs = state.of(self.space), state.blocked(self.name), FitInputs(self.name)
         met = met_items(store)
         for item, own in state.item_keys(ATTRIBUTES).items():
-            key = chain(self._key, f"{own}\n{found.key_of(item)}")
+            key = chain(self.key, f"{own}\n{found.key_of(item)}")
             if item in blocked:
                 inputs.leave_out(item, key, blocked[item])
             elif met and item not in met:  # without any interaction all items wait
@@ -156,7 +180,7 @@ class UnionFitStage:
             return 0, [str(waits)]
         if fit is None:
             data = UnionData(store, self, inputs.ready)
-            if (missing := data.missing) is not None:
+            if (missing := self.missing(data.histories, store.uri)) is not None:
                 return 0, [f"waits: {missing}"]
             try:
                 return self._fit(store, data, progress)
@@ -178,7 +202,7 @@ class UnionFitStage:
         if fit is not None and same and fit.report["interactions"]["digest"] == InteractionTable(store).digest():
             return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
         data = UnionData(store, self, inputs.ready)
-        if (missing := data.missing) is not None:
+        if (missing := self.missing(data.histories, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")
         return self._fit(store, data, progress)
 
@@ -186,16 +210,11 @@ class UnionFitStage:
         from safetensors.numpy import save
 
         from coldstart.rank.union_files import to_files
-        from coldstart.rank.union_fit import FOLDS, UnionRecipe, fit_union
+        from coldstart.rank.union_fit import FOLDS, fit_union
 
-        own = self.settings
-        recipe = UnionRecipe(
-            depth=own.depth, new_depth=own.new_depth, model=own.model, most_requests=own.most_requests,
-            most_ease=own.most_ease, seed=own.seed,
-        )  # fmt: skip
         with progress.meter(f"{self.name}: fits", FOLDS + 3) as meter:
             fit = fit_union(
-                data.histories, data.times, data.item_ids, data.content, data.attributes, recipe,
+                data.histories, data.times, data.item_ids, data.content, data.attributes, self.recipe,
                 lambda: meter.advance(1, 0, 0.0),
             )  # fmt: skip
         keys, order = [data.keys[item] for item in data.item_ids], np.arange(len(data.item_ids))
@@ -221,7 +240,6 @@ class UnionData:
     """Training data of a fit: items with an interaction, histories and times of users, the latest item last."""
 
     def __init__(self, store: Store, stage: UnionFitStage, keys: dict[str, str]) -> None:
-        self._uri, self._settings = store.uri, stage.settings
         self.keys = dict(sorted(keys.items()))
         self.item_ids = list(self.keys)
         rows = InteractionTable(store).read()
@@ -229,18 +247,6 @@ class UnionData:
         self.histories, self.times = timed_histories(rows.positive(self.likes.min_weight).over(self.item_ids))
         self.content = content_of(store, stage, self.item_ids)
         self.attributes = attribute_codes(store, self.item_ids), ATTRIBUTES
-
-    @property
-    def missing(self) -> str | None:
-        """Description of what is missing and the next step; None where there is enough data."""
-        users = sum(len(own) >= 3 for own in self.histories)
-        least = self._settings.min_users
-        if users >= least:
-            return None
-        return (
-            f"{users:,} users liked three items and more, and a fit needs {least:,} (min_users): bring more with "
-            f"`coldstart ingest --workspace {self._uri} --interactions FILE`"
-        )
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,12 @@ class Written:
     """Summary of a batch of lists.
 
     Attributes:
-        users: requested; without_history: those of them that got the average user's list, or none where content or the
-            sequence model scores.
+        users: requested; without_history: those of them of whose history no model knows an item: they got the average
+            user's list, popular items, or none where content alone scores.
         rows: written to `out`.
-        ranked: that no ranker ordered the lists, and why, where one is fitted; None where none is.
+        ranked: whether a ranker ordered the lists, `on`, and why; None where none is fitted.
+        rerank: what was `requested`, the `kind` that ordered the lists, `why` it is not another, and how often which
+            `faults` left one as it was; None where nothing was requested.
     """
 
     out: str
@@ -88,6 +90,7 @@ class Written:
     scored_by: str
     seconds: float
     ranked: Mapping[str, Any] | None = None
+    rerank: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values."""
@@ -104,12 +107,14 @@ def write_lists(
     meters: Meters,
     log: Path | None = None,
     scored: Callable[[Sequence[History]], Sequence[Scored | None]] | None = None,
+    order: Callable[[Sequence[Sequence[str]], Sequence[History]], Sequence[NDArray[np.int64]]] | None = None,
 ) -> Written:
     """Write lists of users, in their order, with the columns of `SCHEMA`; the end of the file's name is its format.
 
     Args:
         log: a further file of them, with the columns of `SHOWN`.
-        scored: scores candidates of histories in the place of the scoring model; a user with None gets no list.
+        scored: scores candidates of histories; a user with None gets the list of the scoring model.
+        order: orders lists of items for histories: the places of each, best first.
 
     Raises:
         ColdstartError: the name has another end, the file cannot be written, or as for `Recommender.recommend`.
@@ -122,13 +127,14 @@ def write_lists(
     average, name = recommender.average_user, model.name
     has_average = bool(average.any())
     likes = model.likes(rows, query.half_life_s, recommender.min_weight)
-    seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" and scored is None else None
+    seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" else None
+    read_histories = history_reader(rows) if scored is not None or order is not None else None
 
-    def by_model(block: slice) -> tuple[Lists, NDArray[np.bool_]]:
+    def by_model(places: NDArray[np.intp]) -> tuple[Lists, NDArray[np.bool_]]:
         """Build lists by the scoring model; the average user's, where there is one, for those without a history."""
-        queries = model.query_vectors(likes[block], query.interests)
+        queries = model.query_vectors(likes[places], query.interests)
         known: NDArray[np.bool_] = np.asarray(queries.any(axis=(1, 2)))
-        own, names = None if seen is None else seen[block], users[block]
+        own, names = None if seen is None else seen[places], tuple(users[place] for place in places)
         found = builder.lists(queries, own, names)
         if has_average and not known.all():
             others = np.flatnonzero(~known)
@@ -143,47 +149,79 @@ def write_lists(
         meter = opened.enter_context(meters.meter("users", len(users)))
         logged = None if log is None else opened.enter_context(table_writer(log, SHOWN, "--log"))
         for start in range(0, len(users), BATCH_USERS):
-            block = slice(start, min(start + BATCH_USERS, len(users)))
-            if scored is None:
-                found, known = by_model(block)
-                table = _table(users[block], found, builder.candidates, known | has_average)
-            else:
-                pools = scored(histories_of(rows, range(block.start, block.stop)))
-                name = next((own.name for own in pools if own is not None), name)
-                known = np.array([own is not None for own in pools], bool)
-                table = _of_pools(builder, pools, users[block])
+            block = np.arange(start, min(start + BATCH_USERS, len(users)))
+            names = tuple(users[place] for place in block)
+            histories = [] if read_histories is None else read_histories(block)
+            pools = [None] * len(block) if scored is None else list(scored(histories))
+            is_scored = np.array([own is not None for own in pools], bool)
+            name = next((own.name for own in pools if own is not None), name)
+            found, known = _scored_lists(builder, pools, names), is_scored.copy()
+            if not is_scored.all():
+                others = np.flatnonzero(~is_scored)
+                by_scores, known[others] = by_model(block[others])
+                found = found.replaced(others, by_scores)
+            kept = known | has_average
+            if order is not None:
+                _reorder(found, builder.candidates, kept, order, histories)
+            table = _table(names, found, builder.candidates, kept)
             writer.write_table(table)
             if logged is not None:
                 logged.write_table(_shown(table))
             written += table.num_rows
             cold += pc.sum(table["cold"]).as_py() or 0
             without_history += int((~known).sum())
-            meter.advance(block.stop - block.start, 0, 0.0)
+            meter.advance(len(block), 0, 0.0)
     seconds = time.perf_counter() - began
     return Written(str(out), len(users), without_history, written, cold / max(written, 1), name, seconds)
 
 
-def histories_of(rows: Interactions, users: Iterable[int]) -> list[History]:
-    """Collect the rows of users, by their places: without events."""
+def history_reader(rows: Interactions) -> Callable[[Iterable[int]], list[History]]:
+    """Build a reader of the rows of users, by their places: without events."""
     order = np.argsort(rows.users, kind="stable")
     starts = np.searchsorted(rows.users[order], np.arange(len(rows.user_ids) + 1))
-    found = []
-    for user in users:
-        own = order[starts[user] : starts[user + 1]]
-        items = tuple(rows.item_ids[item] for item in rows.items[own].tolist())
-        found.append(History(items, rows.times[own], rows.weights[own], ("",) * len(own)))
+
+    def read(users: Iterable[int]) -> list[History]:
+        found = []
+        for user in users:
+            own = order[starts[user] : starts[user + 1]]
+            items = tuple(rows.item_ids[item] for item in rows.items[own].tolist())
+            found.append(History(items, rows.times[own], rows.weights[own], ("",) * len(own)))
+        return found
+
+    return read
+
+
+def _scored_lists(builder: ListBuilder, pools: Sequence[Scored | None], names: Sequence[str]) -> Lists:
+    """Build lists of candidates that were scored elsewhere, without what users have seen; empty ones for None."""
+    shape = len(pools), builder.rules.top_k
+    found = Lists(
+        np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32), np.zeros(shape, bool), np.zeros(shape)
+    )
+    for row, (own, name) in enumerate(zip(pools, names, strict=True)):
+        if own is not None:
+            chosen = own.builder(builder)
+            lists = chosen.lists(np.ones((1, 1, 1), np.float32), None, (name,))
+            columns = builder.candidates.columns
+            places = np.array([columns[item] for item in chosen.candidates.item_ids], np.int64)
+            found.places[row] = np.where(lists.places[0] < 0, -1, places[lists.places[0]]) if len(places) else -1
+            found.scores[row], found.explored[row] = lists.scores[0], lists.explored[0]
+            found.propensity[row] = lists.propensity[0]
     return found
 
 
-def _of_pools(builder: ListBuilder, pools: Sequence[Scored | None], names: Sequence[str]) -> pa.Table:
-    """Build table rows of the lists of candidates that were scored elsewhere, without what users have seen."""
-    parts = [SCHEMA.empty_table()]
-    for own, name in zip(pools, names, strict=True):
-        if own is not None:
-            lists = own.builder(builder)
-            found = lists.lists(np.ones((1, 1, 1), np.float32), None, (name,))
-            parts.append(_table([name], found, lists.candidates, np.ones(1, bool)))
-    return pa.concat_tables(parts).combine_chunks()
+def _reorder(
+    found: Lists,
+    candidates: Candidates,
+    kept: NDArray[np.bool_],
+    order: Callable[[Sequence[Sequence[str]], Sequence[History]], Sequence[NDArray[np.int64]]],
+    histories: Sequence[History],
+) -> None:
+    """Order lists anew, in place."""
+    rows = np.flatnonzero(kept & (found.places[:, 0] >= 0)).tolist()
+    items = [[candidates.item_ids[place] for place in found.places[row] if place >= 0] for row in rows]
+    for row, own in zip(rows, order(items, [histories[row] for row in rows]), strict=True):
+        for array in (found.places, found.scores, found.explored, found.propensity):
+            array[row, : len(own)] = array[row, own]
 
 
 def _table(names: Sequence[str], found: Lists, candidates: Candidates, kept: Any) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from coldstart.core.interactions import Interactions
+from coldstart.core.interactions import Interactions, interactions
 from coldstart.core.likes import find_likes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.vectors import spaced
@@ -210,27 +210,65 @@ class Recommender:
         return Recommended(user_id, name, len(liked), tuple(items), tuple(notes))
 
     def top(
-        self, user_id: str | None, history: History, rules: Rules, filters: Filters, count: int, *, cold: bool = False
-    ) -> list[str]:
-        """List candidates by their scores for a history without any rule, at most `count`; none for an unknown history.
+        self, histories: Sequence[History], rules: Rules, filters: Filters, most: int, most_cold: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rank candidates by their scores for R histories, without any rule.
+
+        All scores of the histories are in memory: some hundred histories at a time.
 
         Args:
-            cold: cold items alone.
+            most, most_cold: greatest number of candidates, and of cold ones alone.
+
+        Returns:
+            Places among the candidates of `list_builder`, best first, int64 [R, most] and [R, most_cold]; -1 at the
+            end, and everywhere for a history without a known item.
         """
-        model, rows = self.scoring_model, history.rows(user_id or "")
-        query = model.query_vectors(model.likes(rows, None, self.min_weight), 1)[0, 0]
+        model, names = self.scoring_model, tuple(map(str, range(len(histories))))
+        owners = [name for name, own in zip(names, histories, strict=True) for _ in own.item_ids]
+        rows = interactions(
+            owners,
+            [item for own in histories for item in own.item_ids],
+            np.concatenate([np.empty(0, np.int64), *(own.times for own in histories)]),
+            np.concatenate([np.empty(0, np.float32), *(own.weights for own in histories)]),
+        )
+        rows = rows.over(rows.item_ids, names)
+        queries = model.query_vectors(model.likes(rows, None, self.min_weight), 1)[:, 0]
         candidates = self.list_builder(rules, filters).candidates
-        if not query.any() or not len(candidates):
-            return []
-        scores = candidates.vectors @ query
+        scores = queries @ candidates.vectors.T
+        scores[~queries.any(1)] = -np.inf
         if filters.seen == "drop":
-            scores[self.seen(rows, candidates).indices] = -np.inf
-        if cold:
-            scores[~candidates.cold] = -np.inf
-        width = min(count, len(scores))
-        chosen = np.argpartition(-scores, width - 1)[:width]
-        chosen = chosen[np.lexsort((chosen, -scores[chosen]))]
-        return [candidates.item_ids[place] for place in chosen if scores[place] > -np.inf]
+            met = self.seen(rows, candidates)
+            scores[np.repeat(np.arange(len(histories)), np.diff(met.indptr)), met.indices] = -np.inf
+        found = _best(scores, most)
+        scores[:, ~candidates.cold] = -np.inf
+        return found, _best(scores, most_cold)
+
+    def can_score(self, histories: Sequence[History]) -> list[bool]:
+        """Tell of each history whether the scoring model knows a liked item of it."""
+        columns = frozenset(self.scoring_model.columns)
+        return [any(item in columns for item in own.liked(self.min_weight).item_ids) for own in histories]
+
+    def popular(self, rules: Rules, filters: Filters, history: History) -> Scored:
+        """Order candidates by the number of users who like them, then those that nobody does, the newest first."""
+        candidates = self.list_builder(rules, filters).candidates
+        kept = set(candidates.item_ids)
+        if filters.seen == "drop":
+            kept -= set(history.item_ids)
+        order = [item for item in self._by_popularity if item in kept]
+        return Scored("popularity", tuple(order), (1 / np.arange(1, len(order) + 1)).astype(np.float32))
+
+    @cached_property
+    def _by_popularity(self) -> list[str]:
+        liked = self.interactions().positive(self.min_weight)
+        users = dict(zip(liked.item_ids, np.diff(liked.matrix().tocsc().indptr).tolist(), strict=True))
+        created: dict[str, float] = {}
+        for block in self.catalog.blocks(["created_at"], where=None):
+            times = block["created_at"].to_pylist()
+            created |= {
+                item: 0.0 if at is None else at.timestamp()
+                for item, at in zip(block["item_id"].to_pylist(), times, strict=True)
+            }
+        return sorted(created, key=lambda item: (-users.get(item, 0), -created[item], item))
 
     @cached_property
     def average_user(self) -> NDArray[np.float32]:
@@ -384,6 +422,19 @@ class Recommender:
         return rows.over(candidates.item_ids).matrix()
 
 
+def _best(scores: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+    """Find the places of the greatest scores of each row above -inf, equal ones by place, int64 [R, most]; else -1."""
+    width = min(most, scores.shape[1])
+    found = np.full((len(scores), most), -1, np.int64)
+    if width:
+        chosen = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+        values = np.take_along_axis(scores, chosen, 1)
+        order = np.lexsort((chosen, -values), axis=1)
+        values = np.take_along_axis(values, order, 1)
+        found[:, :width] = np.where(values > -np.inf, np.take_along_axis(chosen, order, 1), -1)
+    return found
+
+
 def _make_room(cache: dict[Any, Any]) -> None:
     """Drop the oldest entries of a cache until another one fits in."""
     while len(cache) >= _CACHED:
@@ -531,7 +582,7 @@ class Recommended:
         scored_by: `behaviour`, or the spaces of content.
         history: number of liked items that it is computed from.
         notes: caveats, a sentence each.
-        rerank: what was `asked`, the `kind` that ordered the list, `why` it is not another, `fault`, and `ms`; None
+        rerank: what was `requested`, the `kind` that ordered the list, `why` it is not another, `fault`, and `ms`; None
             where nothing was asked.
         ranked: whether a ranker ordered the list, `on`, and `why`; None where none is fitted.
     """

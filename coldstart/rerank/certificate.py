@@ -40,7 +40,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class JudgedRequest:
+class LabeledRequest:
     """Request whose right items are known.
 
     Attributes:
@@ -84,18 +84,18 @@ class RerankReport:
         return markdown(self.to_dict())
 
 
-def ndcg(judged: JudgedRequest, order: Sequence[int] | NDArray[np.int64], k: int = K) -> float:
+def ndcg(request: LabeledRequest, order: Sequence[int] | NDArray[np.int64], k: int = K) -> float:
     """Compute NDCG@k of an order."""
     discounts = 1 / np.log2(np.arange(2, k + 2))
-    own = judged.relevant[np.asarray(order, np.int64)[:k]]
-    ideal = discounts[: min(k, max(1, judged.all_relevant))].sum()
+    own = request.relevant[np.asarray(order, np.int64)[:k]]
+    ideal = discounts[: min(k, max(1, request.all_relevant))].sum()
     return float(discounts[: len(own)][own].sum() / ideal)
 
 
 def certify(
     candidates: Sequence[tuple[Mapping[str, Any], Reranker]],
-    valid: Sequence[JudgedRequest],
-    test: Sequence[JudgedRequest],
+    valid: Sequence[LabeledRequest],
+    test: Sequence[LabeledRequest],
     base: Base,
     window: Mapping[str, Any],
     *,
@@ -160,7 +160,7 @@ def certify(
     }
 
 
-def measures_of(test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+def measures_of(test: Sequence[LabeledRequest], orders: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
     """Measure orders beside the base: NDCG@10, their paired difference, and which items are shown to anyone."""
     before = np.array([ndcg(one, np.arange(len(one.items))) for one in test])
     after = np.array([ndcg(one, order) for one, order in zip(test, orders, strict=True)])
@@ -180,7 +180,7 @@ def measures_of(test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64
     return found
 
 
-def _shown(test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64]]) -> dict[str, float]:
+def _shown(test: Sequence[LabeledRequest], orders: Sequence[NDArray[np.int64]]) -> dict[str, float]:
     """Count the different items in the first ten of anyone, and the share of slots there that new items have."""
     items: set[str] = set()
     new = slots = 0
@@ -193,7 +193,7 @@ def _shown(test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64]]) -
 
 
 def _sensitivity(
-    reranker: Reranker, test: Sequence[JudgedRequest], orders: Sequence[NDArray[np.int64]]
+    reranker: Reranker, test: Sequence[LabeledRequest], orders: Sequence[NDArray[np.int64]]
 ) -> dict[str, Any]:
     """Compare orders with those of the same items given in other orders: Kendall's tau, its mean and least.
 

@@ -15,8 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.api.union import _gains, compare_with_served, ranked_notes
-from coldstart.core.candidates import Ranked, join
+from coldstart.api.as_of import ListsAsOf
+from coldstart.api.rerank_service import save_certificate
+from coldstart.api.served_comparison import _gains, compare_with_served, ranked_notes
+from coldstart.core.candidates import ChannelLists, join
 from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError
 from coldstart.rank.channels import WEEK_S, ContentNeighbours, Popular, fit_channels
@@ -54,8 +56,10 @@ ATTRIBUTES = (np.arange(ITEMS)[:, None] % SHELVES, ("category",))
 
 
 def test_candidates_of_channels_are_joined() -> None:
-    first = Ranked(np.array([[4, 2, -1], [0, -1, -1]]), np.array([[9, 8, -np.inf], [7, -np.inf, -np.inf]], np.float32))
-    second = Ranked(np.array([[2, 3], [0, 1]]), np.array([[1, 0.5], [1, 0.5]], np.float32))
+    first = ChannelLists(
+        np.array([[4, 2, -1], [0, -1, -1]]), np.array([[9, 8, -np.inf], [7, -np.inf, -np.inf]], np.float32)
+    )
+    second = ChannelLists(np.array([[2, 3], [0, 1]]), np.array([[1, 0.5], [1, 0.5]], np.float32))
     found = join({"a": first, "b": second}, np.array([False, True, False, False, False]))
     assert found.places.tolist() == [2, 3, 4, 0, 1] and found.starts.tolist() == [0, 3, 5]
     assert found.sources(0) == (("b", 1), ("a", 2)) and np.isnan(found.ranks[1, 0])
@@ -69,7 +73,9 @@ def test_a_channel_that_the_fit_did_not_have_counts_in_no_feature() -> None:
     items = Items(CONTENT, counts, counts == 0, *ATTRIBUTES)
     lists = {name: one.candidates(own[:2], 5) for name, one in channels.items()}
     plain = join(lists, items.cold)
-    more = join({**lists, "further": Ranked(lists["content"].places[:, ::-1], lists["content"].scores)}, items.cold)
+    more = join(
+        {**lists, "further": ChannelLists(lists["content"].places[:, ::-1], lists["content"].scores)}, items.cold
+    )
     found = [union_features(one, channels, own[:2], items).values for one in (plain, more)]
     assert np.array_equal(*found, equal_nan=True)
 
@@ -117,7 +123,7 @@ def test_what_is_held_out_is_in_nothing_that_is_read() -> None:
 
 
 def test_new_items_get_the_share_that_is_aimed_at() -> None:
-    lists = Ranked(np.tile(np.arange(30), (50, 1)), np.zeros((50, 30), np.float32))
+    lists = ChannelLists(np.tile(np.arange(30), (50, 1)), np.zeros((50, 30), np.float32))
     known = join({"a": lists}, np.arange(30) >= 20)
     scores = np.where(known.cold, -5.0, 0) + np.random.default_rng(0).normal(size=len(known))
     every = np.ones(50, bool)
@@ -204,8 +210,7 @@ def shop(fitted: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.slow
-def test_lists_are_ranked_and_say_why(shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (users := tmp_path / "users.txt").write_text("u1\nu2\n")
+def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = shop.recommend("u1", rank="off", top_k=8)
     assert plain.ranked is None and all(not one.details for one in plain.items)
     found = shop.recommend("u1", rank="on", top_k=8)
@@ -236,9 +241,6 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, tmp_path: Path, monkeypat
     assert shown.ranked is not None and shown.ranked["calibrated"] == {"click": True}
     assert shown.items[0].to_dict()["p"] == {"click": 0.3}
     done = run_cli("recommend", "--workspace", shop.uri, "--user", "u1", "--rank", "on", "--json")
-    many = ("recommend", "--workspace", shop.uri, "--users", str(users), "--out", str(users.with_suffix(".csv")))
-    assert "not ranked" in json.loads(run_cli(*many, "--json").stdout)["ranked"]["why"]
-    assert "--rank on is for one user" in run_cli(*many, "--rank", "on").stderr
     assert {"ranked", "items"} <= set(json.loads(done.stdout)) and "sources" in json.loads(done.stdout)["items"][0]
 
 
@@ -255,11 +257,15 @@ def test_auto_is_judged_against_the_lists_that_it_replaces(shop: Workspace, monk
     plain, asked = recommender.scoring_model, []
     fitted = replace(plain, name="behaviour", is_fitted=True)
     recommender.__dict__["scoring_model"] = fitted  # a model of behaviour came
-    monkeypatch.setattr("coldstart.api.rerank.base_of", lambda recommender, name: Base(name, f"lists by {name}"))
+    monkeypatch.setattr(
+        "coldstart.api.served_comparison.base_of", lambda own: Base(own.scoring_model.name, own.scoring_model.name)
+    )
     on, why = auto()
     assert not on and "not compared with the lists that it replaces, by behaviour" in why and "finetune rank" in why
     assert shop.recommend("u1", rank="on", top_k=3).ranked["on"]  # type: ignore[index]
-    monkeypatch.setattr("coldstart.api.union.behaviour_as_of", lambda _, rows, progress: asked.append(rows) or plain)
+    monkeypatch.setattr(
+        "coldstart.api.served_comparison.behaviour_as_of", lambda _, rows, progress: asked.append(rows) or plain
+    )
     assert "fitted again" in compare_with_served(recommender, SilentProgress()) and auto()[0]
     held = read_held_out(shop._store, union_stage(shop.pipeline()))
     assert len(asked) == len(set(held.back.tolist()))
@@ -271,8 +277,60 @@ def test_auto_is_judged_against_the_lists_that_it_replaces(shop: Workspace, monk
     count = len(asked)
     compare_with_served(recommender, SilentProgress())
     assert len(asked) == count, "what is known is not compared again"
-    monkeypatch.setattr("coldstart.api.rerank.base_of", lambda recommender, name: Base(name, "better lists"))
-    monkeypatch.setattr("coldstart.api.union._gains", lambda model, held, past, own: np.ones(own.sum()))
+    monkeypatch.setattr("coldstart.api.served_comparison.base_of", lambda own: Base("behaviour", "better lists"))
+    monkeypatch.setattr("coldstart.api.served_comparison._gains", lambda model, held, past, own: np.ones(own.sum()))
     compare_with_served(recommender, SilentProgress())
     on, why = auto()
     assert not on and "NDCG@10 -" in why
+
+
+@pytest.mark.slow
+def test_lists_of_many_users_are_those_of_one_at_a_time(shop: Workspace, tmp_path: Path) -> None:
+    users = ["u1", "u70", "new-user", "u2"]
+    options = {"top_k": 9, "cold_share": 0.2, "rank": "on", "rerank": "mmr", "deadline_ms": 60_000.0}
+    written = shop.recommend_many(users, tmp_path / "lists.jsonl", **options)
+    rows = [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
+    assert written.users == 4 and written.without_history == 1 and "new-user" not in {row["user_id"] for row in rows}
+    assert written.ranked is not None and written.ranked["on"] and written.scored_by.startswith("ranker of 6 channels")
+    assert written.rerank is not None and written.rerank["kind"] == "mmr" and not written.rerank["faults"]
+    for user in ("u1", "u70", "u2"):
+        own = [row for row in rows if row["user_id"] == user]
+        for row, one in zip(own, shop.recommend(user, reasons=False, **options).items, strict=True):
+            assert (row["item_id"], row["rank"], row["cold"]) == (one.item_id, one.rank, one.cold)
+            assert row["score"] == pytest.approx(one.score, abs=1e-4)
+    (names := tmp_path / "users.txt").write_text("u1\nu2\n")
+    many = ("recommend", "--workspace", shop.uri, "--users", str(names), "--out", str(tmp_path / "lists.csv"))
+    assert json.loads(run_cli(*many, "--json").stdout)["ranked"]["on"]
+    found = run_cli(*many, "--rerank", "auto")
+    assert "ranker on:" in found.stdout and "reranked by none: no certificate" in found.stdout
+
+
+@pytest.mark.slow
+def test_rerankers_are_certified_over_the_lists_that_are_ranked(shop: Workspace) -> None:
+    report = shop.evaluate_rerank(kinds=["mmr"], users=40)
+    certificate = report.certificates["mmr"]
+    assert report.base["name"] == "ranked union, over text" and any(
+        "fitted again inside" in one for one in report.notes
+    )
+    gain = {"value": 0.1, "low": 0.05, "high": 0.15}
+    save_certificate(shop._store, {name: own for name, own in certificate.items() if name not in ("why_not", "days")}
+                     | {"difference": gain, "few": False})  # fmt: skip
+    reranked = shop.recommend("u3", rerank="auto", deadline_ms=60_000, reasons=False).rerank
+    assert reranked is not None and reranked["kind"] == "mmr", reranked
+    plain = shop.recommend("u3", rank="off", rerank="auto", deadline_ms=60_000, reasons=False).rerank
+    assert plain is not None and plain["kind"] == "none" and "are of text" in plain["why"]
+    shop.evaluate_rerank(kinds=["mmr"], users=40, rank="off")  # another base: the first certificate stays
+    again = shop.recommend("u3", rerank="auto", deadline_ms=60_000, reasons=False).rerank
+    assert again is not None and again["kind"] == "mmr"
+
+
+@pytest.mark.slow
+def test_lists_as_of_a_time_are_those_that_are_served(shop: Workspace) -> None:
+    recommender, union = shop._listing(), shop._union("on")
+    assert union is not None
+    lists = ListsAsOf(union.ranker.item_ids, recommender.scoring_model, union.ranker)
+    own = [union.known(recommender.history_of(user).in_order(union.min_weight)) for user in ("u1", "u2")]
+    every = np.ones(len(union.ranker.item_ids), bool)
+    for row, user in zip(lists.lists(own, every, 15), ("u1", "u2"), strict=True):
+        served = shop.recommend(user, rank="on", top_k=15, reasons=False).items
+        assert [union.ranker.item_ids[place] for place in row] == [one.item_id for one in served]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from coldstart.rerank import RerankItems, RerankRequest
-from coldstart.rerank.certificate import Base, JudgedRequest, certify, ndcg, why_not
+from coldstart.rerank.certificate import Base, LabeledRequest, certify, ndcg, why_not
 from coldstart.rerank.report import lines_of, markdown, rerank_html, rows_of
 
 BASE = Base("plain", "base-1")
@@ -32,21 +32,21 @@ class Shift:
         return [first.pop(self.place), *first]
 
 
-def judged(count: int, right: int, start: int = 0) -> list[JudgedRequest]:
+def judged(count: int, right: int, start: int = 0) -> list[LabeledRequest]:
     found = []
     for number in range(start, start + count):
         ids = tuple(f"r{number}-{place:02d}" for place in range(20))
         relevant = np.arange(20) == right
         scores = -np.arange(20, dtype=np.float64)
         found.append(
-            JudgedRequest(
+            LabeledRequest(
                 RerankRequest((), number), RerankItems(ids, ids), scores, relevant, 1, ~relevant, f"t{number}"
             )
         )
     return found
 
 
-def certificate(test: list[JudgedRequest], places: Sequence[int] = (0, 5)) -> dict[str, Any]:
+def certificate(test: list[LabeledRequest], places: Sequence[int] = (0, 5)) -> dict[str, Any]:
     candidates = [({"place": place}, Shift(place)) for place in places]
     return certify(candidates, judged(10, 5, 1000), test, BASE, WINDOW, now=NOW)
 
@@ -110,7 +110,7 @@ def test_few_requests_or_few_targets_are_too_few_to_judge() -> None:
 
 def test_ndcg_counts_right_items_that_the_base_lacks() -> None:
     one = judged(1, 0)[0]
-    two = JudgedRequest(one.request, one.items, one.scores, one.relevant, 2)
+    two = LabeledRequest(one.request, one.items, one.scores, one.relevant, 2)
     assert ndcg(one, range(20)) == 1 and ndcg(two, range(20)) == pytest.approx(1 / (1 + 1 / np.log2(3)))
 
 

@@ -16,11 +16,14 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.api.rerank import base_of, listwise_stage, read_certificate, reranked_notes, save_certificate
-from coldstart.api.rerank_judging import Judging
+from coldstart.api.as_of import ListsAsOf, behaviour_as_of
+from coldstart.api.rerank import reranked_notes
+from coldstart.api.rerank_requests import HeldOutRequests
+from coldstart.api.rerank_service import base_of, listwise_stage, read_certificate, save_certificate
 from coldstart.core.impressions import WINDOW_S
 from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError, NotFitted
+from coldstart.rank.union_stage import timed_histories
 from coldstart.rerank.certificate import certify, why_not
 from coldstart.rerank.diverse import Diverse
 from coldstart.rerank.fit_stage import RerankFitStage
@@ -79,7 +82,7 @@ def shop(made: Path, tmp_path: Path) -> Workspace:
 def valid_certificate(shop: Workspace, kind: str = "mmr", dial: float = 0.4) -> dict[str, Any]:
     """Certificate of the lists that the workspace gives, with a gain that was never measured."""
     recommender = shop._listing()
-    base = base_of(recommender, recommender.scoring_model.name)
+    base = base_of(recommender)
     found = certify([({"dial": dial}, Diverse(kind, dial))], [], [], base, {})
     gain = {"value": 0.1, "low": 0.05, "high": 0.15}
     return {**found, "n": 100, "items": 50, "few": False, "difference": gain}
@@ -164,23 +167,25 @@ def test_lists_of_a_fit_of_behaviour_are_judged_as_it_gives_them_without_what_is
     assert served.is_fitted
 
     fits: list[tuple[Any, Any]] = []
-    as_of = Judging._model_as_of
 
-    def repeated(own: Judging, rows: Any) -> Any:
-        fits.append((rows, as_of(own, rows)))
+    def repeated(own: Any, rows: Any, progress: Any) -> Any:
+        fits.append((rows, behaviour_as_of(own, rows, progress)))
         return fits[-1][1]
 
-    monkeypatch.setattr(Judging, "_model_as_of", repeated)
-    judging = Judging(shop._store, shop.pipeline(), recommender, "last-out", 30, SilentProgress())
+    monkeypatch.setattr("coldstart.api.rerank_requests.behaviour_as_of", repeated)
+    requests = HeldOutRequests(shop._store, shop.pipeline(), recommender, "last-out", 30, SilentProgress())
     ((train, learnt),) = fits
-    assert len(train) == USERS * 5 and len(judging.split.users) == 45
-    assert not [place for place, target in enumerate(judging.split.targets) if target in judging.split.histories[place]]
+    split = requests.split
+    assert len(train) == USERS * 5 and len(split.users) == 45
+    assert not [place for place, target in enumerate(split.targets) if target in split.histories[place]]
+    for read, own in zip(timed_histories(train)[0], split.train, strict=True):
+        assert read.tolist() == own.tolist(), "fits read what the split lets them read"
     assert set(learnt.columns) == set(served.columns) and np.abs(learnt.vectors - served.vectors).max() > 0.01
     # with nothing held out, and the fit that serves, judged lists are those of `recommend`
     log = recommender.interactions().positive().over(served.item_ids)
-    whole = [np.unique(log.items[log.users == log.user_ids.index(user)]) for user in judging.split.users]
-    judging.split = replace(judging.split, histories=whole)
-    for user, one in list(zip(judging.split.users, judging._requests(served, log.item_ids), strict=True))[:5]:
+    whole = [np.unique(log.items[log.users == log.user_ids.index(user)]) for user in split.users]
+    requests.split = replace(split, histories=whole)
+    for user, one in list(zip(split.users, requests._requests(ListsAsOf(log.item_ids, served)), strict=True))[:5]:
         found = shop.recommend(user, rank="off", reasons=False).items
         assert [item.item_id for item in found] == list(one.items.item_ids)
 
@@ -236,7 +241,7 @@ def test_a_strange_certificate_loads_no_generator_that_it_names(
     shop: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("coldstart.api.rerank.load_scorer", lambda name, mode: _fail(name, asked))
+    monkeypatch.setattr("coldstart.api.rerank_service.load_scorer", lambda name, mode: _fail(name, asked))
     settings = {"mode": "pointwise", "weight": 1.0, "prior": 0.5, "generator": "openai:spy@http://attacker.example"}
     save_certificate(shop._store, {**valid_certificate(shop), "kind": "llm", "settings": settings})
     found = shop.recommend("u3", rerank="auto", reasons=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,28 @@ from coldstart.recommend.evaluate.data import (
     near_duplicate_groups,
 )
 from coldstart.recommend.evaluate.fit_check import FitCheck
-from coldstart.recommend.evaluate.measures import MethodResult, Task, average_seeds, build_task, evaluate_model
-from coldstart.recommend.evaluate.methods import CLOSED, TRAINED, Method, Model, select_methods
+from coldstart.recommend.evaluate.measures import (
+    ListInputs,
+    ListRows,
+    MethodResult,
+    Task,
+    average_seeds,
+    build_task,
+    evaluate_lists,
+    evaluate_model,
+)
+from coldstart.recommend.evaluate.methods import (
+    CHOSEN,
+    CLOSED,
+    TRAINED,
+    Method,
+    Model,
+    SelectedModel,
+    select_methods,
+)
 from coldstart.recommend.evaluate.report import RecommendReport, build_report
 from coldstart.recommend.evaluate.splits import Split
+from coldstart.recommend.model.fitted import Behaviour
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.model.selection import SelectionSettings
 
@@ -122,6 +141,7 @@ def evaluate(
     *,
     folder: Path | None = None,
     own: Sequence[Method] = (),
+    listed: Callable[[ListInputs], ListRows] | None = None,
     step: Callable[[str], None] = lambda name: None,
 ) -> RecommendReport:
     """Fit and evaluate every method on one split.
@@ -130,6 +150,7 @@ def evaluate(
         split: over the content's items, whose rows are then evaluated; or a kind of split, see `build_split`.
         folder: where the split is written, and read again at the end; None: nowhere.
         own: methods of the caller, which follow those of the settings.
+        listed: builds rows of lists, which stand last.
         step: called with a method's name after each fit, and each check.
 
     Raises:
@@ -168,10 +189,12 @@ def evaluate(
         device=settings.device,
     )
     results: dict[str, MethodResult] = {}
+    chosen: Model | None = None
     left_out: dict[str, str] = {}
     for one in given:
         try:
-            results[one.name] = _evaluate_method(one, data, task, settings, check, step)
+            results[one.name], model = _evaluate_method(one, data, task, settings, check, step)
+            chosen = model if one.name == CHOSEN else chosen
         except HeldOutError:
             found.append(leaks.Leak("fit_reads_answers", one.name, ", ".join(sorted(data.window.refused))))
         except ColdstartError as error:
@@ -179,6 +202,13 @@ def evaluate(
         data.window.refused.clear()
     if check is not None:
         found += check.found or ([] if found else check.finish(step))
+    rows = ListRows([])
+    if listed is not None and not found:
+        rows = listed(ListInputs(data, task, partial(_chosen_behaviour, data, settings, chosen)))
+        results |= {one.name: evaluate_lists(one.lists, data, task, one.fit_s) for one in rows.rows}
+        left_out |= rows.left_out
+        if data.window.refused:
+            found.append(leaks.Leak("fit_reads_answers", "ranked", ", ".join(sorted(data.window.refused))))
     if folder is not None:
         found += leaks.check_data(data, threshold=None, folder=folder)
     if found:
@@ -186,9 +216,19 @@ def evaluate(
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ColdstartError(f"no method could be fitted: {reasons}")
-    kept = [one for one in given if one.name in results]
+    kept = [*(one for one in given if one.name in results), *rows.rows]
     checked = [kind for kind in leaks.KINDS if settings.check or kind not in leaks.FIT_KINDS]
-    return replace(build_report(data, task, kept, results, left_out, checked, settings), count_attributes=counted)
+    report = build_report(data, task, kept, results, left_out, checked, settings)
+    return replace(report, count_attributes=counted, notes=list(rows.notes))
+
+
+def _chosen_behaviour(data: EvaluationData, settings: EvaluateSettings, model: Model | None) -> Behaviour:
+    """Fit the model that `finetune behaviour` would select, where no row has."""
+    if model is None:
+        (method,) = select_methods((CHOSEN,), choice=settings.choice, near=settings.near)
+        model = method.fit_on(data, 0)
+    assert isinstance(model, SelectedModel)
+    return model.behaviour
 
 
 def _count_attributes(data: EvaluationData) -> list[count_attributes.CountAttribute]:
@@ -238,7 +278,8 @@ def _evaluate_method(
     settings: EvaluateSettings,
     check: FitCheck | None,
     step: Callable[[str], None],
-) -> MethodResult:
+) -> tuple[MethodResult, Model]:
+    """Fit and evaluate one method; the result is the mean of its seeds, the model that of the last."""
     found = []
     for seed in range(settings.seeds if one.is_seeded else 1):
         if one.role in (CLOSED, TRAINED):
@@ -249,7 +290,7 @@ def _evaluate_method(
         step(one.name)
         if check is not None and seed == check.seed:
             check.ask(one, model)
-    return average_seeds(found)
+    return average_seeds(found), model
 
 
 def _similarity_space(content: Content) -> np.ndarray:

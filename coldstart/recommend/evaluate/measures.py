@@ -7,7 +7,7 @@ adds to the measures. Plain arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.two_way import contributions_by_item
 from coldstart.recommend.evaluate.data import EvaluationData
 from coldstart.recommend.evaluate.methods import Model
+from coldstart.recommend.evaluate.page import SERVED
 from coldstart.recommend.evaluate.robust import MOST_LIKED, most_liked, without_answers, without_items
 from coldstart.recommend.evaluate.splits import PARTS
 from coldstart.recommend.model import Vectors
@@ -26,6 +27,8 @@ from coldstart.recommend.model.scoring import top_k
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+    from coldstart.recommend.model.fitted import Behaviour
 
 Floats = NDArray[np.float64]
 SHOWN = 20
@@ -101,6 +104,47 @@ class MethodResult:
     fit_s: float
 
 
+@dataclass(frozen=True)
+class ListInputs:
+    """Inputs of methods that give lists: data and task; `chosen` fits the model that `finetune behaviour` would select,
+    once."""
+
+    data: EvaluationData
+    task: Task
+    chosen: Callable[[], Behaviour]
+
+
+@dataclass(frozen=True)
+class ListRow:
+    """Method that gives lists in the place of scores; its row has no early audiences.
+
+    Attributes:
+        lists: set -> places, int64 [B, K], best first, -1 at the end; K is `list_depth` or more.
+        fit_s: seconds of a fit.
+    """
+
+    name: str
+    title: str
+    lists: Mapping[str, Lists]
+    fit_s: float
+    role: str = SERVED
+    is_seeded: bool = False
+
+
+@dataclass(frozen=True)
+class ListRows:
+    """Rows of methods that give lists; `left_out`: name -> reason."""
+
+    rows: Sequence[ListRow]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def list_depth(task: Task) -> int:
+    """Compute the length of the lists that are measured."""
+    return max(*task.ks, SHOWN) + MOST_LIKED
+
+
 def build_task(
     data: EvaluationData, space: Vectors, *, ks: tuple[int, ...], audience_k: int, early: int, device: str = "auto"
 ) -> Task:
@@ -145,24 +189,33 @@ def evaluate_model(model: Model, data: EvaluationData, task: Task, fit_s: float 
     items = model.items(data.content)
     block: Callable[..., Any] | None = getattr(model, "scores", None)
     users = model.users(task.histories) if block is None else np.empty((0, 0), np.float32)
-    depth = max(*task.ks, SHOWN) + MOST_LIKED
+    depth, found = list_depth(task), {}
+    for name, mask in task.candidates.items():
+        if block is not None:
+            found[name] = _top_k_by_blocks(block, items, task.histories, depth, task.met, mask)
+        else:
+            found[name], _ = top_k(users, items, depth, exclude=task.met, mask=mask, device=task.device)
+    return evaluate_lists(found, data, task, fit_s, _audience(model, items, block, task))
+
+
+def evaluate_lists(
+    found: Mapping[str, Lists], data: EvaluationData, task: Task, fit_s: float, audience: Floats | None = None
+) -> MethodResult:
+    """Evaluate the lists of each candidate set; see `ListRow.lists`."""
     values: dict[str, dict[str, Floats]] = {}
     parts: dict[str, dict[str, Floats]] = {}
     rest_values: dict[str, dict[str, Floats]] = {}
     rest_parts: dict[str, dict[str, Floats]] = {}
     shown: dict[str, dict[str, float]] = {}
     for name, mask in task.candidates.items():
-        if block is not None:
-            lists = _top_k_by_blocks(block, items, task.histories, depth, task.met, mask)
-        else:
-            lists, _ = top_k(users, items, depth, exclude=task.met, mask=mask, device=task.device)
+        lists = found[name][:, : list_depth(task)]
         values[name], parts[name] = _measured(lists, task.relevant_in(name), task.ks)
         rest = without_items(lists, task.most_liked[name], len(mask))
         rest_values[name], rest_parts[name] = _measured(rest, task.remaining_in(name), task.ks)
         shown[name] = _list_measures(lists[:, :SHOWN], mask, data, task)
-    audience = _audience(model, items, block, task)
-    spread = {name: {measure: [_mean(found)] for measure, found in own.items()} for name, own in values.items()}
-    return MethodResult(values, parts, rest_values, rest_parts, shown, audience, spread, fit_s)
+    spread = {name: {measure: [_mean(one)] for measure, one in own.items()} for name, own in values.items()}
+    known = np.empty(0) if audience is None else audience
+    return MethodResult(values, parts, rest_values, rest_parts, shown, known, spread, fit_s)
 
 
 def _measured(lists: Lists, relevant: csr_matrix, ks: Sequence[int]) -> tuple[dict[str, Floats], dict[str, Floats]]:

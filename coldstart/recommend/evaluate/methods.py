@@ -37,6 +37,8 @@ TOP, LAST = 3, 100
 """Number of most similar items of a history that count, and of its items that are compared."""
 _OTHER = 1_000_003  # offset of the seeds of users from those of items
 BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained", "chosen", "ceiling"
+LIST_ROWS = ("served", "ranked", "reranked")
+"""Names of such rows, of which the first is what the others are compared with."""
 REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
 """Names: nearest neighbours, which the others are compared with; the mapper that `finetune behaviour` would select; and
 the ceiling."""
@@ -316,7 +318,7 @@ def select_methods(
         ColdstartError: there is no such method.
     """
     every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or SelectionSettings(), near), _ORACLE]
-    known = [one.name for one in every]
+    known = [*(one.name for one in every), *LIST_ROWS]
     for name in names or ():
         if name not in known:
             raise ColdstartError(

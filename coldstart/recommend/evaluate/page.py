@@ -14,6 +14,8 @@ from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.charts import interval, number, percent, signed
 from coldstart.pages.page import environment
 
+SERVED = "as recommend lists"
+"""Role of rows that are lists as `recommend` gives them."""
 SETS = {"cold": "New items", "warm": "Training items", "all": "Both together"}
 LISTS = {
     "coverage": ("coverage", "share of the candidates that are in some list"),
@@ -53,6 +55,8 @@ def recommend_html(known: Mapping[str, Any]) -> str:
             for axis in ("coverage", "diversity")
         ],
         exposure=_exposure(known),
+        served=served_table(known),
+        served_title=served_title(known),
         audience=whiskers(
             [(own["title"], own["role"], own["audience"]) for own in methods.values() if own["audience"]]
         ),
@@ -226,6 +230,11 @@ def markdown(known: Mapping[str, Any]) -> str:
         few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
         title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}"
         lines += ["", f"### {title}", "", *_markdown_table(known, name), "", *_markdown_popularity(known, name)]
+    headers, rows = served_table(known)
+    if rows:
+        table = [headers, ["---"] * 2 + ["---:"] * (len(headers) - 2), *rows]
+        lines += ["", f"### {served_title(known)}", ""]
+        lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table]
     lines += ["", _footnote(known)]
     warnings = (known["count_attributes"] or {"lines": ()})["lines"]
     lines += [part for warning in warnings for part in ("", f"Warning: {_cell(warning)}.")]
@@ -298,6 +307,31 @@ def popularity_title(known: Mapping[str, Any], name: str) -> str:
     return title if known["popularity"][name] else f"{title}: {few}"
 
 
+def served_table(known: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Build headers and rows of the lists that `recommend` gives, a row a list and set; no rows without such lists."""
+    recall, ndcg = known["headline"]
+    headers = ["list", "of", recall, "less served", ndcg, "less served", "new items shown"]
+    rows = []
+    for name in known["counts"]["sets"]:
+        for own in known["methods"].values():
+            if own["role"] != SERVED:
+                continue
+            cells, share = own["sets"][name], own["lists"][name]["cold"] if name == "all" else None
+            row = [own["title"], SETS[name].lower()]
+            for measure in (recall, ndcg):
+                cell = cells[measure]
+                row += [f"{_number(cell['value'])} ({_interval(cell)})", _difference(cell.get("served"))]
+            rows.append([*row, _share(share)])
+    return headers, rows
+
+
+def served_title(known: Mapping[str, Any]) -> str:
+    """Name the table of `served_table`, with the share that new items should have."""
+    title = f"As `recommend` lists, first {known['headline'][0].partition('@')[2]} places"
+    share = known["cold_share"]
+    return title if share is None else f"{title}; new items have {_share(share)} of the later likes"
+
+
 def compared_methods(known: Mapping[str, Any], name: str) -> list[str]:
     """Choose the methods of a short table: the reference, and the best of the others that have seen no answers."""
     recall = known["headline"][0]
@@ -335,7 +369,8 @@ def _footnote(known: Mapping[str, Any]) -> str:
 def _difference(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
-    mark = "*" if found["p_holm"] is not None and found["p_holm"] < 0.05 else ""
+    p_value = found.get("p_holm")
+    mark = "*" if p_value is not None and p_value < _SIGNIFICANT else ""
     return f"{found['value']:+.3f}{mark} ({found['low']:+.3f} to {found['high']:+.3f})".replace("-", "−")
 
 

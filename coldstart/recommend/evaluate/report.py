@@ -20,9 +20,9 @@ from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import MEASURES, bootstrap
 from coldstart.metrics.two_way import Resampled, holm, resample, shares_by_item
 from coldstart.recommend.evaluate.data import EvaluationData
-from coldstart.recommend.evaluate.measures import SHOWN, MethodResult, Task
-from coldstart.recommend.evaluate.methods import CEILING, ORACLE, REFERENCE, Method
-from coldstart.recommend.evaluate.page import markdown
+from coldstart.recommend.evaluate.measures import SHOWN, ListRow, MethodResult, Task
+from coldstart.recommend.evaluate.methods import CEILING, LIST_ROWS, ORACLE, REFERENCE, Method
+from coldstart.recommend.evaluate.page import SERVED, markdown
 from coldstart.recommend.evaluate.robust import PopularityGroup, found_shares, popularity_groups
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ class RecommendReport:
         ks, shown, audience_k: lengths of lists; reference: method of comparison, or None.
         headline: the measures that are compared, `recall@20` and `ndcg@20`.
         methods: method -> `title`, `role`, `seeds`, `fit_s`, `sets` (set -> measure -> value with intervals, spread,
-            and, for the headline, `difference` and `gap`), `rest` (set -> headline measure -> the same without the most
-            liked items), `found` (set -> share of the likes of each popularity group that lists hold, with its
-            interval over items), `lists` (set -> coverage, …), `audience`, `strata`.
+            and, for the headline, `difference` and `gap`; of lists that are ranked `served`, the difference from those
+            as served), `rest` (set -> headline measure -> the same without the most liked items), `found` (set -> share
+            of the likes of each popularity group that lists hold, with its interval over items), `lists` (set ->
+            coverage, …), `audience`, `strata`.
         most_liked: set -> `items`, the most liked ones of its answers, `share` of them in the relevant pairs, `users`
             and `relevant` pairs that remain without them.
         popularity: set -> groups of its liked items by their likes, `least` to `most`, with their numbers of `items`
@@ -88,7 +89,7 @@ class RecommendReport:
 def build_report(
     data: EvaluationData,
     task: Task,
-    methods_in_order: Sequence[Method],
+    methods_in_order: Sequence[Method | ListRow],
     results: Mapping[str, MethodResult],
     left_out: Mapping[str, str],
     checked: Sequence[str],
@@ -122,6 +123,7 @@ def build_report(
     counts = _counts(data, task)
     few = {name for name, of in counts["sets"].items() if of["relevant"] < FEWEST_COMPARED}
     _compare(methods, drawn, measures, reference, headline, few)
+    _compare_served(methods, drawn, measures, headline)
     share = None
     if "all" in task.candidates:
         wanted = np.asarray(task.relevant.sum(axis=0)).ravel()
@@ -286,10 +288,26 @@ def _compare(
                     continue
                 sure, p_value = found.difference(own, base)
                 cell["difference"] = {**sure.to_dict(), "p": p_value, "p_holm": None}
-                if methods[method]["role"] != CEILING and name not in few:
+                if methods[method]["role"] not in (CEILING, SERVED) and name not in few:
                     grid.append((cell["difference"], p_value))
     for (cell, _), corrected in zip(grid, holm([p_value for _, p_value in grid]), strict=True):
         cell["p_holm"] = corrected
+
+
+def _compare_served(
+    methods: Mapping[str, Any], drawn: Mapping[str, Resampled], measures: Sequence[str], headline: Sequence[str]
+) -> None:
+    """Add to every headline measure of a row of lists its difference from the list as served: `served`."""
+    names, first = list(methods), LIST_ROWS[0]
+    if first not in methods:
+        return
+    for name, found in drawn.items():
+        for measure in headline:
+            columns = {method: names.index(method) * len(measures) + measures.index(measure) for method in names}
+            for method in LIST_ROWS[1:]:
+                if method in methods:
+                    sure, _ = found.difference(columns[method], columns[first])
+                    methods[method]["sets"][name][measure]["served"] = sure.to_dict()
 
 
 def _spread(means: Sequence[float]) -> dict[str, float] | None:

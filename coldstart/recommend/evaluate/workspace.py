@@ -18,6 +18,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Meter, Progress
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import EvaluateSettings, build_split, count_steps, evaluate, splits
+from coldstart.recommend.evaluate.measures import ListInputs, ListRows
 from coldstart.recommend.evaluate.report import RecommendReport
 from coldstart.recommend.evaluate.splits import KINDS, NothingToEvaluate, Split
 from coldstart.recommend.inputs import FIT, load_content
@@ -35,6 +36,7 @@ def evaluate_store(
     settings: EvaluateSettings | None = None,
     spaces: Sequence[str] | None = None,
     folder: Path | None = None,
+    listed: Callable[[ListInputs], ListRows] | None = None,
 ) -> RecommendReport:
     """Evaluate every method on the data of a workspace.
 
@@ -45,6 +47,7 @@ def evaluate_store(
             leaves `min_weight` open, as for `coldstart.core.likes.find_likes`.
         spaces: embed stages of the content; by default those of `align.behaviour`, or all.
         folder: where the split is written, and compared with the evaluated one at the end.
+        listed: builds rows of lists; see `evaluate`.
 
     Raises:
         ColdstartError: there are no interactions with items of the workspace, or no such split, space or method; or as
@@ -68,8 +71,8 @@ def evaluate_store(
     else:
         chosen, content = _read(Path(split), content)
     with progress.meter("evaluate", steps) as meter:
-        found = evaluate(rows, content, chosen, settings, folder=folder, step=_step(meter))
-    return replace(found, notes=[*likes.notes, *_notes(pipeline, content, every, rows)])
+        found = evaluate(rows, content, chosen, settings, folder=folder, listed=listed, step=_step(meter))
+    return replace(found, notes=[*likes.notes, *_notes(pipeline, content, every, rows), *found.notes])
 
 
 def _step(meter: Meter) -> Callable[[str], None]:

@@ -1,4 +1,4 @@
-"""Judged requests of a workspace: the lists that `recommend` gives without the like that is asked for.
+"""Held-out requests of a workspace: the lists that `recommend` gives without the like that is looked for.
 
 Whatever learnt from interactions is fitted again inside the split by the same settings, so that method and base have
 the digests that serving has.
@@ -12,44 +12,91 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from coldstart.api.rerank import LIKED, base_of, listwise_stage, load_scorer
+from coldstart.api.as_of import ListsAsOf, behaviour_as_of, union_as_of
+from coldstart.api.rerank_service import LIKED, base_of, listwise_stage, load_scorer
 from coldstart.core.impressions import WINDOW_S
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.rerank import RerankItems, RerankRequest, codes_of
-from coldstart.rerank.certificate import JudgedRequest, certify
+from coldstart.rerank.certificate import LabeledRequest, certify
 
 if TYPE_CHECKING:
     from coldstart.core.interactions import Interactions
     from coldstart.recommend.service import Recommender
-    from coldstart.recommend.users import ScoringModel
     from coldstart.rerank.features import ListFeatures
+    from coldstart.semantic_ids.recall_split import RecallSplit
     from coldstart.store import Store
 
 LISTED = 20
-"""Items of a judged list."""
+"""Items of a list."""
 _MOST_VALID = 200
-_FIELDS = ("title", "creator", "category")
 
 
-class Judging:
-    """Judged requests of a workspace, for every kind.
+class RerankCatalogue:
+    """What rerankers read of N items: titles, content, creators, categories."""
+
+    def __init__(self, store: Store, pipeline: Pipeline, item_ids: Sequence[str]) -> None:
+        from coldstart.recommend.inputs import load_content
+        from coldstart.recommend.users import joined_vectors
+
+        self.item_ids = tuple(item_ids)
+        content = load_content(store, pipeline, items=list(item_ids))
+        places = {item: place for place, item in enumerate(content.item_ids)}
+        joined = joined_vectors(content)
+        self._vectors = np.zeros((len(item_ids), joined.shape[1]), np.float32)
+        there = [(row, places[item]) for row, item in enumerate(item_ids) if item in places]
+        self._vectors[[row for row, _ in there]] = joined[[place for _, place in there]]
+        known = dict(zip(content.item_ids, content.records, strict=True))
+        records = [known.get(item, {}) for item in item_ids]
+        self.titles = [str(record.get("title") or "") for record in records]
+        self._creators, self._categories = (
+            codes_of([record.get(name) for record in records]) for name in ("creator", "category")
+        )
+
+    def items(self, places: NDArray[np.int64]) -> RerankItems:
+        """Build the items of one list."""
+        return RerankItems(
+            tuple(self.item_ids[place] for place in places),
+            tuple(self.titles[place] for place in places),
+            self._vectors[places],
+            self._creators[places],
+            self._categories[places],
+        )
+
+
+class HeldOutRequests:
+    """Held-out requests of a workspace, for rerankers of every kind.
+
+    Args:
+        split: `last-out` or `time`; users: so many are measured, and half as many others choose settings.
+        ranked: lists are those of the ranker of the union, fitted inside the split.
 
     Attributes:
         valid, test: requests of different users; base; window; notes.
+
+    Raises:
+        NotFitted: there is too little inside the split for a ranker.
+        ColdstartError: there are no likes, or nobody is left.
     """
 
     def __init__(
-        self, store: Store, pipeline: Pipeline, recommender: Recommender, split: str, users: int, progress: Progress
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        recommender: Recommender,
+        split: str,
+        users: int,
+        progress: Progress,
+        *,
+        ranked: bool = False,
     ) -> None:
-        from coldstart.recommend.inputs import load_content
-        from coldstart.recommend.users import joined_vectors
         from coldstart.semantic_ids.recall_split import split_histories
 
         self._store, self._pipeline, self._recommender, self._progress = store, pipeline, recommender, progress
-        model = recommender.scoring_model
+        model, ranker = recommender.scoring_model, None
         rows = recommender.interactions().positive(recommender.min_weight).over(model.item_ids)
         if not len(rows):
             raise ColdstartError(
@@ -58,21 +105,22 @@ class Judging:
             )
         valid = min(max(1, users // 2), _MOST_VALID)
         self.split = split_histories(rows, split, users + valid)
-        self.base = base_of(recommender, model.name)
         self.notes: list[str] = []
+        key = None
+        before = training_rows(rows, self.split)
         if model.is_fitted:
-            model = self._model_as_of(self._training_rows(rows))
+            model = behaviour_as_of(recommender, before, progress)
             self.notes.append("the fit of behaviour was repeated inside the split, by the same settings")
+        if ranked:
+            from coldstart.rank.union_stage import union_stage
+
+            key = union_stage(recommender.pipeline).key
+            ranker = union_as_of(store, recommender.pipeline, before, progress)
+            self.notes.append("the ranker of the union was fitted again inside the split, by the same settings")
+        self.base = base_of(recommender, union=key)
         self.item_ids = rows.item_ids
-        content = load_content(store, recommender.pipeline, items=list(rows.item_ids))
-        places = {item: place for place, item in enumerate(content.item_ids)}
-        joined = joined_vectors(content)
-        self._vectors = np.zeros((len(rows.item_ids), joined.shape[1]), np.float32)
-        there = [(row, places[item]) for row, item in enumerate(rows.item_ids) if item in places]
-        self._vectors[[row for row, _ in there]] = joined[[place for _, place in there]]
-        records = recommender.catalog.items(rows.item_ids, _FIELDS)
-        self._records = [records.get(item, {}) for item in rows.item_ids]
-        requests = self._requests(model, rows.item_ids)
+        self._catalogue = RerankCatalogue(store, recommender.pipeline, rows.item_ids)
+        requests = self._requests(ListsAsOf(rows.item_ids, model, ranker))
         order = np.random.default_rng(0).permutation(len(requests))
         cut = round(len(requests) * valid / (users + valid))
         self._cut = order[:cut].tolist(), order[cut:].tolist()
@@ -85,17 +133,17 @@ class Judging:
         }
 
     @property
-    def valid(self) -> list[JudgedRequest]:
+    def valid(self) -> list[LabeledRequest]:
         """Requests that settings are chosen on."""
         return [self._all[place] for place in self._cut[0]]
 
     @property
-    def test(self) -> list[JudgedRequest]:
+    def test(self) -> list[LabeledRequest]:
         """Requests that figures are of."""
         return [self._all[place] for place in self._cut[1]]
 
     def certificate(self, kind: str, generator: str, mode: str, deadline_ms: float) -> dict[str, Any]:
-        """Judge one kind.
+        """Measure one kind.
 
         Raises:
             NotFitted: it needs a fit, or another split.
@@ -132,7 +180,7 @@ class Judging:
         if self.split.cut is None:
             raise NotFitted("listwise learnt from showings of the same days: judge it with --split time")
         features = stage.features(self._store, self.split.cut)
-        # outcomes of showings are matched up to WINDOW_S later, and may be the very likes that are asked for
+        # outcomes of showings are matched up to WINDOW_S later, and may be the very likes that are looked for
         shown = ImpressionTable(self._store).read(end=self.split.cut - ceil(WINDOW_S))
         with self._progress.meter(f"{stage.name}: epochs", stage.settings.epochs) as meter:
             trained = stage.train(features, shown, lambda: meter.advance(1, 0, 0.0))
@@ -140,7 +188,7 @@ class Judging:
             raise NotFitted(f"before the cut of the split {trained}")
         return [({}, ListwiseReranker(trained[0], stage.key))], None, self._with_features(features, self.split.cut)
 
-    def _with_features(self, features: ListFeatures, before: int) -> list[JudgedRequest]:
+    def _with_features(self, features: ListFeatures, before: int) -> list[LabeledRequest]:
         places = {item: place for place, item in enumerate(features.known.item_ids)}
         found = []
         for one, history in zip(self._all, self.split.histories, strict=True):
@@ -151,69 +199,41 @@ class Judging:
             found.append(replace(one, items=features.items(own, one.items.titles, past, before)))
         return found
 
-    def _training_rows(self, rows: Interactions) -> Interactions:
-        """Build the rows that a fit may read: what everyone liked before their target."""
-        users = np.repeat(np.arange(len(self.split.train)), [len(own) for own in self.split.train])
-        items = np.concatenate(self.split.train)
-        names = tuple(f"u{place}" for place in range(len(self.split.train)))
-        weights = np.ones(len(items), np.float32)
-        return replace(rows, user_ids=names, users=users.astype(np.int32), items=items.astype(np.int32),
-                       times=np.arange(len(items), dtype=np.int64), weights=weights)  # fmt: skip
-
-    def _model_as_of(self, rows: Interactions) -> ScoringModel:
-        """Fit the behaviour model again on some rows, by the settings of the pipeline."""
-        from coldstart.recommend.inputs import fit_stage_of, load_content
-        from coldstart.recommend.users import behaviour_scoring
-        from coldstart.store.freshness import build
-
-        pipeline = self._recommender.pipeline
-        stage: Any = build(fit_stage_of(pipeline), pipeline)
-        content = load_content(self._store, pipeline, list(stage.spaces))
-        try:
-            fitted = stage.repeat(content, rows.over(content.item_ids), self._progress)
-        except NotFitted as error:
-            raise ColdstartError(f"{stage.name}, fitted again without the likes that are asked for: {error}") from None
-        return behaviour_scoring(list(content.item_ids), fitted.items(content), fitted)
-
-    def _requests(self, model: ScoringModel, item_ids: Sequence[str]) -> list[JudgedRequest]:
-        """List the first items for every judged history, as `recommend` scores them."""
-        from scipy.sparse import csr_matrix
-
-        columns = {item: place for place, item in enumerate(model.columns)}
-        own = [model.places[item] for item in item_ids]
-        vectors = model.vectors[own]
-        creators, categories = (
-            codes_of([record.get(name) for record in self._records]) for name in ("creator", "category")
-        )
-        titles = [str(record.get("title") or "") for record in self._records]
+    def _requests(self, lists: ListsAsOf) -> list[LabeledRequest]:
+        """List the first items for every held-out history, as `recommend` orders them."""
+        every = np.ones(len(self.item_ids), bool)
+        listed = lists.lists(self.split.histories, every, LISTED)
         found = []
         for number, (history, target) in enumerate(zip(self.split.histories, self.split.targets, strict=True)):
-            known = [columns[item_ids[place]] for place in history if item_ids[place] in columns]
-            row = csr_matrix((np.ones(len(known), np.float32), (np.zeros(len(known), int), known)), (1, len(columns)))
-            scores = np.asarray(vectors @ model.users_of(row)[0], np.float64)
-            scores[history] = -np.inf
-            places = np.lexsort((np.arange(len(scores)), -scores))[:LISTED]
-            places = places[np.isfinite(scores[places])]
-            items = RerankItems(
-                tuple(item_ids[place] for place in places),
-                tuple(titles[place] for place in places),
-                self._vectors[places],
-                creators[places],
-                categories[places],
-            )
-            liked = tuple(titles[place] for place in history[::-1][:LIKED])
+            places = listed[number][listed[number] >= 0]
+            liked = tuple(self._catalogue.titles[place] for place in history[::-1][:LIKED])
             found.append(
-                JudgedRequest(
+                LabeledRequest(
                     RerankRequest(liked, number),
-                    items,
-                    scores[places],
+                    self._catalogue.items(places),
+                    -np.arange(len(places), dtype=np.float64),
                     places == target,
                     1,
                     self.split.is_new[places],
-                    str(item_ids[target]),
+                    str(self.item_ids[target]),
                 )
             )
         return found
+
+
+def training_rows(rows: Interactions, split: RecallSplit) -> Interactions:
+    """Select the liked rows that fits may read: what everyone liked before what is looked for."""
+    from coldstart.rank.union_stage import timed_histories
+
+    if split.cut is not None:
+        return rows.where(rows.times < split.cut)
+    histories, _ = timed_histories(rows)
+    users = np.unique(rows.users)
+    last = np.full(len(rows.user_ids), -1, np.int64)
+    for user, own in zip(users.tolist(), histories, strict=True):
+        if len(own) >= 3:
+            last[user] = own[-1]
+    return rows.where(rows.items != last[rows.users])
 
 
 def _language(settings: Mapping[str, Any]) -> dict[str, Any]:
