@@ -176,7 +176,7 @@ VIEWS = [
     ("#/item/p1", [RIGHT_TO_LEFT, "Neighbours", "Audience", "Stages", "Reject the item", "user "]),
     ("#/item/nothing", ["nothing"]),
     ("#/match", ["This catalogue has no videos"]),
-    ("#/recommend?history=p1", ["Cold share", "scored by", "Chosen:", RIGHT_TO_LEFT]),
+    ("#/recommend?history=p1", ["Cold share", "scored by", "Chosen:", RIGHT_TO_LEFT, "no ranker is fitted"]),
     ("#/map", ["8 of 8 items with a vector", "Coloured by category", "shelf 3"]),
     ("#/map?select=-2,-2,2,-2,2,2,-2,2&by=cold", ["8 chosen", "Save ids"]),
     ("#/review", ["lost", "not found", "neither media nor text", "No decisions yet"]),
@@ -186,6 +186,7 @@ VIEWS = [
     ("#/workspace/evaluations", ["Nothing has been evaluated yet"]),
     ("#/workspace/publications", ["Recall", "pub-"]),
     ("#/workspace/counts", ["Categories", "pub-"]),
+    ("#/workspace/impressions", ["No impressions were logged"]),
     ("#/workspace/runs", ["Seconds", "index"]),
     ("#/workspace/jobs", ["No jobs"]),
 ]
@@ -223,6 +224,17 @@ def answers() -> dict[str, dict[str, Any]]:
         "why": LONG,
     }
     row |= {"verdict": "better", "value": share, "baseline": {"name": "random order", "interval": share}}
+    listed: dict[str, Any] = {"item_id": "p2", "title": LONG, "kind": "product", "cold": True, "media": entry["media"]}
+    listed |= {"rank": 1, "score": 1.5, "explored": False, "propensity": 1.0, "reason": LONG}
+    listed |= {"p": {"click": 0.0312, "long_view": 0.734}, "sources": [{"channel": MARKUP, "rank": 3}]}
+    listed["nearest"] = [
+        {"item_id": "p1", "by": "cooccurrence", "weight": 0.5, "title": RIGHT_TO_LEFT},
+        {"item_id": "p3", "by": "content", "weight": 0.25, "title": LONG},
+    ]
+    order: dict[str, Any] = {"ranked": {"on": True, "why": LONG, "calibrated": {"click": True, "long_view": False}}}
+    order["rerank"] = {"asked": "auto", "kind": "none", "why": MARKUP}
+    shown: dict[str, Any] = {"rows": 4_000, "days": 8, "first": at, "last": at, "catalogue_items": 8, "rejected": 3}
+    shown["outcomes"] = {"long_view": {"stated": 4_000, "above_zero": 1_000}}
     person = {"user_id": RIGHT_TO_LEFT, "rank": 1, "score": 1.5, "reason": LONG}
     people: dict[str, Any] = {"item_id": "p1", "scored_by": "image", "by": "score", "cold": True, "users": 9, "met": 1}
     found: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
@@ -235,6 +247,11 @@ def answers() -> dict[str, dict[str, Any]]:
             state_results.Evaluations,
             {"evaluations": [{"made_at": at, "is_current": True, "rows": [row]}]},
         ),
+        "recommend": (
+            results.Recommendations,
+            {"user_id": "u", "scored_by": "ranker", "history": 3, "items": [listed], **order},
+        ),
+        "impressions": (state_results.ImpressionCounts, shown),
         "items/p1/audience": (results.AudienceResult, {"people": [person], **people}),
     }
     return {
@@ -246,6 +263,21 @@ def answers() -> dict[str, dict[str, Any]]:
 FULL_VIEWS = [
     ("#/review", ["a copy of another item", "Copy of", "Approve", "in force", "by Ola", MARKUP]),
     ("#/workspace/evaluations", ["80.0 %", "70.0 % to 90.0 %", "random order", "240"]),
+    (
+        "#/recommend?user=u&rank=on&rerank=auto",
+        [
+            "Ranked",
+            "Not reranked",
+            "3.1 %",
+            "long view (score)",
+            "0.734",
+            "#3",
+            "Often taken with",
+            "Content like",
+            MARKUP,
+        ],
+    ),
+    ("#/workspace/impressions", ["4,000 showings on 8 days", "25.0 %", "3 rows rejected"]),
     ("#/item/p1", ["Best 1 of 9 users", "Undo", "Correct a field"]),
 ]
 

@@ -71,6 +71,33 @@ function StagesSection() {
   );
 }
 
+function ImpressionsSection() {
+  const answer = useAnswer("impressions", (signal) => get("/v1/impressions", signal));
+  const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "–");
+  return (
+    <Section title="Impressions" answer={answer}>
+      {(data) => data.rows ? (
+        <>
+          <p>
+            {count(data.rows)} showings on {count(data.days)} days to {count(data.users)} users, <Time at={data.first} /> to <Time at={data.last} /> UTC
+          </p>
+          <dl class="fields">
+            <div><dt>Items</dt><dd>{count(data.items)} shown, {count(data.known_items)} of them of this workspace; {count(data.catalogue_items)} are served</dd></div>
+            <div><dt>No outcome</dt><dd>{count(data.without_outcome)} showings ({share(data.without_outcome, data.rows)})</dd></div>
+            <div><dt>Propensity</dt><dd>known of {share(data.with_propensity, data.rows)}</dd></div>
+            {data.early || data.rejected ? <div><dt>Set apart</dt><dd>{count(data.early)} outcomes before their showing, {count(data.rejected)} rows rejected</dd></div> : null}
+          </dl>
+          <Table
+            label="Outcomes of showings"
+            head={["Outcome", "Stated", "Above 0", "Share"]}
+            rows={Object.entries(data.outcomes).map(([name, one]) => [words(name), count(one.stated), count(one.above_zero), share(one.above_zero, one.stated)])}
+          />
+        </>
+      ) : <p class="quiet">No impressions were logged.</p>}
+    </Section>
+  );
+}
+
 function RunsSection() {
   const runs = useAnswer("runs", (signal) => get("/v1/runs?limit=40", signal));
   return (
@@ -143,6 +170,7 @@ const SECTIONS = {
   evaluations: ["Evaluations", EvaluationsSection],
   publications: ["Index recall", PublicationsSection],
   counts: ["Counts", CountsSection],
+  impressions: ["Impressions", ImpressionsSection],
   runs: ["Runs", RunsSection],
   jobs: ["Jobs", JobsSection],
 };
