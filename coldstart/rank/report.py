@@ -126,5 +126,14 @@ def rank_html(known: Mapping[str, Any]) -> str:
         }
         for event in known["events"]
     ]
-    page: str = environment().get_template("rank.html").render(tables=tables, lines=lines_of(known))
+    page: str = (
+        environment()
+        .get_template("rank.html")
+        .render(
+            title="Ranking",
+            question="How well are showings ranked, and do probabilities hold?",
+            tables=tables,
+            lines=lines_of(known),
+        )
+    )
     return page

@@ -74,7 +74,7 @@ def rerank_html(known: Mapping[str, Any]) -> str:
     tables = [{"title": "First ten of a list, before and after", "columns": COLUMNS, "rows": rows_of(known)}]
     page: str = (
         environment()
-        .get_template("recall.html")
+        .get_template("tables.html")
         .render(
             title="Reranking",
             question="Does reranking a list find what users like?",

@@ -93,5 +93,14 @@ def recall_html(known: Mapping[str, Any]) -> str:
         for name in known["sets"]
         if (rows := rows_of(known, name))
     ]
-    page: str = environment().get_template("recall.html").render(tables=tables, lines=lines_of(known))
+    page: str = (
+        environment()
+        .get_template("tables.html")
+        .render(
+            title="Recall",
+            question="Which method finds what users like next?",
+            tables=tables,
+            lines=lines_of(known),
+        )
+    )
     return page
