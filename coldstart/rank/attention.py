@@ -22,8 +22,10 @@ from torch.nn import functional as F  # noqa: N812
 if TYPE_CHECKING:
     from coldstart.rank.model import Sequences
 
-BATCH, _PREDICTED = 512, 4_096
-"""Rows of a training step, and of a block of prediction."""
+_BATCH, _LEAST_BATCH, _STEPS = 512, 32, 64
+"""Most and fewest rows of a training step, and steps of a pass at least where there are enough rows."""
+PREDICTED = 4_096
+"""Rows of a block of prediction."""
 _HEADS = 2
 _TIERS, _AGES = 12, 13
 """Tiers of similarity and ages of found actions, as of `FoundActions`."""
@@ -99,12 +101,12 @@ class TargetAttention(nn.Module):
 
     def steps(self, sequences: Sequences, rows: NDArray[np.int64], draw: np.random.Generator) -> list[NDArray[Any]]:
         """Cut rows into batches of a training pass, in random order."""
-        order = draw.permutation(rows)
-        return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        order, size = draw.permutation(rows), batch_size(len(rows))
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def blocks(self, sequences: Sequences, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Cut rows into blocks of bounded size for prediction."""
-        return [rows[start : start + _PREDICTED] for start in range(0, len(rows), _PREDICTED)]
+        return [rows[start : start + PREDICTED] for start in range(0, len(rows), PREDICTED)]
 
     def gather(self, sequences: Sequences, rows: NDArray[Any], device: str) -> dict[str, Tensor]:
         """Read candidates and histories of some rows; a history that all share stands once."""
@@ -187,6 +189,11 @@ class TargetAttention(nn.Module):
         of_kinds = F.linear(kinds.reshape(-1, self.shape.dim), weight)
         key, value = (of_items[place] + of_kinds[of]).chunk(2, dim=-1)
         return key, value
+
+
+def batch_size(rows: int) -> int:
+    """Rows of a training step: few rows are cut smaller, so that a pass takes enough steps."""
+    return min(_BATCH, max(_LEAST_BATCH, rows // _STEPS))
 
 
 def _split(values: Tensor) -> Tensor:

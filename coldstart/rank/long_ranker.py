@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from coldstart.rank.attention import BATCH, ItemVectors, attribute_codes, initialise, item_places
+from coldstart.rank.attention import PREDICTED, ItemVectors, attribute_codes, batch_size, initialise, item_places
 from coldstart.rank.long_attention import LongAttention
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ class LongRanker(nn.Module):
         for first in range(0, len(mixed), _MIXED):
             part = mixed[first : first + _MIXED]
             mixed[first : first + _MIXED] = part[np.argsort(lengths[part], kind="stable")]
-        found = _batches(mixed, starts, order, lengths)
+        found = _batches(mixed, starts, order, lengths, batch_size(len(rows)))
         return [found[place] for place in draw.permutation(len(found))]
 
     def blocks(self, sequences: Sequences, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Cut rows into blocks of bounded size for prediction."""
         groups, starts, order = _by_history(sequences, rows)
         lengths = sequences.lengths[groups]
-        return _batches(np.argsort(lengths, kind="stable"), starts, order, lengths)
+        return _batches(np.argsort(lengths, kind="stable"), starts, order, lengths, PREDICTED)
 
     def gather(self, sequences: Sequences, rows: NDArray[Any], device: str) -> dict[str, Tensor]:
         """Read histories of some rows, each once, and their candidates beside them."""
@@ -152,19 +152,23 @@ def _by_history(
 
 
 def _batches(
-    histories: NDArray[np.int64], starts: NDArray[np.int64], rows: NDArray[np.int64], lengths: NDArray[np.int64]
+    histories: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    size: int,
 ) -> list[NDArray[Any]]:
-    """Cut histories, in this order, by rows and by padded actions; a history with more rows than a batch is cut."""
+    """Cut histories, in this order, by rows (`size`) and by padded actions; one with more rows than a block is cut."""
     found: list[NDArray[Any]] = []
     held: list[NDArray[np.int64]] = []
     count = longest = 0
     for history in histories.tolist():
         own, length = rows[starts[history] : starts[history + 1]], int(lengths[history])
-        if held and (count + len(own) > BATCH or max(longest, length) * (len(held) + 1) > _ACTIONS):
+        if held and (count + len(own) > size or max(longest, length) * (len(held) + 1) > _ACTIONS):
             found.append(np.concatenate(held))
             held, count, longest = [], 0, 0
         held.append(own)
         count, longest = count + len(own), max(longest, length)
     if held:
         found.append(np.concatenate(held))
-    return [part for one in found for part in np.array_split(one, -(-len(one) // (8 * BATCH)))]
+    return [part for one in found for part in np.array_split(one, -(-len(one) // PREDICTED))]
