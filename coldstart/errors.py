@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,20 @@ class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by its
 
 class NothingToLearn(NotFitted):
     """A fit has too little training data so far; runs go on without its stage until there is enough."""
+
+
+class LeakError(ColdstartError):
+    """Something that a fit or a list reads lies at or after what it is measured on, so that no figure would be true.
+
+    Attributes:
+        leaks: each by itself, where the evaluation lists them.
+    """
+
+    kind = "failed"
+
+    def __init__(self, message: str, leaks: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.leaks = tuple(leaks)
 
 
 class MissingModel(ColdstartError):  # noqa: N818  (a state of the machine that `coldstart models pull` mends)

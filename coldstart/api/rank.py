@@ -43,7 +43,8 @@ class RankMethods(WorkMethods):
             source: the pipeline, as for `pipeline()`; one without such a stage gets it.
             events: outcomes to learn, perhaps with their weights in the score; by default the stage's own, for a new
                 one all outcomes that are 0 or 1.
-            model: `trees`, `attention`, `both`, or `auto`, what had the smallest log loss on the latest showings.
+            model: `trees`, `attention`, `both`, `long`, `trees_and_long`, or `auto`, what had the smallest log loss on the
+                latest showings.
 
         Raises:
             ColdstartError: a fault that you can mend, such as too few showings, or an event that all of them have.
@@ -125,7 +126,7 @@ class RankMethods(WorkMethods):
             events: outcomes to judge; by default those of the settings.
 
         Raises:
-            Leak: a feature changes with what came after its showing.
+            LeakError: a feature changes with what came after its showing.
             ColdstartError: there are too few showings before or after the cut, or outcomes of one kind alone.
         """
         from coldstart.rank.workspace import evaluate_store

@@ -12,15 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import LeakError
 
 Times = NDArray[np.integer[Any]]
-
-
-class LeakError(ColdstartError):
-    """A history holds an action that does not stand before its request."""
-
-    kind = "failed"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ FEWEST_ACTIONS = 2_000
 
 
 @dataclass(frozen=True)
-class Names:
+class FitNames:
     """Numbering of a fit: its items; codes of each column of the item table, from 1; kinds of actions."""
 
     items: tuple[str, ...] = ()
@@ -114,9 +114,9 @@ class RankData:
         return len(self._histories.of(user, before))
 
     @property
-    def names(self) -> Names:
+    def names(self) -> FitNames:
         """Numbering of what is here."""
-        return Names(self.items.ids, self.items.names, self.kinds)
+        return FitNames(self.items.ids, self.items.names, self.kinds)
 
     def met(self, before: int | None = None) -> tuple[NDArray[np.int64], Met]:
         """Read all actions, those before a second: users, int64 [A], and what they met."""
@@ -201,7 +201,7 @@ def read_data(
     codes: Mapping[str, Sequence[int]] | None = None,
     *,
     events: Collection[str] = (),
-    names: Names | None = None,
+    names: FitNames | None = None,
 ) -> RankData:
     """Read the showings of a workspace with their outcomes, its items and histories.
 
@@ -210,7 +210,7 @@ def read_data(
             or 1.
         names: of an earlier fit, which keep their numbers; what came since is numbered after them.
     """
-    names = names or Names()
+    names = names or FitNames()
     shown = ImpressionTable(store).read(None, None, WINDOW_S)
     histories = open_histories(store, fresh=store.has(INTERACTIONS))
     wanted = tuple(events) or tuple(settings.events or ()) or binary_events(shown)
@@ -280,10 +280,10 @@ def item_table(
     item_ids: Sequence[str],
     known: Sequence[Mapping[str, Any]],
     codes: Mapping[str, Sequence[int]],
-    names: Names | None = None,
+    names: FitNames | None = None,
 ) -> ItemTable:
     """Build the table of items: codes from 1 of what is known, numbers of attributes, n-grams of semantic IDs."""
-    names = names or Names()
+    names = names or FitNames()
     records = {row["item_id"]: row for row in known}
     own = [records.get(item, {}) for item in item_ids]
     columns: dict[str, list[str | None]] = {name: [row.get(name) for row in own] for name in ("creator", "category")}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, LeakError
 from coldstart.metrics.intervals import FEWEST_COMPARED, Measure, difference, share
 from coldstart.rank.calibration import (
     Calibration,
@@ -61,12 +61,6 @@ _JUDGED = 0.3
 """Share of rows, the latest, that are judged by default."""
 
 
-class Leak(ColdstartError):  # noqa: N818  (a finding)
-    """A feature knew what came after its row."""
-
-    kind = "failed"
-
-
 @dataclass(frozen=True)
 class RankReport:
     """Evaluation of rankers; `to_dict` is what files hold."""
@@ -92,7 +86,7 @@ def evaluate_data(
         cut: second that parts fitted from judged showings; by default the latest 30 % are judged.
 
     Raises:
-        ColdstartError: a part has too few rows or one class; Leak: a feature knew what came after its row.
+        ColdstartError: a part has too few rows or one class; LeakError: a feature knew what came after its row.
     """
     rows = data.rows
     cut = int(np.quantile(rows.times, 1 - _JUDGED)) + 1 if cut is None and len(rows) else cut or 0
@@ -160,10 +154,10 @@ def check_leaks(
     """Make the features of the latest fitted period again without its outcomes, and compare; returns what was checked.
 
     Raises:
-        Leak: with the feature.
+        LeakError: with the feature.
     """
     if int(past.times.max()) >= cut:
-        raise Leak("a fitted showing does not stand before the cut")
+        raise LeakError("a fitted showing does not stand before the cut")
     period = maker.period_of(past.times)
     own = period == period.max()
     flipped = {event: np.where(own, 1 - values, values) for event, values in past.labels.items()}
@@ -174,7 +168,7 @@ def check_leaks(
     same = (found.values == features.values[chosen]) | (np.isnan(found.values) & np.isnan(features.values[chosen]))
     if not same.all():
         wrong = [name for name, fine in zip(found.names, same.all(0).tolist(), strict=True) if not fine]
-        raise Leak(f"features {', '.join(wrong)} change with the outcomes of their own period: they would leak")
+        raise LeakError(f"features {', '.join(wrong)} change with the outcomes of their own period: they would leak")
     return [
         f"features of {len(chosen):,} showings stay as they are when the outcomes of their period are turned round",
         "all fitted showings stand before the cut",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.impressions import is_signal
 from coldstart.rank.calibration import Calibration
-from coldstart.rank.data import Names
+from coldstart.rank.data import FitNames
 from coldstart.rank.model import NETWORKS, PARTS, RankModel
 from coldstart.rank.trees import Forest
 
@@ -43,7 +43,7 @@ class FittedRanker:
 
     model: RankModel
     weights: Mapping[str, float]
-    names: Names
+    names: FitNames
     vectors: NDArray[np.float32]
     sids: str | None = None
     backend: str = "auto"
@@ -103,7 +103,7 @@ def from_files(folder: Path) -> FittedRanker:
     if len(set(features)) != len(features) or len(features) > _MOST["features"]:
         raise ValueError("features that are not told apart")
     known = json.loads((folder / NAMES_FILE).read_bytes())
-    names = Names(
+    names = FitNames(
         tuple(map(str, known["items"])),
         {str(name): tuple(map(str, own)) for name, own in known["codes"].items()},
         tuple(map(str, known["kinds"])),
@@ -138,7 +138,7 @@ def from_files(folder: Path) -> FittedRanker:
 def _shape(
     network: str,
     known: Mapping[str, Any],
-    names: Names,
+    names: FitNames,
     features: tuple[str, ...],
     events: tuple[str, ...],
     columns: int,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.candidates import RRF_K
 from coldstart.core.diversity import Quota, dpp, mmr, relevance_weight
 from coldstart.errors import ColdstartError
 from coldstart.recommend.explore import explore
@@ -32,7 +33,6 @@ Places = NDArray[np.int64]
 POOL = 200  # least number of candidates that a list is selected from
 BASE_RATE = 0.1
 """Expected click rate of a new item of average score, where impressions were not counted."""
-RRF_K = 60
 _MOST_LOWERED, _STEPS = 8.0, 16  # deviations that cold items are lowered by for the average user; halvings of it
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.candidates import RRF_K
 from coldstart.core.keys import digest
 from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject
@@ -28,7 +29,6 @@ VERSION = 1
 MODES = ("pointwise", "letters")
 LIKED = 10
 """Liked titles that are read, the latest."""
-RRF_K = 60
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 """Weights of the model beside the base that a certificate chooses from."""
 PRIORS = (0.0, 0.5, 1.0)

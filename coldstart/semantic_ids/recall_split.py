@@ -14,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, LeakError
 from coldstart.semantic_ids.recall_stage import histories_of
 
 KINDS = "last-out, time, cold:0.1"
 TIME_SHARE = 0.8
 """Share of the rows before the cut of a split by time."""
-
-
-class LeakError(ColdstartError):
-    """Something that a fit or a list reads lies at or after a target, or is of an item held out as new."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart.api import Workspace
-from coldstart.errors import ColdstartError, NotFitted
+from coldstart.errors import ColdstartError, LeakError, NotFitted
 from coldstart.rank import evaluate
 from coldstart.rank.calibration import (
     Calibration,
@@ -26,7 +26,7 @@ from coldstart.rank.calibration import (
 )
 from coldstart.rank.counts import Counts, position_bias
 from coldstart.rank.data import read_data
-from coldstart.rank.evaluate import Leak, auc, evaluate_data, user_auc
+from coldstart.rank.evaluate import auc, evaluate_data, user_auc
 from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Met, Rows
 from coldstart.rank.fit_stage import rank_stage
 from coldstart.rank.fitted import TREES_FILE, from_files
@@ -294,7 +294,7 @@ def test_a_leak_fails_the_evaluation(fitted: Workspace, monkeypatch: pytest.Monk
     data = read_data(fitted._store, settings)
     as_of = FeatureMaker._as_of
     monkeypatch.setattr(FeatureMaker, "_as_of", lambda self, rows: as_of(self, rows) + 1)
-    with pytest.raises(Leak, match=r"item\.click.* change with the outcomes of their own period"):
+    with pytest.raises(LeakError, match=r"item\.click.* change with the outcomes of their own period"):
         evaluate_data(data, settings)
 
 

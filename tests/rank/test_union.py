@@ -18,6 +18,7 @@ from coldstart.api import Workspace
 from coldstart.api.as_of import ListsAsOf
 from coldstart.api.rerank_service import save_certificate
 from coldstart.api.served_comparison import _gains, compare_with_served, ranked_notes
+from coldstart.api.served_rows import ServedRows
 from coldstart.core.candidates import ChannelLists, join
 from coldstart.core.progress import SilentProgress
 from coldstart.errors import ColdstartError
@@ -35,6 +36,9 @@ from coldstart.rank.union_fit import (
     offset_for,
 )
 from coldstart.rank.union_stage import HeldOut, read_held_out, union_stage
+from coldstart.recommend.evaluate.measures import ListInputs
+from coldstart.recommend.evaluate.page import markdown, recommend_html
+from coldstart.recommend.evaluate.splits import OUT, TEST
 from coldstart.recommend.users import ScoringModel
 from coldstart.rerank.certificate import Base
 
@@ -334,3 +338,34 @@ def test_lists_as_of_a_time_are_those_that_are_served(shop: Workspace) -> None:
     for row, user in zip(lists.lists(own, every, 15), ("u1", "u2"), strict=True):
         served = shop.recommend(user, rank="on", top_k=15, reasons=False).items
         assert [union.ranker.item_ids[place] for place in row] == [one.item_id for one in served]
+
+
+@pytest.mark.slow
+def test_an_evaluation_has_rows_of_lists_that_know_no_answer(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_certificate(shop._store, {"kind": "mmr", "method": "m", "base": {"digest": "b"}, "difference": {}, "n": 0})
+    asked: list[ListInputs] = []
+    rows_of = ServedRows.__call__
+    monkeypatch.setattr(ServedRows, "__call__", lambda own, given: (asked.append(given), rows_of(own, given))[1])
+    wanted = ["popularity", "content_mean", "served", "ranked", "reranked"]
+    known = shop.evaluate_recommend(split="items", methods=wanted, seeds=1).to_dict()
+    assert list(known["methods"]) == wanted and known["left_out"] == {}
+    assert known["methods"]["ranked"]["title"].endswith("linear") and known["methods"]["ranked"]["audience"] is None
+    sets = known["methods"]["ranked"]["sets"]
+    assert set(sets) == {"cold"} and {"value", "low", "high"} <= set(sets["cold"]["recall@20"]["served"])
+    assert sum("chosen on" in note for note in known["notes"]) == 1
+    assert "As `recommend` lists" in markdown(known) and "less served" in recommend_html(known)
+    # the same lists come out whatever the users took in the evaluated part
+    (inputs,) = asked
+    data = inputs.data
+    parts = np.where(data.split.row_part == TEST, OUT, data.split.row_part)
+    blind = replace(data, relevant=data.relevant[::-1].tocsr(), split=replace(data.split, row_part=parts))
+    first, second = (
+        rows_of(ServedRows(shop._store, shop.pipeline(), SilentProgress(), ("ranked",)), replace(inputs, data=own))
+        for own in (data, blind)
+    )
+    for one, other in zip(first.rows, second.rows, strict=True):
+        np.testing.assert_array_equal(one.lists["cold"], other.lists["cold"])
+        users, slots = np.nonzero(one.lists["cold"] >= 0)
+        assert len(users) and not data.met[inputs.task.users][users, one.lists["cold"][users, slots]].sum()
+    plain = shop.evaluate_recommend(split="items", methods=["popularity"], seeds=1).to_dict()
+    assert list(plain["methods"]) == ["popularity"]

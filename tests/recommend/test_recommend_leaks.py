@@ -14,7 +14,7 @@ import pytest
 from behaviour_world import World, world
 
 from coldstart.core.interactions import Interactions
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, LeakError
 from coldstart.recommend.evaluate import EvaluateSettings, evaluate, fit_check, leaks, splits
 from coldstart.recommend.evaluate import splits as split_file
 from coldstart.recommend.evaluate.data import ANSWERS, EvaluationData, build_data
@@ -140,7 +140,7 @@ def planted(name: str, fit: Any) -> Method:
 
 def found_in(small: World, *given: Method) -> dict[str, leaks.Leak]:
     """Evaluate methods of the caller, and return the leaks by method."""
-    with pytest.raises(leaks.LeakError) as caught:
+    with pytest.raises(LeakError) as caught:
         evaluate(small.interactions, small.content, "items", EvaluateSettings(methods=(), draws=20), own=given)
     return {one.where: one for one in caught.value.leaks}
 
@@ -267,7 +267,7 @@ def test_every_kind_is_planted() -> None:
 def test_a_leak_fails_the_run(small: World) -> None:
     settings = EvaluateSettings(methods=("popularity",), draws=50)
     mine = planted("mine", leaky_fits.reads_relevant)
-    with pytest.raises(leaks.LeakError) as caught:
+    with pytest.raises(LeakError) as caught:
         evaluate(small.interactions, small.content, "items", settings, own=[mine])
     assert str(caught.value) == (
         "1 leak, so that no figure would be true: fit_reads_answers in mine: a fit asks for data of the evaluated part "

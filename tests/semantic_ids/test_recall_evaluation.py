@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from coldstart.core.interactions import Interactions, interactions
 from coldstart.core.progress import SilentProgress
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, LeakError
 from coldstart.semantic_ids.methods import fit_codebooks
 from coldstart.semantic_ids.recall_baselines import content_neighbours, ease, item_knn, popularity
 from coldstart.semantic_ids.recall_evaluation import (
@@ -23,7 +23,7 @@ from coldstart.semantic_ids.recall_evaluation import (
     lists_of,
 )
 from coldstart.semantic_ids.recall_report import heading, markdown, recall_html
-from coldstart.semantic_ids.recall_split import LeakError, check_leaks, is_cold, split_histories
+from coldstart.semantic_ids.recall_split import check_leaks, is_cold, split_histories
 from coldstart.semantic_ids.train_sequence import Training
 
 ITEMS = tuple(f"i{n}" for n in range(40))

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from coldstart.core.histories import HistoryRows, LeakError, check_before
-from coldstart.errors import ColdstartError
+from coldstart.core.histories import HistoryRows, check_before
+from coldstart.errors import ColdstartError, LeakError
 from coldstart.ingest.interaction_file import SCHEMA
 from coldstart.store import Store, histories, history_build, history_files
 from coldstart.store.check import find_damage, repair

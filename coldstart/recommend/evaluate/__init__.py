@@ -179,7 +179,7 @@ def evaluate(
             check.add(one)
         found += check.found
     if found:
-        raise leaks.LeakError(found)
+        raise leaks.leak_error(found)
     task = build_task(
         data,
         _similarity_space(content),
@@ -212,7 +212,7 @@ def evaluate(
     if folder is not None:
         found += leaks.check_data(data, threshold=None, folder=folder)
     if found:
-        raise leaks.LeakError(found)
+        raise leaks.leak_error(found)
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ColdstartError(f"no method could be fitted: {reasons}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, LeakError
 from coldstart.recommend.evaluate import splits
 from coldstart.recommend.evaluate.data import EvaluationData, distinct_vectors
 from coldstart.recommend.evaluate.splits import TEST, VALID
@@ -76,15 +76,13 @@ class Leak:
     detail: str
 
 
-class LeakError(ColdstartError):
-    """Error for an evaluation with leaks; `leaks` lists them."""
-
-    def __init__(self, found: Sequence[Leak]) -> None:
-        listed = "; ".join(
-            f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail}): {NEXT_STEPS[one.kind]}" for one in found
-        )
-        super().__init__(f"{len(found)} leak{'s' if len(found) > 1 else ''}, so that no figure would be true: {listed}")
-        self.leaks = tuple(found)
+def leak_error(found: Sequence[Leak]) -> LeakError:
+    """Build the error for an evaluation with leaks."""
+    listed = "; ".join(
+        f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail}): {NEXT_STEPS[one.kind]}" for one in found
+    )
+    plural = "s" if len(found) > 1 else ""
+    return LeakError(f"{len(found)} leak{plural}, so that no figure would be true: {listed}", found)
 
 
 def check_data(data: EvaluationData, *, threshold: float | None = 0.98, folder: Path | None = None) -> list[Leak]:
