@@ -167,6 +167,18 @@ class SourceStage(MapStage, Protocol):
 
 
 @runtime_checkable
+class KnowsRows(Protocol):
+    """A source that need not check a row that it read before, where nothing it was made of has changed."""
+
+    def entries_but(self, known: Any) -> Iterator[Work]:
+        """Read all rows as `entries`; the work of one that is `known` holds no more than its item and key.
+
+        Args:
+            known: a `coldstart.store.known_rows.KnownRows`; rows that are checked now are added to it.
+        """
+
+
+@runtime_checkable
 class Gate(Protocol):
     """A stage that blocks items for the stages after it, by its rows and its present settings."""
 

@@ -20,7 +20,7 @@ from coldstart.core.progress import Progress
 from coldstart.core.stage import CatalogStage, FitStage, Gate, LedgerRow, MapStage, Reject, SourceStage, Work, is_map
 from coldstart.engine import devices
 from coldstart.engine.local import Step, produce_here, run_map
-from coldstart.engine.run import run_map_stage
+from coldstart.engine.stages import run_map_stage
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import WorkerGroups, reuse_workers
 from coldstart.errors import NotFitted

@@ -139,13 +139,12 @@ def largest_losses(workspace: Store, stage: str) -> list[Loss]:
 
 def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
     """Count the balance of a source, given its rows that are new or changed and not yet done."""
-    present = workspace.keys(stage.table).keys()
-    fresh = present - pending
+    recorded = workspace.verdicts(stage.name)
+    present = workspace.keys_of(stage.table, pending | recorded.keys()).keys()
+    fresh = workspace.count(stage.table) - len(present & pending)
     # a verdict beside a row was left by a kill between two writes, and the row is the newer
-    verdicts = [
-        row for item, row in workspace.verdicts(stage.name).items() if item not in pending and item not in present
-    ]
-    return tally(len(fresh), verdicts, len(pending))
+    verdicts = [row for item, row in recorded.items() if item not in pending and item not in present]
+    return tally(fresh, verdicts, len(pending))
 
 
 def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progress: Progress) -> StageReport:

@@ -16,7 +16,7 @@ from coldstart.core.settings import data_files, suggestion
 from coldstart.core.stage import SPACES, CatalogStage, MapStage, groups, is_source, kinds
 from coldstart.engine import devices
 from coldstart.engine.estimate.report import EstimateRequest, compare_estimate
-from coldstart.engine.local import PassReport, run_map
+from coldstart.engine.increment import Increment
 from coldstart.engine.report import (
     RunReport,
     StageReport,
@@ -28,13 +28,14 @@ from coldstart.engine.report import (
     with_fault_places,
 )
 from coldstart.engine.resolve import check_settings, readable
-from coldstart.engine.work import Scope, SourceWork, sources, stale_work
+from coldstart.engine.stages import run_map_stage, run_source_stage
+from coldstart.engine.work import Scope, SourceWork
 from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.store import ITEMS, Store
 from coldstart.store.catalog import CATALOG
 from coldstart.store.fits import with_fits
-from coldstart.store.freshness import Balance, PipelineState, assess_map, build
+from coldstart.store.freshness import Balance, PipelineState, build
 from coldstart.store.item_keys import carry_over
 from coldstart.store.layout import add_language
 
@@ -138,14 +139,19 @@ def run_pipeline(
             among = retried if among is None else among & retried
         if not refit:
             workspace.save_pipeline(pipeline.source, pipeline.raw)
+        plain = not (request.only or start or limit or retry or refit or drop_spaces) and among is None
+        local = pipeline.engine.name != "ray"
+        increment = Increment(workspace, pipeline, built, progress) if plain and local else None
         for stage in built.values():
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
             pipeline_state = PipelineState(workspace, pipeline, built)
             try:
-                report = _run_stage(
-                    workspace, pipeline, stage, pipeline_state, Scope(limit, retry, among, refit), progress
-                )
+                scope = Scope(limit, retry, among, refit)
+                found = None if increment is None else increment.run(stage)
+                report = found or _run_stage(workspace, pipeline, stage, pipeline_state, scope, progress)
+                if increment is not None:
+                    increment.take(stage, report, by_items=found is not None)
             except NothingToLearn as waiting:  # there is no fit yet that its rows could be made with
                 report = StageReport(
                     stage.name, stage.kind, pipeline_state.of(stage.name).balance, notes=[str(waiting)]
@@ -159,6 +165,8 @@ def run_pipeline(
         if refit:  # one that finds too little to learn from leaves the settings as they were
             workspace.save_pipeline(pipeline.source, pipeline.raw)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
+        if increment is not None and stopped_after is None:
+            increment.save()
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began
     took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
@@ -198,48 +206,9 @@ def _run_stage(
         return ray.run_stage(workspace, pipeline, stage, scope, progress)
     if isinstance(stage, CatalogStage):
         return run_catalog_stage(workspace, stage, scope.refit, progress)
-    settings = pipeline.engine
     if is_source(stage):
-        recorded = workspace.verdicts(stage.name)
-        workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
-        source = SourceWork(workspace, stage, scope)
-        produce = devices.device_producer(workspace, pipeline, stage, None)
-        ran = run_map(workspace, stage, source, None, settings, progress, produce)
-        workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
-        balance = source_balance(workspace, stage, source.pending)
-        return StageReport(stage.name, stage.kind, balance, ran, stage.notes(workspace))
+        return run_source_stage(workspace, pipeline, stage, scope, progress)[0]
     return run_map_stage(workspace, pipeline, stage, pipeline_state, scope, progress)
-
-
-def run_map_stage(
-    workspace: Store,
-    pipeline: Pipeline,
-    stage: MapStage,
-    pipeline_state: PipelineState,
-    scope: Scope,
-    progress: Progress,
-) -> StageReport:
-    """Do the stale rows of one map stage on this machine, and report the balance of its items.
-
-    Args:
-        pipeline_state: of the items in `workspace`, which may be a view of some of them.
-    """
-    recorded = workspace.verdicts(stage.name)
-    upstream = pipeline_state.upstream(stage)
-    before = assess_map(workspace, stage, upstream, scope.retry)
-    # left by a kill, by settings that were changed and changed back, or by items that ingest turned away since
-    workspace.delete_verdicts(stage.name, recorded.keys() - (before.expected.keys() - before.fresh))
-    turned_away = [
-        row for item, row in before.settled.items() if item in upstream.blocked and recorded.get(item) != row
-    ]
-    workspace.record(turned_away)
-    chosen = scope.choose([item for item in before.stale if item not in before.waiting])
-    work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state), stage.item_fields)
-    produce = devices.device_producer(workspace, pipeline, stage, len(chosen))
-    engine = pipeline.engine
-    ran = run_map(workspace, stage, work, len(chosen), engine, progress, produce) if chosen else PassReport()
-    after = assess_map(workspace, stage, upstream)
-    return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
 
 
 def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:

@@ -6,21 +6,27 @@ Rows and verdicts are written every N rows or T seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import chain, islice
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 
 from coldstart.core.item_fields import columns_of, select_fields
-from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, SourceStage, Work, is_map
+from coldstart.core.stage import KnowsRows, LedgerRow, MapStage, Reject, Row, SourceStage, Work, is_map
 from coldstart.store import ITEMS, Store
 from coldstart.store.corrections import read_corrections
 from coldstart.store.freshness import PipelineState
+from coldstart.store.known_rows import KnownRows
 from coldstart.store.tombstones import read_tombstones
 
 _READ_CHUNK = 2000
+_FEW = 2000
+"""Rows of a source whose keys are looked up; of a longer one those of all items are read."""
+_FEW_COMMITS = 2
+"""Commits that look up what is there already; one that writes more often reads all of it."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,17 @@ class SourceWork:
 
     Attributes:
         recorded: the ledger rows of the stage, by item.
+        given: items that were yielded so far -> key of the row that each had before; None for new ones.
         pending: after the iteration, the items that are not settled and were left out.
+        known: rows that earlier runs read, to be saved after those that were given are stored; None where the source
+            reads every row in every run.
     """
 
     def __init__(self, workspace: Store, stage: SourceStage, scope: Scope) -> None:
         self.recorded = workspace.verdicts(stage.name)
+        self.given: dict[str, str | None] = {}
         self.pending: set[str] = set()
-        self._present = workspace.keys(stage.table, stage.key_column)
+        self.known = KnownRows(workspace) if isinstance(stage, KnowsRows) else None
         self._settled = {item: row.row_key for item, row in self.recorded.items() if row.state not in scope.retry}
         self._stage = stage
         self._scope = scope
@@ -117,22 +127,31 @@ class SourceWork:
         self._workspace = workspace
 
     def __iter__(self) -> Iterator[Work]:
-        given = 0
-        for entry in self._entries():
-            if entry.key in (self._present.get(entry.item_id), self._settled.get(entry.item_id)):
+        entries = self._entries()
+        first = list(islice(entries, _FEW))
+        table, column = self._stage.table, self._stage.key_column
+        if len(first) < _FEW:
+            present = self._workspace.keys_of(table, {entry.item_id for entry in first}, column)
+        else:
+            present = self._workspace.keys(table, column)
+            if self.known is not None:
+                self.known.load(present)
+        for entry in chain(first, entries):
+            if entry.key in (present.get(entry.item_id), self._settled.get(entry.item_id)):
                 continue
             left_out = self._scope.among is not None and entry.item_id not in self._scope.among
-            if left_out or (self._scope.limit is not None and given >= self._scope.limit):
+            if left_out or (self._scope.limit is not None and len(self.given) >= self._scope.limit):
                 if entry.item_id not in self._removed.items:  # it is no work that waits
                     self.pending.add(entry.item_id)
                 continue
-            given += 1
+            self.given[entry.item_id] = present.get(entry.item_id)
             yield entry
 
     def _entries(self) -> Iterator[Work]:
         """Yield the rows of the source as people decided on them, then items that it lacks and that were decided on."""
         decided = self._corrections.touched(self._workspace)
-        for entry in self._stage.entries():
+        entries = self._stage.entries() if self.known is None else self._stage.entries_but(self.known)  # type: ignore[attr-defined]
+        for entry in entries:
             decided.discard(entry.item_id)
             yield self._corrections.apply(self._removed.refuse(entry))
         yield from self._corrections.stored(self._workspace, decided)
@@ -147,7 +166,7 @@ class Writer:
     def __init__(self, workspace: Store, stage: MapStage, *, commit_rows: int, commit_s: float) -> None:
         self._workspace = workspace
         self._stage = stage
-        self._present = set(workspace.keys(stage.table, stage.key_column))
+        self._all_present: set[str] | None = None
         self._recorded = set(workspace.verdicts(stage.name))
         self._commit_rows = commit_rows
         self._commit_s = commit_s
@@ -177,23 +196,33 @@ class Writer:
         if waiting >= self._commit_rows or time.monotonic() - self._since >= self._commit_s:
             self.commit()
 
+    def _present(self, ids: Set[str]) -> Set[str]:
+        """Find those of some items that have a row."""
+        if self._all_present is None and self.commits < _FEW_COMMITS:
+            return self._workspace.keys_of(self._stage.table, ids, self._stage.key_column).keys()
+        if self._all_present is None:
+            self._all_present = set(self._workspace.keys(self._stage.table, self._stage.key_column))
+        return self._all_present & ids
+
     def commit(self) -> None:
         began = time.monotonic()
         if self._rows:
             made = {row["item_id"] for row in self._rows}
             rows = pa.Table.from_pylist(self._rows, schema=self._stage.schema)
-            if self._present.isdisjoint(made) and len(made) == len(self._rows):
+            if not self._present(made) and len(made) == len(self._rows):
                 self._workspace.append(self._stage.table, rows)  # nothing to look for in the rows that are there
             else:
                 self._workspace.merge(self._stage.table, rows)
             self._workspace.delete_verdicts(self._stage.name, made & self._recorded)
-            self._present |= made
+            if self._all_present is not None:
+                self._all_present |= made
             self._recorded -= made
         if self._verdicts:
             turned_away = {verdict.item_id for verdict in self._verdicts}
-            self._workspace.delete(self._stage.table, turned_away & self._present)
+            self._workspace.delete(self._stage.table, self._present(turned_away))
             self._workspace.record(self._verdicts)
-            self._present -= turned_away
+            if self._all_present is not None:
+                self._all_present -= turned_away
             self._recorded |= turned_away
         if self._rows or self._verdicts:
             self.commits += 1

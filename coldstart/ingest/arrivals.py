@@ -22,6 +22,7 @@ from coldstart.ingest import manifest
 from coldstart.ingest.stage import IngestStage, Settings
 from coldstart.media import guard
 from coldstart.media.limits import Limits
+from coldstart.store.known_rows import KnownRows
 
 _SUFFIXES = {
     "jpeg": "jpg",
@@ -203,6 +204,10 @@ class ArrivalStage(IngestStage):
         if not (item.media or item.title or item.description):
             return item.item_id, Reject("bad_row", "neither media nor text"), {}
         return item.item_id, item, refused
+
+    def entries_but(self, known: KnownRows | None) -> Iterator[Work]:
+        """Yield `entries`: all rows are checked."""
+        return self.entries()
 
     def entries(self) -> Iterator[Work]:
         """Yield one `Work` for each row with an id of its own, in order; rows at fault carry their verdict."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import Field, field_validator
@@ -25,12 +26,14 @@ from coldstart.errors import ColdstartError, redact_urls
 from coldstart.ingest import manifest
 from coldstart.ingest.folder import UNREAD, list_folder
 from coldstart.ingest.media_files import EmbeddedMedia, LocalMedia
+from coldstart.ingest.row_digests import RowDigests
 from coldstart.ingest.sources import TABLE_SUFFIXES
 from coldstart.media import guard
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import TRANSIENT, ProbeMedia, bad_medium, check_remaining
 from coldstart.store import ITEMS, Store
 from coldstart.store.corrections import CLAIM_DECISIONS, UNCORRECTED
+from coldstart.store.known_rows import KnownRows
 
 SCHEMA = pa.schema(
     [
@@ -50,6 +53,8 @@ SCHEMA = pa.schema(
 _STAT_THREADS = 16
 _STAT_CHUNK = 512
 _EXAMPLES = 3
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Settings(Section):
@@ -166,22 +171,38 @@ class IngestStage(MapStageDefaults):
 
         A row without a usable id of its own goes under `FILE#LINE`.
         """
+        return self.entries_but(None)
+
+    def entries_but(self, known: KnownRows | None) -> Iterator[Work]:
+        """Yield `entries`; of rows that are known, nothing but item and key."""
         key = stage_key(self.kind, self.version, self.fingerprint())
+        digests = RowDigests(key, self._base, self._roots)
         lines: dict[str, int] = {}
-        rows = self._parse_rows(self._open().entries(lambda uri: self._files.find(uri) is not None), lines)
-        known: dict[str, str] = {}
-
-        def locate(part: Sequence[tuple[str, Item | Reject]]) -> list[Work]:
-            return [self._locate(row, key, known) for row in part]
-
+        folders: dict[str, str] = {}
+        entries = self._open().entries(lambda uri: self._files.find(uri) is not None)
         with ThreadPoolExecutor(_STAT_THREADS) as pool:  # remote media are asked for their ETag one by one otherwise
-            while chunk := list(islice(rows, _STAT_CHUNK)):
-                parts = [chunk[start::_STAT_THREADS] for start in range(min(_STAT_THREADS, len(chunk)))]
-                asked = any(isinstance(item, Item) and item.media for _, item in chunk)
-                located = list((pool.map if asked else map)(locate, parts))
-                for place in range(len(chunk)):
-                    work = located[place % len(parts)][place // len(parts)]
+            while chunk := list(islice(entries, _STAT_CHUNK)):
+                rows = [None] * len(chunk) if known is None else _in_parts(pool, digests.of_entry, chunk)
+                works: dict[int, Work] = {}
+                read: dict[int, tuple[str, Item | Reject]] = {}
+                for place, (entry, row) in enumerate(zip(chunk, rows, strict=True)):
+                    item_id = entry.fields.get("item_id")
+                    own = None if known is None else known.key_of(item_id, row)
+                    if own is not None and lines.setdefault(str(item_id), entry.line) == entry.line:
+                        works[place] = Work(str(item_id), own, {})
+                    else:
+                        read[place] = self._parse(entry, lines)
+                if not works and not self._seen:
+                    self._check_times((chunk[place], item) for place, (_, item) in read.items())
+                locate = partial(self._locate, key=key, known=folders)
+                asked = any(isinstance(item, Item) and item.media for _, item in read.values())
+                located = _in_parts(pool if asked else None, locate, list(read.values()))
+                works |= zip(read, located, strict=True)
+                for place, row in enumerate(rows):
+                    work = works[place]
                     self._seen.add(work.item_id)
+                    if known is not None and row is not None and place in read and not isinstance(work.row, Reject):
+                        known.add(work.item_id, row, work.key)
                     yield work
 
     def check_source(self) -> None:
@@ -212,29 +233,22 @@ class IngestStage(MapStageDefaults):
             *_bad_media(workspace),
         ]
 
-    def _parse_rows(
-        self, entries: Iterator[manifest.ManifestEntry], lines: dict[str, int]
-    ) -> Iterator[tuple[str, Item | Reject]]:
-        """Parse rows.
+    def _check_times(self, first: Iterable[tuple[manifest.ManifestEntry, Item | Reject]]) -> None:
+        """Check the times of the first rows.
 
         Raises:
-            ColdstartError: the times of all the first rows are numbers that lie in 1970, as those in a wrong unit do.
+            ColdstartError: all are numbers that lie in 1970, as those in a wrong unit do.
         """
-        first: list[tuple[Any, datetime]] = []
-        parsed = []
-        for entry in islice(entries, _STAT_CHUNK):
-            parsed.append(self._parse(entry, lines))
-            item = parsed[-1][1]
-            if isinstance(item, Item) and item.created_at is not None:
-                first.append((entry.fields["created_at"], item.created_at))
-        if first and all(time.year == 1970 and is_number(given) for given, time in first):
+        times = [
+            (entry.fields["created_at"], item.created_at)
+            for entry, item in first
+            if isinstance(item, Item) and item.created_at is not None
+        ]
+        if times and all(time.year == 1970 and is_number(given) for given, time in times):
             raise ColdstartError(
-                f"all times of {self._manifest} lie in 1970, such as created_at={first[0][0]!r}: numbers are seconds, "
+                f"all times of {self._manifest} lie in 1970, such as created_at={times[0][0]!r}: numbers are seconds, "
                 "milliseconds, microseconds or nanoseconds since 1970; write ISO 8601, such as 2024-01-05"
             )
-        yield from parsed
-        for entry in entries:
-            yield self._parse(entry, lines)
 
     def _parse(self, entry: manifest.ManifestEntry, lines: dict[str, int]) -> tuple[str, Item | Reject]:
         place = f"{self._manifest.name}#{entry.line}"
@@ -304,6 +318,15 @@ class IngestStage(MapStageDefaults):
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
         now = datetime.now(UTC)
         return [{**row, "ingested_at": now} for row in batch]
+
+
+def _in_parts(pool: ThreadPoolExecutor | None, function: Callable[[_T], _R], values: Sequence[_T]) -> list[_R]:
+    """Call a function with each value, some of them at once, and return the results in order."""
+    if pool is None:
+        return [function(value) for value in values]
+    parts = [values[start::_STAT_THREADS] for start in range(min(_STAT_THREADS, len(values)))]
+    found = list(pool.map(lambda part: [function(value) for value in part], parts))
+    return [found[place % len(parts)][place // len(parts)] for place in range(len(values))]
 
 
 def _bad_media(workspace: Store) -> list[str]:

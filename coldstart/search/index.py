@@ -36,6 +36,7 @@ from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.catalog import Catalog
 from coldstart.store.freshness import Assessment, PipelineState
 from coldstart.store.items_view import ItemsView
+from coldstart.store.publications import Publication
 from coldstart.store.published import SID, SID_VERSION, Published
 
 VERSION = 3
@@ -227,10 +228,26 @@ class IndexStage:
         calibrated = [] if published is None else Calibrator(store, self._pipeline).run(published)
         changes = f"{written.added} added, {written.changed} changed, {written.deleted} removed"
         first = f"published {publication.tag}: {publication.rows} items ({changes})"
-        spaces = [_describe(report, self._settings.target_recall) for report in reports]
-        left = passports.keys() - self._spaces.keys()
-        notes = [_describe_kept(report, publication.rows, store.uri) for report in reports if report.space in left]
-        return changed, [first, *spaces, *calibrated, *notes]
+        spaces, left = self._describe_spaces(store, publication)
+        return changed, [first, *spaces, *calibrated, *left]
+
+    def describe(self, store: Store) -> list[str]:
+        """Describe what is published, for a person, a line each."""
+        publication = Catalog(store.db).current()
+        if publication is None:
+            return []
+        spaces, left = self._describe_spaces(store, publication)
+        return [f"published {publication.tag} before: {publication.rows} items, none changed", *spaces, *left]
+
+    def _describe_spaces(self, store: Store, publication: Publication) -> tuple[list[str], list[str]]:
+        """Describe the spaces of a publication, and which the pipeline no longer makes."""
+        spaces = [_describe(report, self._settings.target_recall) for report in publication.indexes]
+        left = [
+            _describe_kept(report, publication.rows, store.uri)
+            for report in publication.indexes
+            if report.space not in self._spaces
+        ]
+        return spaces, left
 
     def _moves_over(self, catalog: Catalog, inputs: _Inputs) -> bool:
         """Tell whether the catalog has semantic IDs of another fit: those of two never stand in one publication."""

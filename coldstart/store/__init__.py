@@ -67,6 +67,8 @@ _PIPELINE_SCHEMA = pa.schema(
     [("saved_at", pa.timestamp("us", "UTC")), ("name", pa.string()), ("settings", pa.string()), ("seq", pa.int64())]
 )
 _DELETE_CHUNK = 500
+_FEW_KEYS, _FEW_SHARE = 200, 50
+"""Keys of so many items, or of one row in so many, are looked up by id."""
 _READ_ROWS = 8192
 
 
@@ -232,6 +234,15 @@ class Store:
         if found is None:
             return {}
         rows = self._query(found, ["item_id", column], None)
+        return dict(zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True))
+
+    def keys_of(self, table: str, ids: Collection[str], column: str = "row_key") -> dict[str, str]:
+        """Read `item_id` -> key of the rows of some items: looked up where those are few, else by reading all."""
+        if not ids or not self.has(table):
+            return {}
+        if len(ids) > max(_FEW_KEYS, self.count(table) // _FEW_SHARE):
+            return {item: key for item, key in self.keys(table, column).items() if item in ids}
+        rows = self.read(table, ["item_id", column], ids=list(ids))
         return dict(zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True))
 
     def item_keys(self, fields: Collection[str] | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PANICS = ("PanicException", "RustPanic")
 _LANCE = re.compile(r"lance error|LanceError|^Invalid input|^Dataset at path|panicked|\.rs:\d+")
 """Marks of an error that LanceDB's native part raised."""
-_WITHOUT_FILES = ("db://", "memory://", "shared-memory://")
+WITHOUT_FILES = ("db://", "memory://", "shared-memory://")
 """Start of URIs of databases whose files Lance cannot open beside LanceDB: a server, and the memory of a process."""
 _FAULTS_OF_A_CALL = (
     *("No field named", "different schema", "Schema error", "filter expression", "sql parser", "SQL error"),
@@ -155,7 +155,7 @@ def _check_place(db: lancedb.DBConnection, table: Any) -> None:
     Raises:
         ColdstartError: it does; the place is named.
     """
-    if str(db.uri).startswith(_WITHOUT_FILES):
+    if str(db.uri).startswith(WITHOUT_FILES):
         return
     for base in table.to_lance().base_paths().values():
         raise ColdstartError(

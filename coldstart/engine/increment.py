@@ -1,0 +1,208 @@
+"""Do in a run what came since the last complete one, where nobody wrote in between.
+
+Every stage that had done all of its items is then run over the items that ingest takes in now, and over those whose
+verdict a gate changes with them, through a view of these alone (`coldstart.store.items_view`), as for arrivals. Without
+such items it is not run at all. A stage whose work is not of single items (a fit, labels) is run whole, and so is every
+stage after one that changed rows of other items. What a stage reports is the same either way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Set
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
+from coldstart.core.stage import CatalogStage, FitStage, Gate, LedgerRow, MapStage, Reject, is_map, is_source
+from coldstart.engine.arrivals import TakesItems
+from coldstart.engine.local import PassReport
+from coldstart.engine.report import StageReport, run_catalog_stage
+from coldstart.engine.stages import run_map_stage, run_source_stage
+from coldstart.engine.work import Scope
+from coldstart.errors import NotFitted
+from coldstart.store import Store
+from coldstart.store.completed import Completed, StateDigest, read_completed, state_digest, write_completed
+from coldstart.store.freshness import Balance, PipelineState, tally
+from coldstart.store.items_view import ItemsView
+
+_FEW, _FEW_SHARE = 1000, 0.05
+"""Items, or share of a catalogue, that may come at once: of more, stages look at all items."""
+
+
+@runtime_checkable
+class DescribesResult(Protocol):
+    """A catalog stage that can describe its last result."""
+
+    def describe(self, workspace: Any) -> list[str]:
+        """Describe the last result for a person, a line each, as `run` does."""
+
+
+class Increment:
+    """Items that came in a run, and the stages of which all others are known to be done.
+
+    Args:
+        stages: those of the pipeline, built, by name.
+    """
+
+    def __init__(
+        self,
+        workspace: Store,
+        pipeline: Pipeline,
+        stages: Mapping[str, MapStage | CatalogStage],
+        progress: Progress,
+    ) -> None:
+        self._workspace, self._pipeline, self._stages, self._progress = workspace, pipeline, stages, progress
+        self._stored = read_completed(workspace)
+        self._began = self._state()
+        known = self._stored is not None and self._began is not None
+        self._same = known and self._stored.state.content == self._began.content  # type: ignore[union-attr]
+        self._same_signals = self._same and self._stored.state == self._began  # type: ignore[union-attr]
+        self._items: frozenset[str] = frozenset()
+        self._existed: frozenset[str] = frozenset()
+        self._blocked: dict[str, Mapping[str, Reject]] = {}
+        self._balances: dict[str, Balance] = {}
+
+    def run(self, stage: MapStage | CatalogStage) -> StageReport | None:
+        """Run a stage over the items that came; None where it has to be run over all."""
+        if is_source(stage):
+            return self._run_source(stage)
+        known = self._balances_before.get(stage.name)
+        if known is None:
+            return None
+        if not self._items:
+            whole = not is_map(stage) and not isinstance(stage, TakesItems)
+            if whole and not self._same_signals:
+                return None
+            return self._unchanged(stage, known)
+        if is_map(stage):
+            return self._run_map(stage, known)
+        if isinstance(stage, FitStage):
+            return None
+        if isinstance(stage, TakesItems):
+            return self._run_items(stage, known)
+        return self._run_gate(stage) if isinstance(stage, Gate) else None
+
+    @property
+    def _balances_before(self) -> Mapping[str, Balance]:
+        return self._stored.balances if self._same and self._stored is not None else {}
+
+    def take(self, stage: MapStage | CatalogStage, report: StageReport, *, by_items: bool) -> None:
+        """Take note of what a stage did.
+
+        Args:
+            by_items: `run` did it; otherwise it was run over all items.
+        """
+        if is_source(stage):
+            return
+        if not by_items and (report.ran.done or report.ran.lost):
+            self._same = False  # rows of other items changed
+        if isinstance(stage, FitStage) or not report.balance.pending:
+            self._balances[stage.name] = report.balance
+
+    def save(self) -> None:
+        """Store the record of the run for the next one; the caller holds the lock and writes nothing after."""
+        state = self._state()
+        if state is None:
+            return
+        found = Completed(state, self._balances)
+        if found != self._stored:
+            write_completed(self._workspace, found)
+
+    def _state(self) -> StateDigest | None:
+        """Compute the digest of settings, stages and tables."""
+        settings: list[Any] = []
+        for spec in self._pipeline.stages:
+            stage = self._stages[spec.name]
+            if is_source(stage):
+                continue
+            settings.append([spec.name, spec.kind, spec.settings.model_dump(mode="json"), getattr(stage, "version", 0)])
+            if is_map(stage):
+                try:
+                    settings[-1].append(stage.fingerprint())
+                except NotFitted:
+                    settings[-1].append(None)
+        return state_digest(self._workspace, settings)
+
+    def _run_source(self, stage: Any) -> StageReport:
+        gates = {
+            name: one
+            for name, one in self._stages.items()
+            if not is_map(one) and isinstance(one, Gate) and not isinstance(one, FitStage)
+        }
+
+        def before() -> None:
+            if self._same:  # an original that changes ends the verdict on its copies
+                state = PipelineState(self._workspace, self._pipeline, self._stages)
+                self._blocked.update({name: state.blocked_by(name) for name in gates})
+
+        report, source = run_source_stage(self._workspace, self._pipeline, stage, Scope(), self._progress, before)
+        self._items = frozenset(source.given)
+        self._existed = frozenset(item for item, key in source.given.items() if key is not None)
+        left = self._workspace.keys_of(stage.table, self._existed)
+        if len(self._items) > max(_FEW, _FEW_SHARE * report.balance.total) or len(left) < len(self._existed):
+            self._same = False  # too many, or some whose rows in later stages go with them
+        return report
+
+    def _unchanged(self, stage: MapStage | CatalogStage, known: Balance) -> StageReport:
+        notes = stage.notes(self._workspace) if is_map(stage) else []
+        if isinstance(stage, DescribesResult):
+            notes = stage.describe(self._workspace)
+        return StageReport(stage.name, stage.kind, known, notes=notes)
+
+    def _run_map(self, stage: MapStage, known: Balance) -> StageReport:
+        view = ItemsView(self._workspace, self._items)
+        before = list(view.verdicts(stage.name).values())
+        state = PipelineState(view, self._pipeline, self._stages, self._blocked)
+        report = run_map_stage(view, self._pipeline, stage, state, Scope(), self._progress)
+        balance = moved(known, self._existed, before, report.balance)
+        return replace(report, balance=balance, notes=stage.notes(self._workspace))
+
+    def _run_gate(self, stage: Any) -> StageReport:
+        """Run a gate that compares items with each other, and add the items whose verdict changed."""
+        before = self._blocked[stage.name]
+        report = run_catalog_stage(self._workspace, stage, False, self._progress)
+        after = PipelineState(self._workspace, self._pipeline, self._stages).blocked_by(stage.name)
+        self._blocked[stage.name] = after
+        changed = {item for item in before.keys() | after.keys() if str(before.get(item)) != str(after.get(item))}
+        self._existed |= changed - self._items
+        self._items |= changed
+        return report
+
+    def _run_items(self, stage: Any, known: Balance) -> StageReport | None:
+        began = time.monotonic()
+        done, notes = stage.run_items(self._workspace, self._items, self._stages, self._blocked, self._progress)
+        keys, verdicts = stage.expected(self._workspace)
+        touched = keys.keys() | verdicts.keys() | self._items
+        recorded = {item: row for item, row in self._workspace.verdicts(stage.name).items() if item in touched}
+        self._workspace.record([row for item, row in verdicts.items() if recorded.get(item) != row])
+        self._workspace.delete_verdicts(stage.name, recorded.keys() - verdicts.keys())
+        pending = sum(not key for key in keys.values())
+        after = tally(len(keys) - pending, verdicts.values(), pending)
+        balance = moved(known, self._existed | (touched - self._items), list(recorded.values()), after)
+        return StageReport(stage.name, stage.kind, balance, PassReport(done, seconds=time.monotonic() - began), notes)
+
+
+def moved(known: Balance, existed: Set[str], before: list[LedgerRow], after: Balance) -> Balance:
+    """Compute the balance of a stage after some of its items were done again.
+
+    Args:
+        known: its balance before, of all items; none was pending.
+        existed: those of the items that were there then; before: the verdicts on them, the others had rows.
+        after: the balance of these items now.
+    """
+    verdicts = [row for row in before if row.item_id in existed]
+    then = tally(len(existed) - len(verdicts), verdicts, 0)
+    reasons = Counter(known.reasons)
+    reasons.subtract(then.reasons)
+    reasons.update(after.reasons)
+    return Balance(
+        known.fresh - then.fresh + after.fresh,
+        known.failed - then.failed + after.failed,
+        known.filtered - then.filtered + after.filtered,
+        known.duplicate - then.duplicate + after.duplicate,
+        after.pending,
+        {reason: count for reason, count in reasons.most_common() if count > 0},
+    )
