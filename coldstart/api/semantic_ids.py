@@ -78,11 +78,15 @@ class SidMethods(WorkMethods):
         Raises:
             ColdstartError: a fault that you can mend, such as too few histories.
         """
+        from coldstart.semantic_ids.recall_service import recall_stage
         from coldstart.semantic_ids.recall_settings import RECALL, with_recall
         from coldstart.semantic_ids.settings import FIT, IDS
 
-        raw, changes = with_recall(self.pipeline(source), space=space, model=model, generator=generator)
+        given = self.pipeline(source)
+        raw, changes = with_recall(given, space=space, model=model, generator=generator)
         pipeline = self.pipeline(raw, overrides=[*changes, *overrides])
+        if not given.of_kind(RECALL):  # or a fit that is refused would leave its stages in the pipeline
+            recall_stage(pipeline).check_enough(self._store)
         self.run(pipeline, only=[FIT, IDS], progress=progress)
         return self.run(pipeline, only=[RECALL], refit=True, progress=progress)
 

@@ -469,3 +469,12 @@ def content_space(pipeline: Pipeline, stage: str, wanted: str | None) -> str:
     if not known:
         raise ColdstartError(f"{stage} has no content to read: put a stage of kind embed before it")
     return wanted or (texts or known)[0]
+
+
+def describe_content(pipeline: Pipeline, stage: str, space: str) -> str:
+    """Name the space of content that a stage reads, and the other spaces of texts before it that it could."""
+    before = pipeline.earlier(stage) if stage in [spec.name for spec in pipeline.stages] else pipeline.stages
+    others = [
+        spec.name for spec in before if spec.kind == "embed" and spec.settings.input == "text" and spec.name != space
+    ]
+    return f"{space}; `--set {stage}.space={others[-1]}` reads {others[-1]} in its place" if others else space

@@ -19,7 +19,7 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.keys import chain, stage_key
 from coldstart.core.likes import Likes, find_likes
 from coldstart.core.neighbours import MOST_EASE
-from coldstart.core.pipeline import Pipeline, Section, content_space
+from coldstart.core.pipeline import Pipeline, Section, content_space, describe_content
 from coldstart.core.progress import Progress
 from coldstart.core.settings import with_stage
 from coldstart.core.stage import LedgerRow, Reject
@@ -222,6 +222,7 @@ class UnionFitStage:
         report = {
             **fit.report,
             "space": self.space,
+            "content": describe_content(self._pipeline, self.name, self.space),
             "items": len(keys),
             "likes": str(data.likes),
             "min_weight": data.likes.min_weight,
@@ -367,7 +368,7 @@ def _details(fit: Artifact) -> list[str]:
     new = report["new"]
     return [
         f"likes: {report['likes']}",
-        f"content: {report['space']}",
+        f"content: {report.get('content', report['space'])}",
         f"NDCG@10 on users that it was not fitted on: {rows}",
         f"items that stood for new ones: {float(new['share']):.1%} of what users took, {float(new['exposure']):.1%} of "
         "the first 10",

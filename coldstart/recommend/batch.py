@@ -154,13 +154,14 @@ def write_lists(
             histories = [] if read_histories is None else read_histories(block)
             pools = [None] * len(block) if scored is None else list(scored(histories))
             is_scored = np.array([own is not None for own in pools], bool)
-            name = next((own.name for own in pools if own is not None), name)
-            found, known = _scored_lists(builder, pools, names), is_scored.copy()
+            known = np.array([own is not None and own.is_personal for own in pools], bool)
+            name = next((own.name for own in pools if own is not None and own.is_personal), name)
+            found = _scored_lists(builder, pools, names)
             if not is_scored.all():
                 others = np.flatnonzero(~is_scored)
                 by_scores, known[others] = by_model(block[others])
                 found = found.replaced(others, by_scores)
-            kept = known | has_average
+            kept = known | is_scored | has_average
             if order is not None:
                 _reorder(found, builder.candidates, kept, order, histories)
             table = _table(names, found, builder.candidates, kept)

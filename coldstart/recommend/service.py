@@ -255,7 +255,8 @@ class Recommender:
         if filters.seen == "drop":
             kept -= set(history.item_ids)
         order = [item for item in self._by_popularity if item in kept]
-        return Scored("popularity", tuple(order), (1 / np.arange(1, len(order) + 1)).astype(np.float32))
+        scores = (1 / np.arange(1, len(order) + 1)).astype(np.float32)
+        return Scored("popularity", tuple(order), scores, is_personal=False)
 
     @cached_property
     def _by_popularity(self) -> list[str]:
@@ -519,13 +520,15 @@ class QuerySettings:
 class Scored:
     """Candidates scored elsewhere, best first: `name` of the model, `scores` float32 [N].
 
-    `details`: item -> what a ranker tells of it beside the score; see `Recommendation`.
+    `details`: item -> what a ranker tells of it beside the score; see `Recommendation`. `is_personal`: the history
+    counted.
     """
 
     name: str
     item_ids: tuple[str, ...]
     scores: NDArray[np.float32]
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_personal: bool = True
 
     def builder(self, whole: ListBuilder) -> ListBuilder:
         """Build lists by the same rules, of these candidates alone and by their scores; a query is one number, 1."""

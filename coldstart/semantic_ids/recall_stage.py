@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.core.keys import digest
 from coldstart.core.likes import Likes, find_likes
-from coldstart.core.pipeline import Pipeline, content_space
+from coldstart.core.pipeline import Pipeline, content_space, describe_content
 from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject
 from coldstart.embed.spaces import vectors_of
@@ -139,6 +139,15 @@ class RecallFitStage(SpaceFitStage):
             raise ColdstartError(f"{self.name}: {missing}")
         return self._fit(store, training, progress)
 
+    def check_enough(self, store: Store) -> None:
+        """Check that there are enough histories and items for a fit, before semantic IDs are made for it.
+
+        Raises:
+            ColdstartError: there are too few.
+        """
+        if (few := RecallTraining(store, self, self._inputs(store)).too_few) is not None:
+            raise ColdstartError(f"{self.name}: {few}")
+
     def ids(self, store: Store) -> SemanticIds | None:
         """Load the newest semantic IDs; None where the pipeline gives none before this stage, or none are there yet."""
         if not any(spec.kind == IDS for spec in self._pipeline.earlier(self.name)):
@@ -180,6 +189,7 @@ class RecallFitStage(SpaceFitStage):
         report = {
             **trained.report,
             "space": self.space,
+            "content": describe_content(self._pipeline, self.name, self.space),
             "sids": version,
             "coded": None if training.ids is None else training.ids.space,
             "items": len(data.item_ids),
@@ -236,13 +246,20 @@ class RecallTraining:
     @property
     def missing(self) -> str | None:
         """Description of what is missing and the next step; None where there is enough data."""
+        if (few := self.too_few) is not None:
+            return few
+        if self._settings.decoder == "llm" and self.data.codes is None:
+            give = f"`coldstart finetune sids --workspace {self._uri}`"
+            return f"no item with content has a semantic ID, which the language model is to be taught: {give}"
+        return None
+
+    @property
+    def too_few(self) -> str | None:
+        """Description of too few users or items, and the next step; None where there are enough."""
         bring = f"bring more with `coldstart ingest --workspace {self._uri} --interactions FILE`"
         users = sum(len(own) >= 2 for own in self.data.histories)
         met = len(np.unique(np.concatenate([np.empty(0, np.int64), *self.data.histories])))
         if users >= self._settings.min_users and met >= self._settings.min_items:
-            if self._settings.decoder == "llm" and self.data.codes is None:
-                give = f"`coldstart finetune sids --workspace {self._uri}`"
-                return f"no item with content has a semantic ID, which the language model is to be taught: {give}"
             return None
         return (
             f"{users} users liked two items and more, and {met} items with content were liked; a fit needs "
@@ -316,7 +333,7 @@ def _summary(fit: Artifact) -> str:
 
 def _details(fit: Artifact) -> list[str]:
     report = fit.report
-    found = [f"likes: {report['likes']}", f"content: {report['space']}"]
+    found = [f"likes: {report['likes']}", f"content: {report.get('content', report['space'])}"]
     if report["sids"] is None:
         found.append("no semantic IDs stand before it, so that it has no head of codes: `coldstart finetune sids`")
     elif report["coded"] != report["space"]:

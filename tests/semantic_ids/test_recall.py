@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +137,38 @@ def test_many_users_get_the_lists_of_one_at_a_time(
         written = opened.recommend_many([*users, "nobody"], out, recall=recall, **rules)
         assert (written.users, written.without_history, written.scored_by) == (len(users) + 1, 1, f"recall ({recall})")
         found = [json.loads(line) for line in out.read_text().splitlines()]
-        assert {row["user_id"] for row in found} == set(users)
-        for user in users:
+        assert {row["user_id"] for row in found} == {*users, "nobody"}
+        for user in [*users, "nobody"]:
             alone = opened.recommend(user, recall=recall, reasons=False, **rules)
             assert [(row["item_id"], row["rank"], row["cold"], row["explored"]) for row in found
                     if row["user_id"] == user] == [(one.item_id, one.rank, one.cold, one.explored)
                                                    for one in alone.items]  # fmt: skip
-            assert not {one.item_id for one in alone.items} & set(walk(int(user[1:])))
+            assert user == "nobody" or not {one.item_id for one in alone.items} & set(walk(int(user[1:])))
     (tmp_path / "users.txt").write_text("u3\nnobody\n")
     ran = run_cli("recommend", "--users", tmp_path / "users.txt", "--out", tmp_path / "l.csv", "--recall", "auto",
                   "--workspace", fitted)  # fmt: skip
-    assert "1 users have no item that the sequence model knows, and no list" in ran.stdout + ran.stderr
+    assert "1 users have no liked items" in ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+def test_a_visitor_without_a_history_gets_what_is_popular_and_then_what_is_new(fitted: Path) -> None:
+    opened = coldstart.open(fitted)
+    counts = Counter(item for user in range(USERS) for item in walk(user))
+    found = opened.recommend("nobody", recall="auto", top_k=10, reasons=False)
+    assert found.scored_by == "popularity" and any("popular items, then of the newest" in note for note in found.notes)
+    assert [counts[one.item_id] for one in found.items] == sorted(counts.values(), reverse=True)[:10]
+    (cold,) = opened.recommend(history=[], recall="auto", top_k=1, cold_share=1.0, reasons=False).items
+    assert cold.cold
+
+
+@pytest.mark.slow
+def test_a_refused_fit_leaves_the_pipeline_as_it_was(tmp_path: Path) -> None:
+    opened = coldstart.open(tmp_path / "ws", create=True)
+    stages = {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:24", "input": "text"}, "index": {}}
+    opened.run({"manifest": str(manifest(tmp_path)), "engine": {"workers": 1}, "stages": stages})
+    with pytest.raises(ColdstartError, match="0 users liked two items and more"):
+        opened.finetune_recall()
+    assert opened.pipeline().raw["stages"].keys() == stages.keys()
 
 
 @pytest.mark.slow
