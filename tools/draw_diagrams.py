@@ -21,7 +21,8 @@ from tools.docs_site import DRAWINGS, MERMAID, ROOT, drawing
 
 PAGE = """<!doctype html><meta charset="utf-8"><script src="{script}"></script><pre id="text">{text}</pre>
 <div id="out"></div><script>
-mermaid.initialize({{startOnLoad: false, htmlLabels: false, flowchart: {{htmlLabels: false}}, theme: "neutral"}});
+mermaid.initialize({{startOnLoad: false, htmlLabels: false, theme: "neutral",
+  flowchart: {{htmlLabels: false, wrappingWidth: 420}}}});  // wide enough for the path of a file
 mermaid.render("drawing", document.getElementById("text").textContent).then(made => {{
   document.getElementById("out").textContent = "SVG-BEGIN" + made.svg + "SVG-END";
 }});

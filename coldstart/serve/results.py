@@ -168,7 +168,7 @@ class RecommendedItem(ItemSummary):
 
 
 class RankedBy(BaseModel):
-    """Whether a ranker ordered a list."""
+    """Order of a list by a ranker, or why it has none."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -180,7 +180,7 @@ class RankedBy(BaseModel):
 
 
 class RerankedBy(BaseModel):
-    """What ordered the head of a list anew."""
+    """Order of the head of a list by a reranker, or why it has none."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -148,7 +148,7 @@ class Suggested(ItemLine):
 
 
 class Ordered(BaseModel):
-    """Whether a model ordered a list, and why or why not."""
+    """Order of a list by a model, or why it has none."""
 
     on: bool
     why: str
