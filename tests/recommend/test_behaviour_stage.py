@@ -24,6 +24,7 @@ from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.fit_stage import compared_metrics, content_groups
 from coldstart.recommend.inputs import load_content, load_item_vectors, load_newest_fit
+from coldstart.recommend.model import RECIPE
 from coldstart.recommend.model.selection import SelectionSettings
 from coldstart.recommend.settings import Settings, with_behaviour
 from coldstart.store.fits import with_fits
@@ -476,7 +477,7 @@ def test_the_default_budget_leaves_the_keys_of_earlier_fits() -> None:
 def test_a_fit_of_an_earlier_recipe_is_kept_and_named_and_made_anew_when_it_is_asked_for(
     shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coldstart.recommend.fit_stage.RECIPE", 3)
+    monkeypatch.setattr("coldstart.recommend.fit_stage.RECIPE", RECIPE + 1)
     run = shop.run()
     assert notes(run, FITTED)[0].endswith(
         "; fitted by the recipe of an earlier version, and a new fit takes the present one: "

@@ -7,7 +7,7 @@ arrays in, plain arrays out; knows no tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -21,10 +21,12 @@ from coldstart.errors import ColdstartError, NothingToLearn
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-RECIPE = 2
+RECIPE = 3
 """Number of what is fitted by default; the report of a fit without one is of an earlier version."""
 Vectors = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+Selected = Mapping[str, float]
+"""Settings that a training selected on items that it held out itself, such as `epochs`; a restored mapper has none."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,18 @@ def fit(name: str, problem: Problem, *, seed: int = 0, **settings: Any) -> Mappe
         ColdstartError: there is no such mapper, or too little data for it.
     """
     return _module(name).fit(problem, seed=seed, **settings)  # type: ignore[no-any-return]
+
+
+def as_selected(settings: Mapping[str, Any], fitted: Sequence[Mapper]) -> dict[str, Any]:
+    """Fill in what earlier trainings by the same settings selected, in the mean, so that another holds nothing out.
+
+    Settings of a mapper that selects nothing, or that is not to be trained again on all items (`refit`), stay.
+    """
+    chosen: list[Selected] = [getattr(mapper, "selected", {}) for mapper in fitted]
+    if not chosen or not all(chosen) or not settings.get("refit", True):
+        return dict(settings)
+    means = {name: float(np.mean([one[name] for one in chosen])) for name in chosen[0]}
+    return {**settings, **means, "epochs": round(means["epochs"]), "valid_share": 0.0}
 
 
 def restore(name: str, arrays: Arrays) -> Mapper:

@@ -22,6 +22,7 @@ from coldstart.metrics.splits import split_draws
 from coldstart.recommend.model import Mapper, Problem, Teacher, Vectors
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
 from coldstart.recommend.model.scoring import top_k
+from coldstart.recommend.model.threads import stop_if_cancelled
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -161,6 +162,7 @@ def _train_with_early_stopping(
     ndcg = [validation.ndcg(best)]
     at = 0
     while len(ndcg) <= epochs and len(ndcg) - 1 - at < patience:
+        stop_if_cancelled()
         learner.epoch()
         now = learner.mapper()
         ndcg.append(validation.ndcg(now))
@@ -185,6 +187,7 @@ def _one_thread() -> Iterator[None]:
 
 def _trained(learner: Learner[M], epochs: int) -> M:
     for _ in range(epochs):
+        stop_if_cancelled()
         learner.epoch()
     return learner.mapper()
 

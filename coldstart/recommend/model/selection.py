@@ -4,14 +4,18 @@ Weights and whitening of the blocks of content are selected on other held-out it
 that a mapper that they suit does not look better than it is. The metrics are still those of the best of a few;
 `coldstart evaluate recommend` measures without that bias. What is tried is bounded by
 a budget of estimated processor seconds (`cost`), which follow from sizes alone: the same data and seed give the same
-fit, however busy the machine is. The winner is fitted again on all items.
+fit, however busy the machine is. The winner is fitted again on all items; a trained one for as many epochs as its fits
+of the folds selected, in the mean, and so without holding out items of its own. Folds are fitted side by side, and the
+final fit beside its rehearsal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import product
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -33,6 +37,7 @@ from coldstart.recommend.model.holdout import METRICS, SELECTION_METRIC, Fold, L
 from coldstart.recommend.model.mappers.blend import blend_of
 from coldstart.recommend.model.rehearsal import FoldFit, Rehearsal, Trial, paired_scores, rehearse
 from coldstart.recommend.model.space_weights import MOST_ITEMS, SpaceWeights, select_space_weights
+from coldstart.recommend.model.threads import side_by_side
 
 Candidate = Mapping[str, Any]
 CANDIDATES: Mapping[str, Candidate] = {"kernel": {}, "knn": {}, "contrastive": {}, "dropoutnet": {"distil": True}}
@@ -140,6 +145,12 @@ def select_model(
     if interactions.item_ids != content.item_ids:
         raise ValueError("interactions and content are not over the same items, in the same order")
     started = monotonic()
+    counting = Lock()
+
+    def count() -> None:
+        with counting:
+            step()
+
     expanded = _expanded(settings.candidates)
     liked = interactions.positive(settings.min_weight)
     warm = liked.counts() >= settings.warm_min
@@ -153,7 +164,10 @@ def select_model(
     spent += spaces.trials * trial_s
     candidates = {label: _tuned(label, given, spaces) for label, given in affordable.items()}
     step()
-    tried = [_fit_candidates(fold, content, candidates, spaces, settings, step) for fold in held_out]
+    with side_by_side(len(held_out)) as fits:
+        tried: list[_FoldResult] = fits(
+            [partial(_fit_candidates, fold, content, candidates, spaces, settings, count) for fold in held_out]
+        )
     for _ in range(len(held_out) * (len(expanded) - len(candidates))):
         step()
     lists = {label: [one.lists[label] for one in tried] for label in candidates}
@@ -165,21 +179,29 @@ def select_model(
         lists[BLEND] = _blend_lists(tried, parts)
         scores[BLEND] = _mean_ndcg(held_out, lists[BLEND])
     best = max(scores, key=scores.__getitem__)
-    fit_problem, fusion = _problem(interactions, content, spaces, settings)
-    name, mapper = _fit(best, _candidate_settings(best, candidates, parts), fit_problem, settings.seed)
-    deltas = _deltas(mapper, fit_problem, warm, settings)
-    vectors = mapper.items(fit_problem.features) + deltas
-    calibration, rehearsal = Calibration.none(), Rehearsal()
+    trained = {
+        label: model.as_selected(given, [one.mappers[label][1] for one in tried])
+        for label, given in candidates.items()
+        if label in (parts if best == BLEND else (best,))
+    }
+    chosen = _candidate_settings(best, {**candidates, **trained}, parts)
+    fitted = [FoldFit(one.problem, one.mapper(best, parts), one.fold.held) for one in tried]
+
+    fit_rows = partial(_fit_rows, best, chosen, content=content, spaces=spaces, settings=settings)
+
+    def fit_trial(rows: Interactions) -> Trial:
+        return fit_rows(rows).trial
+
+    def rehearsed() -> Rehearsal:
+        if not settings.calibrate:
+            return Rehearsal()
+        return rehearse(interactions, fitted, fit_trial, min_weight=settings.min_weight, seed=settings.seed)
+
+    with side_by_side(2) as both:
+        final, rehearsal = both([partial(fit_rows, interactions), rehearsed])
+    calibration = Calibration.none()
     if settings.calibrate:
-        fitted = [FoldFit(one.problem, one.mapper(best, parts), one.fold.held) for one in tried]
-        chosen = _candidate_settings(best, candidates, parts)
-
-        def fit_again(rows: Interactions) -> Trial:
-            return _trial(best, chosen, rows, content, spaces, settings)
-
-        rehearsal = rehearse(interactions, fitted, fit_again, min_weight=settings.min_weight, seed=settings.seed)
-        paired = [paired_scores(one, Trial(fit_problem, mapper, vectors)) for one in fitted]
-        calibration = fit_calibration(paired, rehearsal.factor)
+        calibration = fit_calibration([paired_scores(one, final.trial) for one in fitted], rehearsal.factor)
     step()
     report = {
         "chosen": best,
@@ -194,8 +216,9 @@ def select_model(
         if settings.calibrate
         else None,
         "recipe": RECIPE,
-        "weights": dict(fusion.weights),
-        "powers": {name: spaces.powers[name] for name in fusion.weights},
+        "trained": {label: {"epochs": own["epochs"]} for label, own in trained.items() if own != candidates[label]},
+        "weights": dict(final.fusion.weights),
+        "powers": {name: spaces.powers[name] for name in final.fusion.weights},
         "kernel": dict(spaces.kernel),
         "budget": {
             "seconds": settings.budget_s,
@@ -210,7 +233,10 @@ def select_model(
         "settings": asdict(settings),
         "seconds": round(monotonic() - started, 1),
     }
-    return Selection(Behaviour(name, content.item_ids, warm, fusion, mapper, deltas, calibration, report), report)
+    behaviour = Behaviour(
+        final.name, content.item_ids, warm, final.fusion, final.trial.mapper, final.deltas, calibration, report
+    )
+    return Selection(behaviour, report)
 
 
 def _expanded(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
@@ -371,24 +397,29 @@ def _blend_lists(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> li
     return found
 
 
-def _trial(
+@dataclass(frozen=True)
+class _RowsFit:
+    """A candidate fitted on some rows: name of its mapper, fusion of the content, and corrections of warm items."""
+
+    name: str
+    trial: Trial
+    fusion: Fusion
+    deltas: Vectors
+
+
+def _fit_rows(
     label: str,
     given: Candidate,
     rows: Interactions,
+    *,
     content: Content,
     spaces: SpaceWeights,
     settings: SelectionSettings,
-) -> Trial:
+) -> _RowsFit:
     """Fit a candidate on some rows, with vectors as lists are made with."""
-    fit_problem, _ = _problem(rows, content, spaces, settings)
-    _, mapper = _fit(label, given, fit_problem, settings.seed)
-    warm = rows.positive(settings.min_weight).counts() >= settings.warm_min
-    deltas = _deltas(mapper, fit_problem, warm, settings)
-    return Trial(fit_problem, mapper, mapper.items(fit_problem.features) + deltas)
-
-
-def _deltas(mapper: Mapper, fit_problem: Problem, warm: NDArray[np.bool_], settings: SelectionSettings) -> Vectors:
-    vectors = mapper.items(fit_problem.features)
-    deltas = bounded_deltas(vectors, mapper.users(fit_problem.matrix), fit_problem.matrix, max_delta=settings.max_delta)
-    deltas[~warm] = 0
-    return deltas
+    fit_problem, fusion = _problem(rows, content, spaces, settings)
+    name, mapper = _fit(label, given, fit_problem, settings.seed)
+    vectors, users = mapper.items(fit_problem.features), mapper.users(fit_problem.matrix)
+    deltas = bounded_deltas(vectors, users, fit_problem.matrix, max_delta=settings.max_delta)
+    deltas[rows.positive(settings.min_weight).counts() < settings.warm_min] = 0
+    return _RowsFit(name, Trial(fit_problem, mapper, vectors + deltas), fusion, deltas)

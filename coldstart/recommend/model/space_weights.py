@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.fusion import Content, FittedBlocks, fit_blocks
 from coldstart.recommend.model.holdout import SELECTION_METRIC, TOP_K, Fold, problem_without_features
 from coldstart.recommend.model.mappers.kernel import UserTargets, fit_user_targets
+from coldstart.recommend.model.threads import side_by_side
 
 POWERS = (0.0, 0.25, 0.5)
 FIRST_POWER = 0.25
@@ -107,19 +109,24 @@ def select_space_weights(
     first = FIRST_POWER if power is None else power
     best = _Trial({name: (weight, first) for name, weight in given.items() if weight}, dict(_KERNEL))
     powers = POWERS if power is None else (power,)
-    value, seen = _mean(judges, best), {best.key()}
-    for _ in range(_ROUNDS):
-        before = value
-        for name in [*names, *(_GRID if tune else ())]:
-            for trial in best.beside(name, powers, weights is None):
-                if trial.key() in seen or len(seen) >= trials:
-                    continue
-                seen.add(trial.key())
-                found = _mean(judges, trial)
-                if found > value:
-                    best, value = trial, found
-        if value <= before:
-            break
+    with side_by_side(len(judges)) as scores:
+
+        def mean(trial: _Trial) -> float:
+            return float(np.mean(scores([partial(judge.score, trial) for judge in judges])))
+
+        value, seen = mean(best), {best.key()}
+        for _ in range(_ROUNDS):
+            before = value
+            for name in [*names, *(_GRID if tune else ())]:
+                for trial in best.beside(name, powers, weights is None):
+                    if trial.key() in seen or len(seen) >= trials:
+                        continue
+                    seen.add(trial.key())
+                    found = mean(trial)
+                    if found > value:
+                        best, value = trial, found
+            if value <= before:
+                break
     total = sum(weight for weight, _ in best.blocks.values())
     return SpaceWeights(
         {name: weight / total for name, (weight, _) in best.blocks.items()},
@@ -127,10 +134,6 @@ def select_space_weights(
         best.kernel if tune else {},
         len(seen),
     )
-
-
-def _mean(judges: Sequence[_Judge], trial: _Trial) -> float:
-    return float(np.mean([judge.score(trial) for judge in judges]))
 
 
 class _Judge:

@@ -80,8 +80,10 @@ def restore_tower(arrays: Arrays, prefix: str = "") -> Tower:
     own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
     count = sum(name.startswith("layers.") and name.endswith(".weight") for name in own)
     shapes = [own[f"layers.{place}.weight"].shape for place in range(count)]
-    tower = Tower(shapes[0][1], [shape[0] for shape in shapes[:-1]], shapes[-1][0], norm="norm.weight" in own)
-    tower.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in own.items()})
+    with torch.device("meta"):  # draws no weights, which would move the random numbers of a training beside this one
+        tower = Tower(shapes[0][1], [shape[0] for shape in shapes[:-1]], shapes[-1][0], norm="norm.weight" in own)
+    weights = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in own.items()}
+    tower.load_state_dict(weights, assign=True)
     return tower.requires_grad_(False).eval()
 
 
@@ -101,8 +103,8 @@ def random_dropout(share: float, generator: torch.Generator) -> Drop | None:
         return None
 
     def drop(values: torch.Tensor) -> torch.Tensor:
-        kept = torch.rand(values.shape, generator=generator) >= share
-        return values * kept.to(values.device) / (1 - share)
+        kept = torch.rand(values.shape, generator=generator).ge_(share).div_(1 - share)
+        return values * kept.to(values.device)
 
     return drop
 

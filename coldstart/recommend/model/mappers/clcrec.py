@@ -8,7 +8,7 @@ the teacher, and from its least squares on content.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
-from coldstart.recommend.model import Arrays, Problem, Vectors
+from coldstart.recommend.model import Arrays, Problem, Selected, Vectors
 from coldstart.recommend.model.factors import FoldIn, restore_fold_in
 from coldstart.recommend.model.holdout import train
+from coldstart.recommend.model.threads import seeded_weights
 from coldstart.recommend.model.towers import (
     LikeBatch,
     Likes,
@@ -79,7 +80,7 @@ def fit(
         ColdstartError: no liked item has content.
     """
     own = Recipe(**recipe)
-    return train(
+    trained = train(
         lambda part: _Learner(part, own, seed),
         problem,
         epochs=epochs,
@@ -87,7 +88,8 @@ def fit(
         valid_share=valid_share,
         refit=refit,
         seed=seed,
-    ).mapper
+    )
+    return replace(trained.mapper, selected={"epochs": float(trained.epoch)})
 
 
 def restore(arrays: Arrays) -> Clcrec:
@@ -97,11 +99,17 @@ def restore(arrays: Arrays) -> Clcrec:
 
 @dataclass(frozen=True)
 class Clcrec:
-    """Fitted CLCRec; see `coldstart.recommend.model.Mapper`. `change` float32 [D, D] maps the teacher's users here."""
+    """Fitted CLCRec; see `coldstart.recommend.model.Mapper`.
+
+    Attributes:
+        change: float32 [D, D]: maps the teacher's users here.
+        selected: see `coldstart.recommend.model.Selected`.
+    """
 
     tower: Tower
     fold_in: FoldIn
     change: Vectors
+    selected: Selected = field(default_factory=dict)
 
     def items(self, features: Vectors) -> Vectors:
         """Map content to item vectors; see `Mapper.items`."""
@@ -153,8 +161,7 @@ class _Learner:
         self._likes, self._recipe = Likes("clcrec", problem, seed), recipe
         self._device = choose_device(recipe.device)
         likes, dim = self._likes, self._likes.items.shape[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_weights(seed):
             self._tower = Tower(likes.features.shape[1], recipe.hidden, dim, norm=False)
         # scores of the teacher lie within 0 and 1, where a temperature of 2 sees no difference
         stretch = float(recipe.temperature / max(_spread(likes), 1e-6)) ** 0.5

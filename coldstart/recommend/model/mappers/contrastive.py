@@ -8,7 +8,7 @@ one more dimension, with the weight that ranks held-out items best.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, Vectors
+from coldstart.recommend.model import Arrays, Problem, Selected, Vectors
 from coldstart.recommend.model.holdout import ValidationSet, train
 from coldstart.recommend.model.pairs import (
     Batch,
@@ -31,6 +31,7 @@ from coldstart.recommend.model.pairs import (
     source_of_pairs,
     user_pairs,
 )
+from coldstart.recommend.model.threads import seeded_weights
 from coldstart.recommend.model.towers import (
     Tower,
     pair_loss,
@@ -116,7 +117,7 @@ def fit(
     weight = popularity or 0.0
     if popularity is None and trained.validation is not None and trained.validated is not None:
         weight = _best_weight(trained.validated, trained.validation)
-    return replace(trained.mapper, weight=weight)
+    return replace(trained.mapper, weight=weight, selected={"epochs": float(trained.epoch), "popularity": weight})
 
 
 def restore(arrays: Arrays) -> Contrastive:
@@ -140,6 +141,7 @@ class Contrastive:
         prior: float32 [F + 1]: coefficients of predicted popularity, the last one added; popularity has mean 0 and
             deviation 1 over the training items.
         weight: weight of popularity in scores.
+        selected: see `coldstart.recommend.model.Selected`.
     """
 
     tower: Tower
@@ -147,6 +149,7 @@ class Contrastive:
     change: Vectors
     prior: Vectors
     weight: float
+    selected: Selected = field(default_factory=dict)
 
     def items(self, features: Vectors) -> Vectors:
         """Map content to item vectors; see `Mapper.items`."""
@@ -199,8 +202,7 @@ class _Learner:
         self._prior = _popularity(self._features, counts, known)
         items, inputs = self._features.shape
         hidden = recipe.hidden if recipe.hidden is not None else ((512, 256) if items >= 5000 else (256,))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_weights(seed):
             self._tower = Tower(inputs, hidden, recipe.dim)
         self._tower.set_linear(principal_directions(self._features[known], recipe.dim) * inputs**0.5)
         self._tower.to(self._device)
@@ -234,11 +236,13 @@ class _Learner:
         parts = (batch.bags, batch.items, batch.others, batch.hard)
         wanted, places = np.unique(np.concatenate([part.ravel() for part in parts]), return_inverse=True)
         rows = torch.from_numpy(self._features[wanted]).to(self._device)
-        vectors = functional.normalize(self._tower(rows, self._drop), dim=1)[torch.from_numpy(places).to(self._device)]
-        bags, items, others, hard = torch.split(vectors, [part.size for part in parts])
+        vectors = functional.normalize(self._tower(rows, self._drop), dim=1)
+        bags, single = torch.from_numpy(places).to(self._device).split([batch.bags.size, len(places) - batch.bags.size])
+        means = functional.embedding_bag(bags.reshape(size, -1), vectors, mode="mean")
+        second, hard = functional.embedding(single, vectors).split([size + len(batch.others), batch.hard.size])
         return pair_loss(
-            bags.reshape(size, -1, dim).mean(1) @ self._change[:-1] + self._change[-1],
-            torch.cat([items, others]),
+            means @ self._change[:-1] + self._change[-1],
+            second,
             hard.reshape(size, -1, dim),
             batch.correction.to(self._device),
             self._recipe.temperature,

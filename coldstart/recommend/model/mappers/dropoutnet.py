@@ -7,7 +7,7 @@ by content. A user's tower sees the teacher's fold-in of a history.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,10 @@ import torch
 
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
-from coldstart.recommend.model import Arrays, Problem, Vectors
+from coldstart.recommend.model import Arrays, Problem, Selected, Vectors
 from coldstart.recommend.model.factors import FoldIn, restore_fold_in
 from coldstart.recommend.model.holdout import train
+from coldstart.recommend.model.threads import seeded_weights
 from coldstart.recommend.model.towers import (
     LikeBatch,
     Likes,
@@ -73,7 +74,7 @@ def fit(
         ColdstartError: no liked item has content.
     """
     own = Recipe(**recipe)
-    return train(
+    trained = train(
         lambda part: _Learner(part, own, seed),
         problem,
         epochs=epochs,
@@ -81,7 +82,8 @@ def fit(
         valid_share=valid_share,
         refit=refit,
         seed=seed,
-    ).mapper
+    )
+    return replace(trained.mapper, selected={"epochs": float(trained.epoch)})
 
 
 def restore(arrays: Arrays) -> Dropoutnet:
@@ -96,12 +98,18 @@ def restore(arrays: Arrays) -> Dropoutnet:
 
 @dataclass(frozen=True)
 class Dropoutnet:
-    """Fitted DropoutNet; see `coldstart.recommend.model.Mapper`. `scale`: factor of users before their tower."""
+    """Fitted DropoutNet; see `coldstart.recommend.model.Mapper`.
+
+    Attributes:
+        scale: factor of users before their tower.
+        selected: see `coldstart.recommend.model.Selected`.
+    """
 
     item_tower: Tower
     user_tower: Tower
     fold_in: FoldIn
     scale: float
+    selected: Selected = field(default_factory=dict)
 
     def items(self, features: Vectors) -> Vectors:
         """Map content to item vectors; see `Mapper.items`."""
@@ -134,8 +142,7 @@ class _Learner:
         self._device = choose_device(recipe.device)
         likes = self._likes
         behaviour, features = likes.items.shape[1], likes.features.shape[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_weights(seed):
             self._item = Tower(behaviour + features, recipe.hidden, recipe.dim, norm=False)
             self._user = Tower(behaviour, recipe.hidden, recipe.dim, norm=False)
         same = np.eye(behaviour, recipe.dim, dtype=np.float32)
