@@ -23,7 +23,7 @@ def rerank(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     kinds: Annotated[
-        str, typer.Option("--kinds", metavar="A,B", help="Rerankers to judge: mmr, dpp, listwise, llm.")
+        str, typer.Option("--kinds", metavar="A,B", help="Rerankers to measure: mmr, dpp, listwise, llm.")
     ] = "mmr,dpp",
     generator: Annotated[
         str,
@@ -42,12 +42,16 @@ def rerank(
         typer.Option(
             "--split",
             metavar="KIND",
-            help="Ask for the last liked item (last-out), or the first after a cut (time), which listwise needs.",
+            help="Hold out the last liked item (last-out), or the first after a cut (time), which listwise needs.",
         ),
     ] = "last-out",
     users: Annotated[
-        int, typer.Option("--users", min=1, metavar="N", help="Judge N users, drawn by a hash of their ids.")
+        int, typer.Option("--users", min=1, metavar="N", help="Measure N users, drawn by a hash of their ids.")
     ] = 500,
+    rank: Annotated[
+        str,
+        typer.Option("--rank", metavar="auto|on|off", help="Lists of `recommend` with this --rank are the base."),
+    ] = "auto",
     deadline_ms: Annotated[
         float, typer.Option("--deadline-ms", metavar="N", help="Count lists that take longer than N ms as late.")
     ] = 300.0,
@@ -71,7 +75,7 @@ def rerank(
     Examples:
       coldstart evaluate rerank --workspace shop.workspace --out rerank
       coldstart evaluate rerank --kinds llm,mmr --generator starter --users 100
-      coldstart evaluate rerank --kinds listwise --split time --json
+      coldstart evaluate rerank --kinds listwise --split time --rank off --json
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -86,6 +90,7 @@ def rerank(
         split=split,
         users=users,
         deadline_ms=deadline_ms,
+        rank=rank,
         progress=ConsoleProgress(),
     )
     known = found.to_dict()
