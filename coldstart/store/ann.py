@@ -89,9 +89,10 @@ EFFORTS = (
 UNMEASURED = 0.01
 """Share of the rows of an index that may change before its recall is measured again."""
 
-FEW_QUERIES = 50
-"""Queries of the sample by which an index that was only added to is measured; all of the sample is searched where these
-do not show that the recall holds."""
+FEW_QUERIES = 25
+"""Queries of the sample that an index which was only added to is measured with. Its last figures count besides, as so
+many queries as they were measured with; where both together, or the upper end of a 95 % interval of the few, fall below
+the target, all of the sample is searched."""
 
 DEPTH = 11
 """Results that `EFFORTS` are meant for, ten and the query itself: ten times as many are searched in twice the
@@ -117,7 +118,8 @@ class IndexReport:
         effort_filtered: of searches with any filter, `NARROWER` times what `recall_filtered` was measured with; None
             for exact search, and in reports of earlier versions, where `effort` is for both.
         unmeasured: rows that came, changed or went since recall was measured.
-        queries: stored vectors that recall was measured with; 0 in reports of earlier versions, and for exact search.
+        queries: stored vectors that recall was measured with, those of `FEW_QUERIES` weighed with earlier ones; 0 in
+            reports of earlier versions, and for exact search.
     """
 
     space: str
@@ -238,8 +240,8 @@ def build_index(
     Args:
         samples: of the last measurement, with what changed since; by default a sample is drawn anew.
         former: the last report, whose figures are kept while few rows changed since they were measured: to measure
-            takes seconds, to add a row does not. After that, its efforts are tried first, by a few queries. By default
-            all is measured.
+            takes seconds, to add a row does not. After that its efforts are measured by a few queries, and raised
+            where these no longer do. By default the least efforts are looked for.
         changed: rows that changed since `former`.
     """
     column = column_of(space)
@@ -267,7 +269,7 @@ def build_index(
     build_s = 0.0
     figures = None
     if present == wanted and not needs_retraining(table, column):
-        figures = (former and probe.confirm(former, seed=labels.num_rows)) or probe.tune()
+        figures = (former and probe.confirm(former, seed=labels.num_rows)) or probe.tune(former)
     if figures is None or not figures.ok:
         from lancedb import index
 
@@ -292,6 +294,11 @@ def build_index(
     )
 
 
+def _unfiltered(filtered: Effort) -> Effort:
+    """Return the effort that was measured under the filter of the measurement, from the one kept for any filter."""
+    return Effort(filtered.nprobes // NARROWER, filtered.refine, filtered.most // NARROWER)
+
+
 @dataclass(frozen=True)
 class RecallFigures:
     """Recall of the chosen efforts; fields as in `IndexReport`."""
@@ -314,21 +321,25 @@ class RecallProbe:
         self._radii = truth.near.distances[:, : settings.top_k]
         self._radii_filtered = None if truth.filtered is None else truth.filtered.distances[:, : settings.top_k]
 
-    def tune(self) -> RecallFigures:
-        """Find the least efforts that reach the target, without and with a filter; the greatest where none does."""
-        effort, recall = self._least(None, self._radii)
+    def tune(self, former: IndexReport | None = None) -> RecallFigures:
+        """Find the least efforts that reach the target, without and with a filter; the greatest where none does.
+
+        Args:
+            former: efforts below those of this report are left out.
+        """
+        start = former and former.effort
+        effort, recall = self._least(None, self._radii, start)
         if self._radii_filtered is None:
             filtered, recall_filtered = replace(effort, most=0), None
         else:
-            least, recall_filtered = self._least(self.filter, self._radii_filtered)
+            start = former and former.effort_filtered and _unfiltered(former.effort_filtered)
+            least, recall_filtered = self._least(self.filter, self._radii_filtered, start)
             filtered = Effort(NARROWER * least.nprobes, least.refine, NARROWER * least.most)
         ok = min(recall, 1.0 if recall_filtered is None else recall_filtered) >= self._settings.target_recall
         return RecallFigures(effort, filtered, recall, recall_filtered, ok, len(self._ids))
 
     def confirm(self, former: IndexReport, seed: int) -> RecallFigures | None:
-        """Measure the efforts of the last report by a few queries; None where these do not show that recall holds.
-
-        Shown is what the lower end of a 95 % interval says (mean of the queries less 1.96 standard errors).
+        """Measure the efforts of the last report by a few queries; None where recall does not hold any more.
 
         Args:
             seed: of the draw of these queries from the sample.
@@ -338,20 +349,27 @@ class RecallProbe:
             return None
         some = min(FEW_QUERIES, len(self._ids))
         places = np.sort(np.random.default_rng(seed).choice(len(self._ids), some, replace=False))
-        least = Effort(filtered.nprobes // NARROWER, filtered.refine, filtered.most // NARROWER)
-        recalls: list[float] = []
-        for own, where, truth in ((effort, None, self._radii), (least, self.filter, self._radii_filtered)):
-            if truth is None:
-                continue
+        weight, target = some / (some + former.queries), self._settings.target_recall
+
+        def measure(own: Effort, where: str | None, truth: Vectors, before: float) -> float | None:
             hits, wanted = _hits(self.distances(own, where, places), truth[places])
             shares = hits[wanted > 0] / wanted[wanted > 0]
-            if len(shares) < 2 or shares.mean() - 1.96 * _error_of_mean(shares) < self._settings.target_recall:
+            if len(shares) < 2 or shares.mean() + 1.96 * shares.std(ddof=1) / math.sqrt(len(shares)) < target:
                 return None
-            recalls.append(float(hits.sum() / wanted.sum()))
-        return RecallFigures(effort, filtered, recalls[0], recalls[1] if len(recalls) > 1 else None, True, some)
+            both = weight * float(hits.sum() / wanted.sum()) + (1 - weight) * before
+            return both if both >= target else None
 
-    def _least(self, where: str | None, truth: Vectors) -> tuple[Effort, float]:
-        for effort in EFFORTS:
+        recall = measure(effort, None, self._radii, former.recall)
+        recall_filtered = None
+        if recall is not None and self._radii_filtered is not None and former.recall_filtered is not None:
+            recall_filtered = measure(_unfiltered(filtered), self.filter, self._radii_filtered, former.recall_filtered)
+        if recall is None or (recall_filtered is None) != (self._radii_filtered is None):
+            return None
+        queries = min(some + former.queries, self._settings.sample)
+        return RecallFigures(effort, filtered, recall, recall_filtered, True, queries)
+
+    def _least(self, where: str | None, truth: Vectors, start: Effort | None) -> tuple[Effort, float]:
+        for effort in EFFORTS[EFFORTS.index(start) if start in EFFORTS else 0 :]:
             recall = _recall(self.distances(effort, where), truth)
             if recall >= self._settings.target_recall:
                 break
@@ -375,10 +393,6 @@ class RecallProbe:
             near = found["_distance"].to_numpy()[others & (owners == index)][:top_k]
             distances[index, : len(near)] = near
         return distances
-
-
-def _error_of_mean(shares: NDArray[np.float64]) -> float:
-    return float(shares.std(ddof=1) / math.sqrt(len(shares)))
 
 
 def _recall(found: Vectors, truth: Vectors) -> float:

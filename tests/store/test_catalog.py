@@ -358,7 +358,7 @@ def test_recall_stands_while_few_rows_changed_and_is_then_confirmed_by_few_queri
     assert (kept.recall, kept.unmeasured, kept.queries) == (first.recall, 3, QUICK)
     confirmed = build(506, 3)
     assert searched == [20, 20, 20, 20], "of two spaces, without and with a filter"
-    assert (confirmed.unmeasured, confirmed.queries, confirmed.effort) == (0, 20, first.effort)
+    assert (confirmed.unmeasured, confirmed.queries, confirmed.effort) == (0, QUICK, first.effort)
     searched.clear()
     catalog.write(catalog_rows(ids(509)), PASSPORTS)  # by a run that was killed before it published
     build(512, 3)
@@ -387,7 +387,7 @@ def test_an_index_whose_recall_fell_is_trained_anew(catalog: Catalog, monkeypatc
     catalog.build_indexes(settings)
     answers = iter([False, True] * 2)
     tune = ann.RecallProbe.tune
-    monkeypatch.setattr(ann.RecallProbe, "tune", lambda probe: replace(tune(probe), ok=next(answers)))
+    monkeypatch.setattr(ann.RecallProbe, "tune", lambda probe, _=None: replace(tune(probe), ok=next(answers)))
     assert all(report.build_s > 0 and report.ok for report in catalog.build_indexes(settings))
 
 
