@@ -7,8 +7,7 @@ understand it refuses.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,14 +15,12 @@ from coldstart.errors import ColdstartError
 from coldstart.serve.ask.answers import Answer, CallsSpentError, Cite, Sentence, Session
 from coldstart.serve.ask.check import COLOURS, check_all, is_honest
 from coldstart.serve.ask.understand import QUOTED, Asked, understand
+from coldstart.serve.ask.writer import LISTED, Refusal, Writer, label, may_show, number
 from coldstart.serve.bounded import MOST_BYTES, without_places
 from coldstart.serve.tool_parts import CURRENCY, MOST_PAGE
 from coldstart.serve.vocabulary import normal
-from coldstart.store.sql import equals, one_of
 
 NAME = "rules"
-LISTED = 10
-"""Items that an answer has a sentence for; it names all ids it found."""
 FOUND_SCORE = 0.6
 SHOWN_SHARE, SHOWN_SCORE = 0.4, 0.1
 """Share of the best score, and least score, of a product that a video is said to show. Of shares .2 to .8 and scores 0
@@ -32,10 +29,6 @@ _MATCHED = 4
 _ALIKE = 5
 _FEATURES = ("price", "category", "creator", "attributes.colour", "created_at", "kind")
 _TIMES = re.compile(r"\b(?:new\w*|old\w*|recent\w*|later|earlier|when|added)\b")
-
-
-class Refusal(Exception):  # noqa: N818  # an answer, no fault
-    """Nothing in the catalogue answers the question."""
 
 
 def answer_by_rules(session: Session, question: str, now: datetime | None = None) -> Answer:
@@ -48,7 +41,7 @@ def answer_by_rules(session: Session, question: str, now: datetime | None = None
         answer.intent, answer.outcome, answer.why = "", "not_understood", fault
         return answer
     try:
-        written = _Writer(session, asked, answer)
+        written = _Intents(session, asked, answer)
         _INTENTS[asked.intent](written)
         if asked.follow:
             written.follow()
@@ -85,13 +78,8 @@ def _not_understood(asked: Asked) -> str | None:
     return None if asked.known else ""
 
 
-class _Writer:
-    """Calls and sentences of one answer."""
-
-    def __init__(self, session: Session, asked: Asked, answer: Answer) -> None:
-        self.session, self.asked, self.answer = session, asked, answer
-
-    # -- intents
+class _Intents(Writer):
+    """What is called and said for each intent."""
 
     def filter(self) -> None:
         if not (self._narrowed() or self.asked.kind):
@@ -131,16 +119,16 @@ class _Writer:
         call = len(self.session.steps)
         named = [one for one in found.groups if one.untrusted_group]
         if not named:
-            raise Refusal(f"no {asked.conditions()} with {_label(asked.group).lower()}")
+            raise Refusal(f"no {asked.conditions()} with {label(asked.group).lower()}")
         self.answer.value = float(found.groups_total - (len(named) < len(found.groups)))
         self.session.numbers[call]["groups"] = self.answer.value
         self._say(f"{int(self.answer.value):,} in all:", call, "groups")
         for one in named[:LISTED]:
             if is_honest(one.untrusted_group):
-                self._say(f"“{one.untrusted_group}”: {_number(one.value)}.", call, one.untrusted_group)
+                self._say(f"“{one.untrusted_group}”: {number(one.value)}.", call, one.untrusted_group)
         if len(named) > LISTED:
             self.answer.notes.append(f"those of the most items are named; {len(named) - LISTED} more are not")
-        self.answer.notes.append(f"counted: values of {_label(asked.group).lower()}, of {asked.conditions()}")
+        self.answer.notes.append(f"counted: values of {label(asked.group).lower()}, of {asked.conditions()}")
 
     def average(self) -> None:
         self._number("avg", "the average price of")
@@ -168,7 +156,7 @@ class _Writer:
             raise Refusal("no item meets the conditions")
         for one in named[:20]:
             if is_honest(one.untrusted_group):
-                self._say(f"“{one.untrusted_group}”: {_number(one.value)}.", call, one.untrusted_group)
+                self._say(f"“{one.untrusted_group}”: {number(one.value)}.", call, one.untrusted_group)
 
     def cheapest(self) -> None:
         self._ranked("price", False, "costs")
@@ -199,7 +187,7 @@ class _Writer:
                 cites += [
                     self._currency(item)[1] for item in (first, second) if name == "price" and self._currency(item)[0]
                 ]
-                self._sentence(f"{_label(name)}: {left} for {left_name}, {right} for {right_name}.", *cites)
+                self._sentence(f"{label(name)}: {left} for {left_name}, {right} for {right_name}.", *cites)
         if not self.answer.sentences:
             for item in (first, second):
                 self._title_sentence(item)
@@ -271,7 +259,7 @@ class _Writer:
                 name, cites = self._name(item)
                 cites += [self._currency(item)[1]] if field == "price" and self._currency(item)[0] else []
                 of = item if field == "title" else name
-                said = f"{of} was added on {text}." if field == "created_at" else f"{_label(field)} of {of}: {text}."
+                said = f"{of} was added on {text}." if field == "created_at" else f"{label(field)} of {of}: {text}."
                 self._sentence(said, Cite(field, item), *cites)
                 if field == "price":
                     self.answer.value = float(own["price"])
@@ -283,7 +271,7 @@ class _Writer:
         own = self.session.fields[item]
         for field in ("description", "summary", "title"):
             for said in re.split(r"(?<=[.!?])\s+", own.get(field, "")):
-                if COLOURS.intersection(re.findall(r"\w+", said.lower())) and _may_show(said):
+                if COLOURS.intersection(re.findall(r"\w+", said.lower())) and may_show(said):
                     name, cites = self._name(item)
                     self._sentence(f"In the {_OWN_WORDS[field]} of {name}: “{said}”.", Cite(field, item), *cites)
                     return
@@ -320,7 +308,7 @@ class _Writer:
                     ):
                         found_in[one.item_id] = Sentence(
                             f"{self._name(one.item_id)[0]} shows {self._name(product)[0]} at "
-                            f"{_number(round(hit.frame_s, 2))} s.",
+                            f"{number(round(hit.frame_s, 2))} s.",
                             (
                                 Cite("shows", one.item_id),
                                 Cite("frame_s", product),
@@ -453,22 +441,6 @@ class _Writer:
         (name, cites), (other, more) = self._name(copy), self._name(original)
         self._sentence(f"{name} is a copy of {other}.", Cite("duplicate_of", copy), *cites, *more)
 
-    def _name_all(self, items: Sequence[str]) -> None:
-        """Read titles and currencies of items, in one call, so that sentences can name them."""
-        new = [one for one in items if "currency" not in self.session.fields.get(one, {})]
-        if new and len(self.session.steps) < self.session.most_calls:
-            where = one_of("item_id", new[:MOST_PAGE])
-            self.session.call("list_items", where=where, limit=MOST_PAGE, max_bytes=MOST_BYTES)
-
-    def _name(self, item: str) -> tuple[str, list[Cite]]:
-        """Name an item by its title and id, with the cite of the title; by its id alone where no title may be shown."""
-        title = self.session.fields.get(item, {}).get("title")
-        return (f"“{title}” ({item})", [Cite("title", item)]) if _may_show(title) else (item, [])
-
-    def _currency(self, item: str) -> tuple[str, Cite]:
-        unit = self.session.fields.get(item, {}).get("currency", "")
-        return (unit if is_honest(unit) else ""), Cite("currency", item)
-
     def follow(self) -> None:
         """Say who should see what was found."""
         for item in self.answer.items[:3]:
@@ -494,7 +466,7 @@ class _Writer:
         for one in found.items:
             if one.score < max(SHOWN_SHARE * top, SHOWN_SCORE):
                 continue
-            at = f" at {_number(round(one.frame_s, 2))} s" if one.frame_s is not None else ""
+            at = f" at {number(round(one.frame_s, 2))} s" if one.frame_s is not None else ""
             name, cites = self._name(one.item_id)
             cites += [Cite("frame_s", one.item_id)] * bool(at)
             self._sentence(
@@ -573,154 +545,18 @@ class _Writer:
             for one in units:
                 if is_honest(one.untrusted_group):
                     unit = one.untrusted_group
-                    self._say(f"In {unit}, {words} {self._of(2)} is {_number(one.value)}.", call, unit)
+                    self._say(f"In {unit}, {words} {self._of(2)} is {number(one.value)}.", call, unit)
             return
         unit = units[0].untrusted_group if units and is_honest(units[0].untrusted_group) else None
         self.answer.value = float(found.value)
         self._sentence(
             f"{words[0].upper()}{words[1:]} {found.items:,} {self._of(found.items)} is "
-            f"{_number(found.value)}{f' {unit}' if unit else ''}.",
+            f"{number(found.value)}{f' {unit}' if unit else ''}.",
             Cite("value", call=call),
             Cite("items", call=call),
             *([Cite(unit, call=call)] if unit else []),
         )
         self._note_unknown()
-
-    def _of(self, count: float) -> str:
-        noun = self.asked.noun(count, bare=True)
-        return self._counted(count).replace(noun, f"{noun} that", 1) if self._counted(count) != noun else noun
-
-    def _fields(self, start: str) -> list[str]:
-        return [name for name in self.session.tools.vocabulary().values if name.startswith(start)]
-
-    def _aggregate(self, measure: str, of: str | None, **more: Any) -> Any:
-        return self.session.call(
-            "aggregate",
-            measure=measure,
-            of=of,
-            kind=self.asked.kind,
-            words=tuple(self.asked.words),
-            words_in=self.asked.words_in,
-            **{"where": self.asked.where(), **more},
-        )
-
-    def _list(self, dates: bool = True, kind: str | None = None, limit: int = MOST_PAGE, **order: Any) -> Any:
-        asked = self.asked if dates else replace(self.asked, since=None, until=None)
-        asked = replace(asked, kind=kind or asked.kind)
-        found = self.session.call(
-            "list_items",
-            where=self.asked.where() if dates else self._without_dates(),
-            kind=kind or self.asked.kind,
-            words=tuple(self.asked.words),
-            words_in=self.asked.words_in,
-            limit=limit,
-            max_bytes=MOST_BYTES,
-            **order,
-        )
-        if not found.items:
-            raise Refusal(f"no {asked.conditions()}")
-        return found
-
-    def _without_dates(self) -> str | None:
-        return replace(self.asked, since=None, until=None).where()
-
-    def _dates_where(self) -> str | None:
-        return Asked("", since=self.asked.since, until=self.asked.until).where()
-
-    def _narrowed(self) -> bool:
-        asked = self.asked
-        return self._conditioned() or bool(asked.values)
-
-    def _counted(self, count: float) -> str:
-        """Name what is counted; a number has no field that a colour or a maker could be read in."""
-        noun = self.asked.noun(count, bare=True)
-        if set(self.asked.values) <= {"category"} and not self._conditioned():
-            return noun
-        return f"{noun} {'meets' if count == 1 else 'meet'} the conditions"
-
-    def _conditioned(self) -> bool:
-        """Tell whether the question has conditions besides the values that it names."""
-        asked = self.asked
-        return bool(asked.excluded or asked.empty or asked.prices or asked.words or asked.since or asked.until)
-
-    def _elsewhere(self) -> str:
-        """Say where words stand that nobody says in a video."""
-        if self.asked.words_in != "speech":
-            return ""
-        found = self.session.call("aggregate", where=self._dates_where(), kind=self.asked.kind, words=self.asked.words)
-        return f"; {int(found.value)} have it in other texts: ask for videos with it" if found.value else ""
-
-    def _note_words(self) -> None:
-        """Note the words that must stand in texts: an item may be of that sort and not say so."""
-        if self.asked.words:
-            words = "”, “".join(self.asked.words)
-            self.answer.notes.append(f"looked for in texts: “{words}”; items whose texts do not have it are left out")
-
-    def _note_unknown(self) -> None:
-        """Note how many items a condition on what they are not leaves out, as they have no value there."""
-        for name in self.asked.excluded:
-            if name in ("item_id", "kind", "tags"):
-                continue
-            rest = replace(self.asked, excluded={}).where()
-            missing = f"{name} IS NULL" + f" AND {rest}" * (rest is not None)
-            found = self.session.call("aggregate", where=missing, kind=self.asked.kind, words=tuple(self.asked.words))
-            if found.value:
-                field = name.rpartition(".")[2]
-                self.answer.notes.append(f"{int(found.value):,} more have no {field} on record, and are left out")
-
-    def _count_sentence(self, total: int) -> None:
-        if total > LISTED:
-            found = self._aggregate("count", None)
-            call = len(self.session.steps)
-            self._say(f"{int(found.value):,} {self._counted(found.value)}; the first are named.", call, "value")
-
-    def _item_sentences(self, items: Sequence[Any], words: str = "", more: Sequence[Cite] = ()) -> None:
-        for one in items:
-            self.answer.items.append(one.item_id)
-        for one in items[:LISTED]:
-            name, cites = self._name(one.item_id)
-            price = self._value_text(one.item_id, "price") if not words else ""
-            if price:
-                cites.append(Cite("price", one.item_id))
-                cites += [self._currency(one.item_id)[1]] if self._currency(one.item_id)[0] else []
-            for field, text in one.untrusted_match.items():
-                if field != "title" and not words and is_honest(text) and text:
-                    cites.append(Cite(field, one.item_id))
-            if words or not cites:
-                cites.append(Cite("kind", one.item_id))
-            said = f" costs {price}" if price else f" {words}" if words else ""
-            self._sentence(f"{name}{said}.", *cites, *more)
-
-    def _title_sentence(self, item: str) -> None:
-        if text := self._value_text(item, "title"):
-            self._sentence(f"{item} is {text}.", Cite("title", item))
-
-    def _value_text(self, item: str, field: str) -> str:
-        text = self.session.fields.get(item, {}).get(field, "")
-        if not text:
-            return ""
-        if field == "price":
-            return f"{_number(float(text))} {self._currency(item)[0]}".rstrip()
-        if field == "created_at":
-            return text[:10]
-        return f"“{text}”" if _may_show(text) else ""
-
-    def _kind(self, item: str) -> str | None:
-        kind = self.session.fields.get(item, {}).get("kind")
-        if kind is None:
-            found = self.session.call("list_items", where=equals("item_id", item), limit=1)
-            kind = found.items[0].kind if found.items else None
-        return kind
-
-    def _say(self, text: str, call: int, field: str) -> None:
-        self._sentence(text, Cite(field, call=call))
-
-    def _sentence(self, text: str, *cites: Cite) -> None:
-        self.answer.sentences.append(Sentence(text, cites))
-
-
-def _may_show(text: str | None) -> bool:
-    return bool(text) and is_honest(str(text)) and "”" not in str(text)
 
 
 def _is_bare_count(question: str) -> bool:
@@ -752,18 +588,8 @@ def _maker_field(own: Mapping[str, str], asks: str) -> str:
 _ORIGINAL = re.compile(r"\b(?:is (?!there).*\ba (?:copy|duplicate)|copy of (?:what|which)|original)\b")
 
 
-def _label(field: str) -> str:
-    if field == "created_at":
-        return "Added"
-    return field.rpartition(".")[2].replace("_", " ").capitalize()
-
-
-def _number(value: float) -> str:
-    return f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
-
-
-_INTENTS: dict[str, Callable[[_Writer], None]] = {
-    name: getattr(_Writer, name)
+_INTENTS: dict[str, Callable[[_Intents], None]] = {
+    name: getattr(_Intents, name)
     for name in (
         "filter", "count", "distinct", "average", "total", "cheapest", "dearest", "newest", "oldest", "groups",
         "compare", "fact",
