@@ -25,12 +25,14 @@ from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, histories, history_build, mending, tables
 from coldstart.store.artifacts import ARTIFACTS, FILES
 from coldstart.store.catalog import CATALOG, TAG
+from coldstart.store.completed import COMPLETED
 from coldstart.store.decisions import DECISIONS
 from coldstart.store.fragments import ADDRESS
 from coldstart.store.ground_truth import SAMPLES_TABLE
 from coldstart.store.impressions import EARLY, IMPRESSIONS
 from coldstart.store.interactions import INTERACTIONS
 from coldstart.store.item_keys import CARRIED
+from coldstart.store.known_rows import KNOWN_ROWS
 from coldstart.store.layout import LAYOUT
 from coldstart.store.publications import PUBLICATIONS, Publication, parse_publication, space_fault
 from coldstart.store.tombstones import REMOVED
@@ -67,6 +69,8 @@ _COSTS = {
     EARLY: "ingest the files of impressions and outcomes again, if you want to look at them",
     PIPELINES: "name the pipeline in the next run, unless earlier settings serve",
     RUNS: "the history lacks them",
+    COMPLETED: "the next run looks at all items",
+    KNOWN_ROWS: "the next run checks these rows of its manifest anew",
     ARTIFACTS: "the next run fits anew, and makes anew what rests on the fit",
     FILES: "the next run fits anew, and makes anew what rests on the fit",
     PUBLICATIONS: "the next run publishes anew; until then an earlier publication is served, if one is whole",
