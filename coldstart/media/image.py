@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from coldstart.core.stage import Reject
@@ -28,10 +27,7 @@ from coldstart.media.guard import IMAGE_FORMATS, sniff_format
 from coldstart.media.hdr import HLG, PQ, tone_map
 from coldstart.media.jpeg import with_end_mark
 from coldstart.media.limits import Limits
-
-Box = tuple[float, float, float, float]
-Pixels = npt.NDArray[np.uint8]
-"""uint8 [H, W, 3], RGB, row by row from the top."""
+from coldstart.media.resize import RESAMPLE, Box, Interpolation, Pixels, resize_rgb
 
 # Formats that Pillow decodes in its own process from one self-contained file. EPS (which starts Ghostscript) and the
 # many rare formats stay out.
@@ -40,11 +36,6 @@ _CODED_SIZE = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)  # a box with the si
 _COLOURS = re.compile(rb"colrnclx(.{4})", re.DOTALL)  # a box with the primaries and the curve of an AVIF
 _CODES, _HEADERS = struct.Struct(">HH"), 65_536
 _HEIC_FORMATS = ("HEIF",)  # of pillow-heif, which reads the picture that the file names as its primary, turned upright
-_RESAMPLE = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
-}
 _MAX_ASPECT = 16  # longer strips lose their ends before resizing: an 8 x 8,000,000 image would grow to gigabytes
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the wanted size
 # What Pillow's readers were seen to raise on damaged data of the formats above.
@@ -80,7 +71,7 @@ class ImageTransform:
 
     size: tuple[int, int]
     resize: Literal["shortest", "squash", "longest"]
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     crop_pct: float = 1.0
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
@@ -105,21 +96,24 @@ class ImageTransform:
         image = to_rgb(image)
         if self.resize == "shortest":
             image = _trim_strip(image)
-        return np.array(self.fitted(image, image.size, (0.0, 0.0, *image.size)))
+        return self.fitted(image, image.size, (0.0, 0.0, *image.size))
 
-    def fitted(self, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    def fitted(self, image: Image.Image, size: tuple[int, int], box: Box) -> Pixels:
         """Resize a picture of `size` (width, height), which fills `box` (left, upper, right, lower) of an RGB image,
         and cut. Columns that the cut drops are not resized. Rows are: without them Pillow's two passes round otherwise,
         by a level in one value of eight; columns cost one value in thousands, where it rounds the box's edges."""
         wanted = self.resized(*size)
         width, height = (self.size[1], self.size[0]) if self.resize == "shortest" else wanted
-        if image.size != wanted:
+        if image.size == wanted:
+            pixels = np.array(image)
+        else:
             columns = wanted[0]
             if width < columns:
                 left, step = round((columns - width) / 2), (box[2] - box[0]) / columns
                 box = (box[0] + left * step, box[1], min(box[0] + (left + width) * step, box[2]), box[3])
-            image = image.resize((width, wanted[1]), _RESAMPLE[self.interpolation], box=box)
-        return _centre_crop(image, width, height)
+            pixels = resize_rgb(image, (width, wanted[1]), box, self.interpolation)
+        left, top = round((pixels.shape[1] - width) / 2), round((pixels.shape[0] - height) / 2)
+        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 @dataclass(frozen=True)
@@ -217,8 +211,8 @@ def _plain_pixels(
         return transform.apply(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
     pixels, box = to_rgb(image), drafted[1]  # the box leaves out what half-filled pixels hold beyond the edge
     if orientation not in _UPRIGHT:
-        return np.array(transform.fitted(pixels, stored, box))
-    pixels = pixels.resize(wanted, _RESAMPLE[transform.interpolation], box=box)
+        return transform.fitted(pixels, stored, box)
+    pixels = pixels.resize(wanted, RESAMPLE[transform.interpolation], box=box)
     return transform.apply(pixels.transpose(_UPRIGHT[orientation]))
 
 
@@ -319,11 +313,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _trim_strip(image: Image.Image) -> Image.Image:
     width, height = image.size
-    return _centre_crop(image, min(width, height * _MAX_ASPECT), min(height, width * _MAX_ASPECT))
-
-
-def _centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
-    if image.size == (width, height):
+    cut = (min(width, height * _MAX_ASPECT), min(height, width * _MAX_ASPECT))
+    if cut == image.size:
         return image
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
+    left, top = round((width - cut[0]) / 2), round((height - cut[1]) / 2)
+    return image.crop((left, top, left + cut[0], top + cut[1]))

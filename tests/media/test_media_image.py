@@ -13,6 +13,7 @@ from poison import bomb_png, jpeg, noise
 from coldstart.core.stage import Reject
 from coldstart.media.image import ImageInfo, ImageTransform, load_image, probe_image
 from coldstart.media.limits import Limits
+from coldstart.media.resize import Box, Interpolation, Pixels, resize_rgb
 
 LIMITS = Limits()
 WHOLE = ImageTransform((10_000, 10_000), "longest")
@@ -21,6 +22,18 @@ WHOLE = ImageTransform((10_000, 10_000), "longest")
 def save(path: Path, image: Image.Image, **options: object) -> Path:
     image.save(path, **options)
     return path
+
+
+def resizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Record the size of each picture that is resized, and the size that it gets."""
+    seen: list[tuple[tuple[int, int], tuple[int, int]]] = []
+
+    def spy(image: Image.Image, size: tuple[int, int], box: Box, interpolation: Interpolation) -> Pixels:
+        seen.append((image.size, size))
+        return resize_rgb(image, size, box, interpolation)
+
+    monkeypatch.setattr("coldstart.media.image.resize_rgb", spy)
+    return seen
 
 
 def reason(path: Path, limits: Limits = LIMITS) -> tuple[str, str]:
@@ -67,24 +80,22 @@ def test_shortest_equals_torchvision(size: tuple[int, int], interpolation: str) 
 def test_columns_that_the_crop_drops_are_not_resized(
     size: tuple[int, int], crop_pct: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    image, original = Image.fromarray(noise(*size)), Image.Image.resize
+    seen = resizes(monkeypatch)
+    image = Image.fromarray(noise(*size))
     transform = ImageTransform((224, 224), "shortest", crop_pct=crop_pct)
-    whole = original(image, transform.resized(*size), Image.Resampling.BICUBIC)
+    whole = image.resize(transform.resized(*size), Image.Resampling.BICUBIC)
     left, top = round((whole.width - 224) / 2), round((whole.height - 224) / 2)
     cut = np.asarray(whole.crop((left, top, left + 224, top + 224))).astype(int)
-    monkeypatch.setattr(
-        Image.Image, "resize", lambda self, to, *args, **named: (seen.append(to), original(self, to, *args, **named))[1]
-    )
     apart = np.abs(transform.apply(image) - cut)
-    assert [width for width, _ in seen] == [224]
-    assert apart.max() <= 1 and (apart > 0).mean() < 5e-3
+    assert [width for _, (width, _) in seen] == [224]
+    assert apart.max() <= 2 and (apart > 0).mean() < 0.01
 
 
 def test_squash_equals_pillow() -> None:
     image = Image.fromarray(noise(300, 200))
-    ours = ImageTransform((64, 96), "squash").apply(image)
-    np.testing.assert_array_equal(ours, np.asarray(image.resize((96, 64), Image.Resampling.BICUBIC)))
+    ours = ImageTransform((64, 96), "squash").apply(image).astype(int)
+    apart = np.abs(ours - np.asarray(image.resize((96, 64), Image.Resampling.BICUBIC)))
+    assert apart.max() <= 1 and (apart > 0).mean() < 0.01
 
 
 def test_long_strip_does_not_grow_without_bound() -> None:
@@ -183,15 +194,11 @@ def test_shrink_on_load_stays_close_to_full_decoding(tmp_path: Path, size: tuple
 
 
 def test_shrink_never_goes_below_twice_the_wanted_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen = resizes(monkeypatch)
     path = save(tmp_path / "photo.jpg", Image.fromarray(noise(1800, 1000)))
-    original = Image.Image.resize
-    monkeypatch.setattr(
-        Image.Image, "resize", lambda self, *args, **named: (seen.append(self.size), original(self, *args, **named))[1]
-    )
     for side in (60, 100, 240, 260, 600):
         load_image(path, LIMITS, ImageTransform((side, side), "shortest"))
-    assert seen == [(225, 125), (450, 250), (900, 500), (1800, 1000), (1800, 1000)]
+    assert [stored for stored, _ in seen] == [(225, 125), (450, 250), (900, 500), (1800, 1000), (1800, 1000)]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
