@@ -86,6 +86,13 @@ class _State:
         yield GaugeMetricFamily(
             "coldstart_text_searches", "Text searches in these batches", value=reader.text_searches.questions
         )
+        graphs = GaugeMetricFamily(
+            "coldstart_graph_in_memory", "1 where searches of a space go by a graph in memory", labels=["space"]
+        )
+        published = reader.published()
+        for space in published.indexed_spaces:
+            graphs.add_metric([space], float(published.has_graph(space)))
+        yield graphs
         if self._jobs is not None:
             queue = GaugeMetricFamily("coldstart_jobs", "Jobs by state", labels=["state"])
             for state, count in self._jobs.counts().items():

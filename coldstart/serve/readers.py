@@ -7,16 +7,19 @@ need and makes one search, and only then lets new requests have it; those under 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coldstart.api.opened import PipelineSource
+from coldstart.api.opened import is_in_memory
 from coldstart.api.workspace import Workspace
 from coldstart.core.error_fields import error_fields
 from coldstart.encoders import Encoder, Passport
@@ -26,6 +29,8 @@ from coldstart.search.queries import Query
 from coldstart.serve.batching import Batcher
 from coldstart.store import Store
 from coldstart.store.freshness import PipelineState
+from coldstart.store.memory_graph import import_faiss
+from coldstart.store.memory_index import GraphReport
 from coldstart.store.publications import Publication
 
 if TYPE_CHECKING:
@@ -38,6 +43,8 @@ LOG = logging.getLogger("coldstart.serve")
 POLL_S = 1.0
 LOOK_S = 0.2
 """Seconds after which a name that is not found is looked for in the next publication, if there is one."""
+_RENEWAL_SHARE = 20.0
+"""Times that a load of the ranker takes, after which it is looked for again whether what it reads has changed."""
 _WARM_TEXT = "warm up"
 _CHANGED = ("*.lance/_versions", "*.lance/_refs/tags")
 """Folders of a workspace in which a commit, or a publication, makes a file."""
@@ -62,11 +69,12 @@ class EncoderPool:
 class Reader(Workspace):
     """Workspace frozen at one publication, whose methods may be called from many threads."""
 
-    def __init__(self, store: Store, pool: EncoderPool) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, pool: EncoderPool, index: str = "disk") -> None:
+        super().__init__(store, index)
         self._pool = pool
         self._cold_lock = threading.Lock()
         self._loading = threading.RLock()
+        self._rank_again, self._rank_renewal = 0.0, threading.Thread()
         self._cold: frozenset[str] | None = None
         self._cold_after = 0.0
         own = weakref.ref(self)  # no circle: what a publication holds in memory goes with the last request of it
@@ -112,9 +120,32 @@ class Reader(Workspace):
         return answers
 
     def _ranking(self, pipeline: PipelineSource = None) -> RankService:
-        """Load the ranker of showings: once, and not by each of the first requests."""
-        with self._loading:
+        """Load the ranker of showings once; requests do not wait while it reads new interactions and showings."""
+        if pipeline is not None:
             return super()._ranking(pipeline)
+        with self._loading:
+            if self._rank_service is None:
+                self._load_ranker()
+            elif time.monotonic() >= self._rank_again and not self._rank_renewal.is_alive():
+                self._rank_renewal = threading.Thread(target=self._renew_ranker, name="coldstart-ranker", daemon=True)
+                self._rank_renewal.start()
+            assert self._rank_service is not None
+            return self._rank_service[1]
+
+    def _load_ranker(self) -> None:
+        """Load the ranker where the tables that it reads have changed, and set when to look again."""
+        began = time.monotonic()
+        try:
+            super()._ranking()
+        finally:
+            now = time.monotonic()
+            self._rank_again = now + max(POLL_S, _RENEWAL_SHARE * (now - began))
+
+    def _renew_ranker(self) -> None:
+        try:
+            self._load_ranker()
+        except ColdstartError as error:  # the one before stays in use
+            LOG.warning("ranker not loaded", extra={"fields": {"fault": str(error)}})
 
     def _union(self, rank: str) -> UnionService | None:
         with self._loading:
@@ -178,14 +209,20 @@ class Reader(Workspace):
 class Readers:
     """The reader of the present publication, replaced when another one is published.
 
+    With `index="memory"` a second thread builds or opens the graphs of each publication; until it has them, the indexes
+    of the workspace answer.
+
     Raises:
-        ColdstartError: the workspace cannot be opened.
+        ColdstartError: the workspace cannot be opened, there is no such index, or faiss is missing for it.
     """
 
-    def __init__(self, uri: str, *, poll_s: float = POLL_S) -> None:
+    def __init__(self, uri: str, *, poll_s: float = POLL_S, index: str = "disk") -> None:
         from coldstart.core.uris import find_folder, plain_uri
 
         find_folder(plain_uri(uri), create=False)
+        self._index, self._in_memory = index, is_in_memory(index)
+        if self._in_memory:
+            import_faiss()
         self.uri, self.pool = uri, EncoderPool()
         self._poll_s = poll_s
         self._reader: Reader | None = None
@@ -195,6 +232,8 @@ class Readers:
         self._looked_at = -_LOOK_ANYWAY_S
         self._swapping = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="coldstart-publications", daemon=True)
+        self._graphs_due = threading.Event()
+        self._graphs_thread = threading.Thread(target=self._make_graphs, name="coldstart-graphs", daemon=True)
         self.swaps = 0
         self.checked_at = 0.0
 
@@ -202,10 +241,13 @@ class Readers:
         """Open the present publication, where there is one, and begin to follow."""
         self.refresh()
         self._thread.start()
+        if self._in_memory:
+            self._graphs_thread.start()
 
     def stop(self) -> None:
         """End following."""
         self._stopped.set()
+        self._graphs_due.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
@@ -240,7 +282,9 @@ class Readers:
                 before = self._reader
                 if before is not None and Workspace(store).serving_version() == before.version:
                     return False
-                reader = Reader(store, self.pool)
+                reader = Reader(store, self.pool, self._index)
+                if before is not None:  # else the indexes of the workspace answer sooner
+                    _log_graphs(reader.load_graphs(build=False))
                 reader.warm()
             except ColdstartError as error:
                 if self._reader is None:
@@ -252,6 +296,7 @@ class Readers:
                 self.checked_at = time.monotonic()
             self._reader, self._fault = reader, None
             self.swaps += 1
+            self._graphs_due.set()
             LOG.info(
                 "publication opened", extra={"fields": {"publication": reader.tag, "rows": len(reader.published())}}
             )
@@ -282,9 +327,31 @@ class Readers:
             return tuple(folder.stat().st_mtime_ns for folder in folders)
         return ()
 
+    def _make_graphs(self) -> None:
+        """Build or open the graphs of the present publication, then of the next."""
+        threads = max(1, (os.cpu_count() or 1) - 1)  # requests go on meanwhile
+        while not self._stopped.is_set():
+            self._graphs_due.wait()
+            self._graphs_due.clear()
+            reader = self._reader
+            try:
+                if reader is not None and not self._stopped.is_set():
+                    _log_graphs(reader.load_graphs(threads=threads, stopped=self._stopped.is_set))
+            except Exception:
+                LOG.exception("graphs cannot be made")
+
     def _follow(self) -> None:
         while not self._stopped.wait(self._poll_s):
             try:
                 self.refresh(thorough=False)
             except Exception:
                 LOG.exception("publications cannot be read")
+
+
+def _log_graphs(reports: Mapping[str, GraphReport]) -> None:
+    for space, report in reports.items():
+        fields = {
+            "space": space,
+            **{name: round(v, 3) if isinstance(v, float) else v for name, v in asdict(report).items()},
+        }
+        LOG.info("graph in memory" if report.made != "none" else "no graph", extra={"fields": fields})

@@ -184,9 +184,9 @@ class RerankedBy(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    asked: str
+    requested: str
     kind: str = Field(description="that ordered the list; none: nothing did")
-    why: str | None = Field(None, description="why it is not the kind that was asked for")
+    why: str | None = Field(None, description="why it is not the kind that was requested")
     fault: str | None = None
     ms: float | None = None
 

@@ -151,9 +151,9 @@ def serve(settings: ServeSettings, *, read_only: bool = False, warm: bool = Fals
         warm: load the models for new items now, and keep them while no items come.
 
     Raises:
-        ColdstartError: there is no such workspace, or the port is taken.
+        ColdstartError: there is no such workspace, the port is taken, or faiss is missing for an index in memory.
     """
-    readers = Readers(settings.workspace)
+    readers = Readers(settings.workspace, index=settings.index)
     jobs = None if read_only else open_queue(settings.workspace)
     log_to_stderr()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

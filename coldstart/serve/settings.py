@@ -46,6 +46,8 @@ class ServeSettings:
         deadline_s: seconds for one answer; body_s: seconds in which a client must send the next part of its request.
         in_flight: requests at one time; more are refused with 503.
         connections: open connections at one time, idle ones too.
+        index: `memory`: hold the whole catalogue in memory and search graphs of its vectors; `disk`: the indexes of
+            the workspace.
     """
 
     workspace: str
@@ -60,6 +62,7 @@ class ServeSettings:
     body_s: float = 20.0
     in_flight: int = 64
     connections: int = 512
+    index: str = "disk"
 
     def __post_init__(self) -> None:
         if not self.tokens and not is_loopback(self.host):

@@ -232,7 +232,7 @@ def answers() -> dict[str, dict[str, Any]]:
         {"item_id": "p3", "by": "content", "weight": 0.25, "title": LONG},
     ]
     order: dict[str, Any] = {"ranked": {"on": True, "why": LONG, "calibrated": {"click": True, "long_view": False}}}
-    order["rerank"] = {"asked": "auto", "kind": "none", "why": MARKUP}
+    order["rerank"] = {"requested": "auto", "kind": "none", "why": MARKUP}
     shown: dict[str, Any] = {"rows": 4_000, "days": 8, "first": at, "last": at, "catalogue_items": 8, "rejected": 3}
     shown["outcomes"] = {"long_view": {"stated": 4_000, "above_zero": 1_000}}
     person = {"user_id": RIGHT_TO_LEFT, "rank": 1, "score": 1.5, "reason": LONG}

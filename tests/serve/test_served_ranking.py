@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -211,6 +212,28 @@ def test_showings_are_counted_for_every_interface(
     assert (given["rows"], given["days"], given["catalogue_items"]) == (SHOWN, here.days, ITEMS + 1)
     click = {"stated": SHOWN, "above_zero": here.signals["click"][1]}
     assert given["outcomes"]["click"] == click == tools.impressions().outcomes["click"].model_dump()
+
+
+@pytest.mark.slow
+def test_requests_do_not_wait_while_the_ranker_reads_what_is_new(
+    shop: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = Readers(shop.uri)
+    readers.refresh()
+    reader = readers.current()
+    monkeypatch.setattr("coldstart.serve.readers.POLL_S", 0.0)
+    monkeypatch.setattr("coldstart.serve.readers._RENEWAL_SHARE", 0.0)
+    before = reader.rank("new user", ["p1"], at=AT)
+    first, held = reader._ranking(), threading.Event()
+    load = Workspace._ranking
+    monkeypatch.setattr(Workspace, "_ranking", lambda self, given=None: (held.wait(60), load(self, given))[1])
+    shop.add_interactions([{"user_id": "new user", "item_id": "p1", "timestamp": START, "event": "like"}])
+    assert [reader._ranking() for _ in range(3)] == [first] * 3, "it is being renewed"
+    renewal = reader._rank_renewal
+    held.set()
+    renewal.join(60)
+    after = reader.rank("new user", ["p1"], at=AT)
+    assert (before.actions, after.actions) == (0, 1) and reader._ranking() is not first
 
 
 @pytest.mark.slow
