@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["Workspace", "open"]
 
 
-def open(uri: str | Path, *, create: bool = False) -> Workspace:
+def open(uri: str | Path, *, create: bool = False, index: str = "disk") -> Workspace:
     """Open a workspace.
 
     Args:
         uri: a folder, or any URI LanceDB takes.
         create: create it where it is missing.
+        index: `memory`: hold the catalogue in memory, with an HNSW graph for each space that has an index, which the
+            first search makes or opens; `disk`: read it from the workspace.
 
     Raises:
-        ColdstartError: there is no workspace at `uri`, or nothing is kept there.
+        ColdstartError: there is no workspace at `uri`, nothing is kept there, or no such `index`.
     """
     if str(uri).lower().startswith("memory:"):
         raise ColdstartError(f"workspace {uri}: nothing is kept in memory: name a folder")
@@ -36,7 +38,7 @@ def open(uri: str | Path, *, create: bool = False) -> Workspace:
     from coldstart.api.workspace import Workspace
     from coldstart.store import Store
 
-    return Workspace(Store(uri, create=create))
+    return Workspace(Store(uri, create=create), index)
 
 
 def __getattr__(name: str) -> Any:

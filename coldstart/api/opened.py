@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
     from coldstart.recommend.service import Recommender
     from coldstart.search.calibration import Calibration
     from coldstart.semantic_ids.recall_service import RecallService
+    from coldstart.store.memory_index import GraphReport
     from coldstart.store.publications import Publication
     from coldstart.store.published import Published
 
 DEFAULT_PIPELINE = "starter"
+
+INDEXES = ("disk", "memory")
+"""Where searches find the nearest vectors."""
 
 HELD_BYTES = 1 << 30
 """Vectors that a frozen workspace holds in memory: 350,000 items in two spaces of 384 numbers."""
@@ -58,8 +63,9 @@ class Snapshot:
 class OpenedStore:
     """One open store with its settings, its tables and the publication that is served."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, index: str = "disk") -> None:
         self._store = store
+        self._in_memory = is_in_memory(index)
         self._encoders: dict[str, Encoder] = {}
         self._published: Published | None = None
         self._recommender: Recommender | None = None
@@ -182,8 +188,11 @@ class OpenedStore:
         self._snapshot = None
         self._published = Catalog(self._store.db).published()
         published = self.published()
-        published.load_rows((*DISPLAY, "creator"))
-        published.load_vectors(published.passports, HELD_BYTES)
+        if self._in_memory:
+            self._load_whole(published)
+        else:
+            published.load_rows((*DISPLAY, "creator"))
+            published.load_vectors(published.passports, HELD_BYTES)
         pipeline = self._reading_pipeline()
         self._snapshot = Snapshot(pipeline, Limits(**pipeline.media.limits()), *self._read_calibration())
 
@@ -294,6 +303,9 @@ class OpenedStore:
         """
         if self._published is None:
             self._published = Catalog(self._store.db).published()
+            if self._in_memory and self._published is not None:
+                self._load_whole(self._published)
+                self.load_graphs()
         if self._published is None:
             count = self._store.count(ITEMS)
             here = f"has {count:,} items and no index of them yet" if count else "has no items yet"
@@ -303,6 +315,36 @@ class OpenedStore:
                 kind="not_ready",
             )
         return self._published
+
+    @staticmethod
+    def _load_whole(published: Published) -> None:
+        """Hold the columns of hits, and the vectors of spaces that have no index, whatever their size."""
+        from coldstart.search.search import DISPLAY
+
+        published.load_rows((*DISPLAY, "creator"), most=len(published))
+        unindexed = published.passports.keys() - set(published.indexed_spaces)
+        published.load_vectors(sorted(unindexed), sys.maxsize)
+
+    def load_graphs(self, **options: Any) -> dict[str, GraphReport]:
+        """Hold the vectors of indexed spaces in memory with their graphs, where they are not yet; of a workspace that
+        was opened with `index="memory"`.
+
+        Args:
+            options: `build`, `threads` and `stopped` as for `coldstart.store.memory_index.open_graph`.
+
+        Returns:
+            Figures by space.
+
+        Raises:
+            ColdstartError: nothing is published, or faiss is not installed.
+        """
+        published, found = self.published(), {}
+        for space in published.indexed_spaces if self._in_memory else ():
+            if not published.has_graph(space):
+                report = published.load_graph(space, **options)
+                if report is not None:
+                    found[space] = report
+        return found
 
     def publications(self) -> list[Publication]:
         """List the published versions that are stored, newest first."""
@@ -377,6 +419,17 @@ class OpenedStore:
                 else "no item is named: give --items ID,ID"
             )
         return chosen
+
+
+def is_in_memory(index: str) -> bool:
+    """Tell whether an index is to be in memory.
+
+    Raises:
+        ColdstartError: there is no such place.
+    """
+    if index not in INDEXES:
+        raise ColdstartError(f"index {index!r}{suggestion(index, INDEXES)}: give one of {', '.join(INDEXES)}")
+    return index == "memory"
 
 
 def _without_media(settings: Mapping[str, Any], values: set[str]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class SearchMethods(OpenedStore):
         spaces: Iterable[str] | None = None,
         hybrid: bool = True,
         copies: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """Find the items nearest to one text, picture, video or item.
 
@@ -53,6 +54,7 @@ class SearchMethods(OpenedStore):
                 are named here.
             hybrid: let a text query match words as well as vectors.
             copies: also return items that are linked to an original.
+            exact: compare the query with all vectors, whatever index there is; slower, and finds what an index misses.
 
         Raises:
             ColdstartError: nothing is published, no space fits the query, or a fault in it.
@@ -62,7 +64,7 @@ class SearchMethods(OpenedStore):
         given = {"text": text, "image": image, "video": video, "item": item}
         query = Query(SINGLE, **{name: None if value is None else str(value) for name, value in given.items()})
         options = {"top_k": top_k, "kind": kind, "where": where, "spaces": spaces, "hybrid": hybrid, "copies": copies}
-        return next(self.search_many([query], **options))[1]
+        return next(self.search_many([query], exact=exact, **options))[1]
 
     def search_many(self, queries: Iterable[Query | FaultyQuery], **options: Any) -> Iterator[tuple[str, Hits]]:
         """Answer many queries in their order, encoders loaded once.
@@ -100,6 +102,42 @@ class SearchMethods(OpenedStore):
                 filters = {name: options[name] for name in ("kind", "where", "copies") if name in options}
                 empty = why_empty(self.published(), **filters)
             yield query_id, Hits(hits, limits, (*notes, *([] if hits else [empty])))
+
+    def nearest(
+        self,
+        space: str,
+        vectors: NDArray[np.float32],
+        *,
+        top_k: int = 10,
+        kind: str | None = None,
+        where: str | None = None,
+        copies: bool = False,
+        exact: bool = False,
+    ) -> pa.Table:
+        """Find the items whose vectors in one space are nearest to given ones, many at a time.
+
+        Args:
+            vectors: float32 `[Q, D]`, by the encoder of the space; any length.
+            top_k, kind, where, copies, exact: as for `search`.
+
+        Returns:
+            `query_index` int32, from 0; `item_id`; `_distance` float32 (1 - cosine); by query, then distance.
+
+        Raises:
+            ColdstartError: nothing is published, there is no such space, vectors of another length or with a number
+                that is not finite, `top_k` out of bounds, or a fault in the condition.
+        """
+        from coldstart.store.published import check_top_k
+
+        check_top_k(top_k)
+        queries = np.asarray(vectors, np.float32)
+        if queries.ndim != 2 or not np.isfinite(queries).all():
+            raise ColdstartError(
+                f"vectors of shape {queries.shape}: give finite numbers [Q, D], a row a query", kind="usage"
+            )
+        published = self.published()
+        condition = published.condition(where=where, kind=kind, copies=copies)
+        return published.vector_search(space, queries, top_k, where=condition, exact=exact)
 
     @property
     def max_failed(self) -> float:

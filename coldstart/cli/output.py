@@ -74,6 +74,14 @@ Where = Annotated[
         "--where", metavar="SQL", help="A condition on the items, such as \"price < 20 AND category = 'Fruit'\"."
     ),
 ]
+Index = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        metavar="disk|memory",
+        help="Search the index of the workspace, or an HNSW graph in memory: fast, once it is built or opened.",
+    ),
+]
 Split = Annotated[
     str,
     typer.Option("--split", metavar="NAME", help="Items of this split: test, held out from the fit; valid or train."),

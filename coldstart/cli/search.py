@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from coldstart.cli import complete, output
-from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Explain, Json, Kind, Uri, Where
+from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Explain, Index, Json, Kind, Uri, Where
 from coldstart.core.sanitize import without_controls
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ def search(
         bool, typer.Option("--hybrid/--no-hybrid", help="Match text by words as well as by vectors.")
     ] = True,
     copies: Annotated[bool, typer.Option("--copies", help="Also list copies that are linked to an original.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with all vectors, whatever index there is: slower, misses none.")
+    ] = False,
+    index: Index = "disk",
     explain: Explain = False,
     json: Json = False,
 ) -> None:
@@ -80,7 +84,7 @@ def search(
     if sum(value is not None for value in given.values()) != 1:
         raise ColdstartError("give exactly one of --text, --image, --video, --item and --queries")
     check_given(image=image, video=video, queries=queries)
-    opened = coldstart.open(workspace)
+    opened = coldstart.open(workspace, index=index)
     options: dict[str, Any] = {
         "kind": kind,
         "where": where,
@@ -88,6 +92,7 @@ def search(
         "top_k": top_k,
         "hybrid": hybrid,
         "copies": copies,
+        "exact": exact,
     }
     if queries is not None:
         _answer_file(opened, queries, options, json)

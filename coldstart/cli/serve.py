@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coldstart.cli.output import DEFAULT_WORKSPACE, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Index, Uri
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +45,7 @@ def serve(
     warm: Annotated[
         bool, typer.Option("--warm", help="Load the models for new items at the start, and keep them: some 1.4 GB.")
     ] = False,
+    index: Index = "disk",
     deadline: Annotated[
         float, typer.Option("--deadline", min=0.1, metavar="SECONDS", help="Time for one answer.")
     ] = 30.0,
@@ -63,7 +64,7 @@ def serve(
     \b
     Examples:
       coldstart serve --workspace shop.workspace
-      coldstart serve --port 8200 --read-only
+      coldstart serve --port 8200 --read-only --index memory
       coldstart serve --host 10.0.0.5 --allow-host shop.lan --token-file keys
     """
     from coldstart.serve.run import serve as run_server
@@ -80,5 +81,6 @@ def serve(
         deadline_s=deadline,
         max_upload_bytes=max_upload_mb << 20,
         in_flight=in_flight,
+        index=index,
     )
     run_server(settings, read_only=read_only, warm=warm)

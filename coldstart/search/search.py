@@ -88,7 +88,7 @@ class Ranker:
         notes: remarks on the answers, a line each.
         condition: SQL that items must meet, from `Published.condition`.
         is_strict: raise where no space answers a kind of query; else such queries are rejected.
-        others: as in `coldstart.search.search.search_many`.
+        exact and others: as in `coldstart.search.search.search_many`.
     """
 
     catalog: Published
@@ -105,6 +105,7 @@ class Ranker:
     scorer: Scorer
     frames_of: FramesOf | None = None
     apart: frozenset[str] = frozenset()
+    exact: bool = False
     notes: list[str] = field(default_factory=list)
     encoders: dict[str, Encoder] = field(default_factory=dict)
     fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
@@ -153,7 +154,9 @@ class Ranker:
                 continue
             owner = np.repeat([place for place, _ in owners], [len(vectors) for _, vectors in owners])
             queries = np.concatenate([vectors for _, vectors in owners])
-            result = self.catalog.vector_search(space, queries, depth + (by == "item"), where=self.condition)
+            result = self.catalog.vector_search(
+                space, queries, depth + (by == "item"), where=self.condition, exact=self.exact
+            )
             nearest: dict[int, dict[str, float]] = defaultdict(dict)
             for index, item_id, distance in zip(*(column.to_pylist() for column in result.columns), strict=True):
                 seen = nearest[int(owner[index])]
@@ -373,6 +376,7 @@ def search_many(
     hybrid: bool = True,
     exclude: Iterable[str] = (),
     copies: bool = False,
+    exact: bool = False,
     video_pool: Pool = "max",
     frames: int = 8,
     limits: Limits | None = None,
@@ -398,6 +402,7 @@ def search_many(
         hybrid: let a text query match words as well as vectors.
         exclude: ids to leave out; a query item never finds itself.
         copies: find items that are linked to an original beside it too.
+        exact: compare each query with all vectors, whatever index there is.
         video_pool: see `pool`.
         frames: frames sampled from each query video.
         frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a query
@@ -431,6 +436,7 @@ def search_many(
         scorer=Scorer(catalog, calibration, frozenset(pictures), frozenset(always), spaces is not None),
         frames_of=frames_of,
         apart=frozenset(apart),
+        exact=exact,
         notes=[] if notes is None else notes,
     )
     pending = iter(queries)

@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from coldstart.api.opened import PipelineSource
-from coldstart.api.opened import is_in_memory
+from coldstart.api.opened import PipelineSource, is_in_memory
 from coldstart.api.workspace import Workspace
 from coldstart.core.error_fields import error_fields
 from coldstart.encoders import Encoder, Passport

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.store.ground_truth import Vectors
+from coldstart.store.held_vectors import HeldVectors, rank_rows
 
 Places = NDArray[np.signedinteger[Any]]
 Scores = NDArray[np.float32]
@@ -29,10 +30,6 @@ WORD_BYTES = 128 << 20
 
 _CONDITIONS = 16
 """Conditions of which it is held which items meet them, a byte an item."""
-_CELLS = 1 << 23
-"""Distances in memory at a time where all items are compared: 32 MiB."""
-_TIE = 1e-5
-"""Distances of one pair differ by less, however the sums are ordered."""
 _ENTRY_BYTES = 200
 _BLOCK = 1024
 _VOCABULARY_CHARACTERS = 20_000_000
@@ -50,7 +47,7 @@ class HeldItems:
 
     Attributes:
         places: item_id -> place, by which the arrays go.
-        units: space -> unit vectors float32 `[N, D]`, rows of NaN for items without one; filled by `hold_vectors`.
+        spaces: space -> its vectors; filled by `Published.load_vectors` and `Published.load_graph`.
         words: None where the index of words is of an unknown make.
 
     Args:
@@ -68,7 +65,7 @@ class HeldItems:
         self.places: dict[str, int] = {item_id: place for place, item_id in enumerate(self._ids.to_pylist())}
         self._rank = np.empty(len(rows), np.int64)
         self._rank[pc.sort_indices(self._ids).to_numpy()] = np.arange(len(rows))
-        self.units: dict[str, Vectors] = {}
+        self.spaces: dict[str, HeldVectors] = {}
         self._lock = threading.Lock()
         self._meeting: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
         self.words = WordScores.of_index(dataset, partial(_places_of, self._by_row_id, self._row_ids), len(rows))
@@ -95,7 +92,7 @@ class HeldItems:
     def vectors(self, space: str, item_ids: Sequence[str]) -> Vectors:
         """Read the unit vectors of items, float32 `[N, D]` in their order; NaN for one that is unknown or has none."""
         at = np.array([self.places.get(item_id, -1) for item_id in item_ids], np.intp)
-        own = self.units[space][at]
+        own = self.spaces[space].at(at)
         own[at < 0] = np.nan
         return own
 
@@ -114,32 +111,28 @@ class HeldItems:
                 self._meeting.popitem(last=False)
         return meets
 
-    def nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
-        """Compare each query with all items; as `coldstart.store.ann.nearest` without an index."""
-        units, queries = self.units[space], unit(np.asarray(queries, np.float32))
-        barred = np.isnan(units[:, 0])
-        if where is not None:
-            barred |= ~self.meeting(where)
-        found: list[Places] = []
-        for start in range(0, len(queries), step := max(1, _CELLS // max(1, len(self)))):
-            distances = 1 - queries[start : start + step] @ units.T
-            distances[:, barred] = np.inf
-            for row in distances:
-                bound = np.partition(row, top_k - 1)[top_k - 1] + _TIE if top_k < len(row) else np.inf
-                found.append(np.flatnonzero((row <= bound) & np.isfinite(row)))
-        return self.ranked(space, queries, found, top_k)
+    def nearest(self, space: str, queries: Vectors, top_k: int, where: str | None, *, exact: bool) -> pa.Table:
+        """Find the nearest of each query in memory; `query_index`, `item_id`, `_distance` as `vector_search` has them.
+
+        Args:
+            exact: compare all items; without it, by the graph where there is one.
+        """
+        held = self.spaces[space]
+        meeting = None if where is None else self.meeting(where)
+        return self._ranked(held, queries, held.nearest(queries, top_k, where, meeting, exact=exact), top_k)
 
     def ranked(self, space: str, queries: Vectors, candidates: Sequence[Places], top_k: int) -> pa.Table:
-        """Rank the candidates of each query by distance, then item_id; the best `top_k`, as `vector_search` does."""
-        units = self.units[space]
-        queries = unit(np.asarray(queries, np.float32))
+        """Rank the candidates of each query, which have vectors, by distance, then item_id; the best `top_k`."""
+        held = self.spaces[space]
+        return self._ranked(held, queries, [held.rows_of(own) for own in candidates], top_k)
+
+    def _ranked(self, held: HeldVectors, queries: Vectors, candidates: Sequence[Places], top_k: int) -> pa.Table:
         chosen, nearest = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for query, own in zip(queries, candidates, strict=True):
-            # row by row: in a product of matrices, equal vectors may come out a rounding apart
-            distances = 1 - np.einsum("nd,d->n", units[own], query)
-            order = np.lexsort((self._rank[own], distances))[:top_k]
-            chosen.append(own[order])
-            nearest.append(distances[order])
+        for query, rows in zip(unit(np.asarray(queries, np.float32)), candidates, strict=True):
+            places = held.place_of[rows]
+            best, distances = rank_rows(held.units, query, rows, self._rank[places], top_k)
+            chosen.append(held.place_of[best])
+            nearest.append(distances)
         numbers = np.repeat(np.arange(len(queries), dtype=np.int32), [len(own) for own in chosen[1:]])
         columns = [pa.array(numbers), self.ids(np.concatenate(chosen)), pa.array(np.concatenate(nearest), pa.float32())]
         return pa.table(columns, ["query_index", "item_id", "_distance"])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -24,12 +24,16 @@ from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, word_search
 from coldstart.store.ann import column_of, unit_rows
+from coldstart.store.graph_file import graph_path
 from coldstart.store.ground_truth import Vectors
 from coldstart.store.held import HeldItems, Places, Scores
+from coldstart.store.held_vectors import HeldVectors
 from coldstart.store.publications import Publication
 
 if TYPE_CHECKING:
     import lancedb
+
+    from coldstart.store.memory_index import GraphReport
 
 COPY_OF = "duplicate_of"
 """Column that names the original of an item that is linked to one."""
@@ -53,6 +57,9 @@ MOST_ATTRIBUTES = 10_000
 
 KINDS = get_args(Kind)
 
+_CONDITIONS = 256
+"""Conditions of which it is remembered that they are right."""
+
 BATCH = 256
 """Queries in one call of the store: they share one scan, and their results fit in memory."""
 
@@ -73,6 +80,7 @@ class Published:
         self._held: HeldItems | None = None
         self._copies: dict[str, list[str]] | None = None
         self._samples: dict[tuple[str, int], Vectors] = {}
+        self._conditions: dict[str, str] = {}
 
     def __len__(self) -> int:
         return self.publication.rows
@@ -87,10 +95,10 @@ class Published:
         """Columns of the catalog, with a vector column a space."""
         return self._table.schema
 
-    def load_rows(self, columns: Sequence[str]) -> None:
+    def load_rows(self, columns: Sequence[str], most: int = MOST_HELD) -> None:
         """Hold columns of all items in memory, which `items` and `copies` then answer from, and scores of words as
-        they are asked for; nothing where there are more than `MOST_HELD` items."""
-        if len(self) > MOST_HELD:
+        they are asked for; nothing where there are more than `most` items."""
+        if len(self) > most:
             return
         linked = [COPY_OF] if self._has_copies else []
         query = self._table.search().select(["item_id", *columns, *linked]).with_row_id(True)
@@ -116,11 +124,49 @@ class Published:
             if not size or size > most_bytes:
                 continue
             most_bytes -= size
-            units = np.full((len(held), self._dim(space)), np.nan, np.float32)
-            for block in self.blocks([column_of(space)]):
-                places = [held.places[item_id] for item_id in block["item_id"].to_pylist()]
-                units[places] = unit_rows(block[column_of(space)])
-            held.units[space] = units
+            units = np.empty((len(held), self._dim(space)), np.float32)
+            places: list[int] = []
+            for block in self.blocks([column_of(space)], where=f"{column_of(space)} IS NOT NULL"):
+                units[len(places) : len(places) + len(block)] = unit_rows(block[column_of(space)])
+                places += [held.places[item_id] for item_id in block["item_id"].to_pylist()]
+            held.spaces[space] = HeldVectors(units[: len(places)], np.array(places, np.int64), len(held))
+
+    @property
+    def indexed_spaces(self) -> list[str]:
+        """List the spaces that are searched by an index; in the others all vectors are compared."""
+        return [space for space, report in self._indexes.items() if report.effort is not None and report.rows]
+
+    def has_graph(self, space: str) -> bool:
+        """Tell whether searches of a space go by a graph in memory."""
+        return self._held is not None and space in self._held.spaces and self._held.spaces[space].graph is not None
+
+    def load_graph(self, space: str, **options: Any) -> GraphReport | None:
+        """Hold the vectors of an indexed space in memory with an HNSW graph, which searches then answer from; after
+        `load_rows`. Options and errors as for `coldstart.store.memory_index.open_graph`.
+
+        Returns:
+            Figures; None where the graph was not made: the index of the store answers on.
+        """
+        from coldstart.store.memory_index import open_graph
+
+        held = self._held
+        if held is None:
+            return None
+        passport = self.passports[space]
+        where = f"{column_of(space)} IS NOT NULL"
+        found, report = open_graph(
+            graph_path(self._table.uri, space, passport),
+            held.places,
+            self._dim(space),
+            self._indexes[space].rows,
+            partial(self.blocks, ["index_key"], where=where),
+            partial(self.blocks, ["index_key", column_of(space)], where=where),
+            column_of(space),
+            **options,
+        )
+        if found is not None:
+            held.spaces[space] = found
+        return report
 
     def keys(self) -> dict[str, str]:
         """Read item_id -> the `index_key` it was written with."""
@@ -148,13 +194,7 @@ class Published:
         """
         parts = []
         if where is not None:
-            from coldstart.store.conditions import parse_condition  # few calls need the parser
-
-            condition = parse_condition(where, self.schema)
-            with _explained(where):
-                self._check_attributes(where, condition.attributes)
-                self._table.search().where(condition.sql).select(["_rowid"]).to_arrow(timeout=TIMEOUT)
-            parts.append(condition.sql)
+            parts.append(self._checked(where))
         if kind is not None:
             check_kind(kind)
             parts.append(sql.equals("kind", kind))
@@ -163,6 +203,21 @@ class Published:
         if not copies and self._has_copies:
             parts.append(f"{COPY_OF} IS NULL")
         return " AND ".join(parts) or None
+
+    def _checked(self, where: str) -> str:
+        """Parse and evaluate a condition, once: the version stays as it is."""
+        from coldstart.store.conditions import parse_condition  # few calls need the parser
+
+        if (known := self._conditions.get(where)) is not None:
+            return known
+        condition = parse_condition(where, self.schema)
+        with _explained(where):
+            self._check_attributes(where, condition.attributes)
+            self._table.search().where(condition.sql).select(["_rowid"]).to_arrow(timeout=TIMEOUT)
+        if len(self._conditions) >= _CONDITIONS:
+            self._conditions.clear()
+        self._conditions[where] = condition.sql
+        return condition.sql
 
     def _check_attributes(self, where: str, attributes: Mapping[str, str]) -> None:
         """Refuse an attribute that no item has: the condition could not be met, and it is most often a slip."""
@@ -193,7 +248,9 @@ class Published:
                 found.setdefault(row[COPY_OF], []).append(row["item_id"])
         return found
 
-    def vector_search(self, space: str, queries: Vectors, top_k: int, *, where: str | None = None) -> pa.Table:
+    def vector_search(
+        self, space: str, queries: Vectors, top_k: int, *, where: str | None = None, exact: bool = False
+    ) -> pa.Table:
         """Find the nearest items of each query, by cosine. Items without a vector in the space are never found.
 
         With a condition, `top_k` items come back if so many meet it: where the index finds fewer, the search is
@@ -202,6 +259,7 @@ class Published:
         Args:
             queries: float32 `[Q, D]`.
             where: an SQL condition, see `condition`.
+            exact: compare each query with all items, whatever index there is.
 
         Returns:
             `query_index` int32, `item_id`, `_distance` float32 (1 - cosine); by query, then distance, then item_id.
@@ -218,7 +276,7 @@ class Published:
         _check_depth(top_k)
         parts = [ann.EMPTY]
         for start in range(0, len(queries), BATCH):
-            part = self._nearest(space, queries[start : start + BATCH], top_k, where)
+            part = self._nearest(space, queries[start : start + BATCH], top_k, where, exact=exact)
             parts.append(_renumbered(part, part["query_index"].to_numpy() + start))
         return pa.concat_tables(parts)
 
@@ -295,8 +353,8 @@ class Published:
             space -> float32 `[N, D]` in the order of the ids; NaN for one that is unknown or has none.
         """
         held = self._held
-        if held is not None and any(space in held.units for space in spaces):
-            units = {space: held.vectors(space, item_ids) for space in spaces if space in held.units}
+        if held is not None and any(space in held.spaces for space in spaces):
+            units = {space: held.vectors(space, item_ids) for space in spaces if space in held.spaces}
             rest = [space for space in spaces if space not in units]
             return units | (self.unit_vectors(rest, item_ids) if rest else {})
         columns = {space: column_of(space) for space in spaces}
@@ -365,21 +423,25 @@ class Published:
         chosen = sql.one_of("item_id", ids)
         yield from self.blocks(columns, where=f"{where} AND {chosen}" if where else chosen)
 
-    def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
+    def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None, *, exact: bool) -> pa.Table:
         column = column_of(space)
         report = self._indexes[space]
         effort = report.effort_filtered if where and report.effort_filtered else report.effort
+        exact = exact or effort is None
+        held = self._held if self._held is not None and space in self._held.spaces else None
+        if held is not None and (exact or held.spaces[space].graph is not None):
+            return held.nearest(space, queries, top_k, where, exact=exact)
 
         def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
-            held = self._held
-            if held is None or space not in held.units:
+            if held is None:
                 return ann.nearest(self._dataset, column, some, top_k, effort=effort, where=where)
             if effort is None:
-                return held.nearest(space, some, top_k, where)
+                return held.nearest(space, some, top_k, where, exact=True)
             owner, row_ids = ann.candidates(self._dataset, column, some, top_k, effort, where)
             places = held.places_of(row_ids)
             return held.ranked(space, some, [places[owner == one] for one in range(len(some))], top_k)
 
+        effort = None if exact else effort
         found = search(queries, effort)
         counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))
         if effort is None or counts.min(initial=top_k) >= top_k:

@@ -68,7 +68,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert held is not None and stored is not None and held._indexes["text"].index_type == request.param
     held.load_rows(("title", "kind"))
     held.load_vectors(["text"], 1 << 20)
-    assert held._held is not None and held._held.words is not None and set(held._held.units) == {"text"}
+    assert held._held is not None and held._held.words is not None and set(held._held.spaces) == {"text"}
     return held, stored
 
 

@@ -1,0 +1,147 @@
+"""Find the nearest of unit vectors in memory: all compared, or by an HNSW graph; under a condition or without."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.vectors import unit
+from coldstart.store.ground_truth import Vectors
+from coldstart.store.memory_graph import MemoryGraph, Rows
+
+SCANNED = 20_000
+"""Rows that meet a condition up to which all of them are compared; beyond it the graph is searched among them."""
+BLOCK_BYTES = 128 << 20
+"""Vectors of such rows that are kept together, of the conditions that were asked for last."""
+_CONDITIONS = 16
+_CELLS = 1 << 23
+"""Distances in memory at a time where all rows are compared: 32 MiB."""
+_TIE = 1e-5
+"""Distances of one pair differ by less, however the sums are ordered."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Rows that may be found.
+
+    Attributes:
+        rows: bool `[S]`.
+        few: int64, these rows, and block: their vectors, where they are few; else None.
+        selector: filter of the graph, where they are many and there is one; else None.
+    """
+
+    rows: NDArray[np.bool_]
+    count: int
+    few: Rows | None
+    block: Vectors | None
+    selector: Any
+
+
+class HeldVectors:
+    """Unit vectors of one space of a publication; safe to use from many threads.
+
+    Attributes:
+        units: float32 `[S, D]`; rows that are of no item of the publication are of zeros.
+        place_of: int64 `[S]`, place of the item of each row, -1 for none.
+
+    Args:
+        count: items of the publication.
+        graph: over `units`; without it, all are compared.
+    """
+
+    def __init__(self, units: Vectors, place_of: Rows, count: int, graph: MemoryGraph | None = None) -> None:
+        self.units, self.place_of, self.graph = units, place_of, graph
+        alive = place_of >= 0
+        self._row_of = np.full(count, -1, np.int64)
+        self._row_of[place_of[alive]] = np.flatnonzero(alive)
+        self._lock = threading.Lock()
+        self._allowed: OrderedDict[str, Allowed] = OrderedDict()
+        self._alive = None if alive.all() else self._allow(alive, keep=True)
+
+    def at(self, places: NDArray[Any]) -> Vectors:
+        """Read the vectors of places, float32 `[N, D]`; NaN for an item without one."""
+        rows = self.rows_of(places)
+        own = self.units[rows] if len(self.units) else np.empty((len(rows), self.units.shape[1]), np.float32)
+        own[rows < 0] = np.nan
+        return own
+
+    def rows_of(self, places: NDArray[Any]) -> Rows:
+        """Find the rows of places, -1 for an item without a vector."""
+        return np.asarray(self._row_of[places])
+
+    def nearest(
+        self, queries: Vectors, top_k: int, where: str | None, meeting: NDArray[np.bool_] | None, *, exact: bool
+    ) -> list[Rows]:
+        """Find rows among which are the `top_k` nearest of each query, with all that are as near as the last.
+
+        Args:
+            queries: float32 `[Q, D]`.
+            where: name of the condition, by which its rows are kept; meeting: places that meet it, bool `[N]`.
+            exact: compare all rows; without it, so is done where there is no graph, or few meet the condition.
+        """
+        queries = unit(np.asarray(queries, np.float32))
+        allowed = self._alive if where is None or meeting is None else self._meeting(where, meeting)
+        if exact or self.graph is None or (allowed is not None and allowed.few is not None):
+            return self._scanned(queries, top_k, allowed)
+        count = len(self.units) if allowed is None else allowed.count
+        selector = None if allowed is None else allowed.selector
+        rows = self.graph.search(queries, top_k, selector, count / max(1, len(self.units)))
+        found = [own[own >= 0] for own in rows]
+        short = [place for place, own in enumerate(found) if len(own) < min(top_k, count)]
+        if short:
+            for place, own in zip(short, self._scanned(queries[short], top_k, allowed), strict=True):
+                found[place] = own
+        return found
+
+    def _scanned(self, queries: Vectors, top_k: int, allowed: Allowed | None) -> list[Rows]:
+        """Compare each query with all rows that are allowed."""
+        few = None if allowed is None else allowed.few
+        block = self.units if allowed is None or allowed.block is None else allowed.block
+        barred = None if allowed is None or few is not None else ~allowed.rows
+        found: list[Rows] = []
+        for start in range(0, len(queries), step := max(1, _CELLS // max(1, len(block)))):
+            distances = 1 - queries[start : start + step] @ block.T
+            if barred is not None:
+                distances[:, barred] = np.inf
+            for row in distances:
+                bound = np.partition(row, top_k - 1)[top_k - 1] + _TIE if top_k < len(row) else np.inf
+                near = np.flatnonzero((row <= bound) & np.isfinite(row))
+                found.append(near if few is None else few[near])
+        return found
+
+    def _meeting(self, where: str, meeting: NDArray[np.bool_]) -> Allowed:
+        with self._lock:
+            if where in self._allowed:
+                self._allowed.move_to_end(where)
+                return self._allowed[where]
+        own = self._allow((self.place_of >= 0) & meeting[self.place_of])
+        with self._lock:
+            self._allowed[where] = own
+            held = sum(0 if one.block is None else one.block.nbytes for one in self._allowed.values())
+            while len(self._allowed) > 1 and (len(self._allowed) > _CONDITIONS or held > BLOCK_BYTES):
+                block = self._allowed.popitem(last=False)[1].block
+                held -= 0 if block is None else block.nbytes
+        return own
+
+    def _allow(self, rows: NDArray[np.bool_], *, keep: bool = False) -> Allowed:
+        """Prepare a filter; keep: of all searches, whose rows are not compared one by one for being few."""
+        count = int(rows.sum())
+        is_few = count <= SCANNED and (self.graph is not None or 4 * count < len(rows)) and not keep
+        few = np.flatnonzero(rows) if is_few else None
+        selector = self.graph.selector(rows) if self.graph is not None and few is None else None
+        return Allowed(rows, count, few, None if few is None else self.units[few], selector)
+
+
+def rank_rows(units: Vectors, query: Vectors, rows: Rows, order_of: NDArray[Any], top_k: int) -> tuple[Rows, Vectors]:
+    """Rank rows by their distance to a unit query `[D]`, then by `order_of` each; the best `top_k` and their distances.
+
+    Distances are summed row by row: in a product of matrices, equal vectors may come out a rounding apart.
+    """
+    distances = 1 - np.einsum("nd,d->n", units[rows], query)
+    order = np.lexsort((order_of, distances))[:top_k]
+    return rows[order], distances[order]
