@@ -161,6 +161,75 @@ class ListsAsOf:
         return found
 
 
+class RecalledAsOf:
+    """Lists over N items as `recommend --recall` gives them, by the sequence model fitted again on some liked rows.
+
+    Semantic IDs stay as they are, where they were learnt from content alone.
+
+    Args:
+        rows: over the items that may be listed; channel: `dense`, `codes` or `both`.
+
+    Raises:
+        NotFitted: the pipeline has no such fit, or it cannot be repeated without what is held out.
+    """
+
+    def __init__(self, store: Store, pipeline: Pipeline, rows: Interactions, channel: str, progress: Progress) -> None:
+        from scipy.sparse import csr_matrix
+
+        from coldstart.core.device import choose_device
+        from coldstart.embed.spaces import vectors_of
+        from coldstart.semantic_ids.channels import Recaller
+        from coldstart.semantic_ids.decode import trie_tensors
+        from coldstart.semantic_ids.fit_stage import is_usable
+        from coldstart.semantic_ids.read import build_trie
+        from coldstart.semantic_ids.recall_service import recall_stage
+        from coldstart.semantic_ids.recall_stage import codes_of, sequence_data
+        from coldstart.semantic_ids.sequence_model import item_tensors
+        from coldstart.semantic_ids.train_sequence import Training, train
+
+        stage = recall_stage(pipeline)
+        sids = stage.ids(store)
+        if stage.settings.decoder == "llm":
+            raise NotFitted("a language model that decodes is not taught again inside a split: certify dense lists")
+        if sids is not None and pipeline.stage(sids.space).kind == "behaviour":
+            raise NotFitted(f"semantic IDs are of space {sids.space}, which learnt from what is held out")
+        ids, device = list(rows.item_ids), choose_device(pipeline.engine.device)
+        vectors = vectors_of(store, stage.space_stage, ids)
+        self._usable, self._channel = is_usable(vectors), channel
+        vectors[~self._usable] = 0
+        met = np.unique(rows.items)
+        fitted = [ids[place] for place in met]
+        data = sequence_data(fitted, rows.over(fitted), vectors[met], sids)
+        training = Training(**stage.settings.training(pipeline.engine.device))
+        with progress.meter(f"{stage.name}: epochs", training.epochs + max(1, training.epochs // 4)) as meter:
+            trained = train(data, training, step=lambda: meter.advance(1, 0, 0.0))
+        shape, own = trained.model.shape, np.full(len(ids), -1, np.int64)
+        own[met] = np.arange(len(met))
+        codes, trie = None, None
+        if shape.sizes and sids is not None:
+            codes = codes_of(ids, sids)
+            there = np.flatnonzero(((codes >= 0) & (codes < np.array(shape.sizes))).all(1) & (own >= 0))
+            trie = trie_tensors(build_trie(codes[there]), there, len(own), device) if len(there) else None
+        pick = csr_matrix((np.ones(len(met), np.float32), (met, own[met])), (len(own), len(met)))
+        self._recaller = Recaller(
+            trained.model.to(device),
+            item_tensors(shape, own, vectors, codes, device),
+            own < 0,
+            trie,
+            trained.new,
+            neighbours=(pick @ trained.neighbours @ pick.T).tocsr(),
+            mix=trained.mix,
+        )
+
+    def lists(self, histories: Histories, among: NDArray[np.bool_], depth: int) -> Places:
+        """List items, int64 [R, depth]; see `ListsAsOf.lists`; `among`: bool [N]."""
+        from coldstart.api.union import POOL
+
+        channel: Any = self._channel
+        found = self._recaller.lists(histories, channel, max(POOL, depth), allowed=among & self._usable).places
+        return np.asarray(found[:, :depth], np.int64)
+
+
 def _filled(first: Places, rest: Places, depth: int) -> Places:
     """Put what is not in a list behind it, int64 [depth]; -1 at the end."""
     both = np.concatenate([first, rest[(rest >= 0) & ~np.isin(rest, first)]])[:depth]

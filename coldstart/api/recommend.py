@@ -310,7 +310,12 @@ class RecommendMethods(OpenedStore):
         """Name the lists that are made so; see `coldstart.api.rerank_service.base_of`."""
         from coldstart.api.rerank_service import base_of
 
-        return base_of(recommender, scored_by, options, union=union)
+        key = None
+        if recall is not None:
+            from coldstart.semantic_ids.recall_service import recall_stage
+
+            key = recall_stage(self._reading_pipeline()).key
+        return base_of(recommender, scored_by, options, union=union, recall=key)
 
     def _reranking(self, recommender: Recommender) -> RerankService:
         """Load rerankers over the served catalog, once for each publication."""

@@ -67,6 +67,7 @@ class RerankMethods(RecommendMethods, WorkMethods):
         users: int = USERS,
         deadline_ms: float = DEADLINE_MS,
         rank: str = "auto",
+        recall: str | None = None,
         progress: Progress | None = None,
     ) -> RerankReport:
         """Measure rerankers against the lists that `recommend` gives, and save a certificate of each.
@@ -80,7 +81,7 @@ class RerankMethods(RecommendMethods, WorkMethods):
             users: measure so many, drawn by a hash of their ids; settings are chosen on half as many others, 200 at
                 most.
             deadline_ms: after which a served list keeps its base order; here it is counted only.
-            rank: of which lists: those of `recommend` with this `rank`.
+            rank, recall: of which lists: those of `recommend` with these; with `recall` they are not ranked.
 
         Raises:
             ColdstartError: nothing is published, there are no interactions, nobody is left to measure, or a kind is
@@ -96,7 +97,11 @@ class RerankMethods(RecommendMethods, WorkMethods):
             raise ColdstartError(f"split {split!r}: use last-out or time")
         if rank not in ("auto", "on", "off"):
             raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
+        if recall is not None and rank == "on":
+            raise ColdstartError("rank on with recall: certificates are of ranked lists, or of those by recall")
         recommender, meters = self._listing(), progress or SilentProgress()
+        channel = None if recall is None else self._recalling().channel(recall)
+        ranked = channel is None and self._union_key(rank) is not None
         requests = HeldOutRequests(
             self._store,
             self.pipeline(source),
@@ -104,7 +109,8 @@ class RerankMethods(RecommendMethods, WorkMethods):
             split,
             users,
             meters,
-            ranked=self._union_key(rank) is not None,
+            ranked=ranked,
+            recall=channel,
         )
         found: dict[str, Any] = {}
         left_out: dict[str, str] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.api.as_of import ListsAsOf, behaviour_as_of, union_as_of
+from coldstart.api.as_of import ListsAsOf, RecalledAsOf, behaviour_as_of, union_as_of
 from coldstart.api.rerank_service import LIKED, base_of, listwise_stage, load_scorer
 from coldstart.core.impressions import WINDOW_S
 from coldstart.core.pipeline import Pipeline
@@ -72,7 +72,8 @@ class HeldOutRequests:
 
     Args:
         split: `last-out` or `time`; users: so many are measured, and half as many others choose settings.
-        ranked: lists are those of the ranker of the union, fitted inside the split.
+        ranked: lists are those of the ranker of the union, fitted inside the split; recall: those of this channel of
+            the sequence model.
 
     Attributes:
         valid, test: requests of different users; base; window; notes.
@@ -92,6 +93,7 @@ class HeldOutRequests:
         progress: Progress,
         *,
         ranked: bool = False,
+        recall: str | None = None,
     ) -> None:
         from coldstart.semantic_ids.recall_split import split_histories
 
@@ -108,7 +110,7 @@ class HeldOutRequests:
         self.notes: list[str] = []
         key = None
         before = training_rows(rows, self.split)
-        if model.is_fitted:
+        if recall is None and model.is_fitted:
             model = behaviour_as_of(recommender, before, progress)
             self.notes.append("the fit of behaviour was repeated inside the split, by the same settings")
         if ranked:
@@ -117,10 +119,19 @@ class HeldOutRequests:
             key = union_stage(recommender.pipeline).key
             ranker = union_as_of(store, recommender.pipeline, before, progress)
             self.notes.append("the ranker of the union was fitted again inside the split, by the same settings")
-        self.base = base_of(recommender, union=key)
+        scored_by, sequence = None, None
+        if recall is not None:
+            from coldstart.semantic_ids.recall_service import recall_stage
+
+            scored_by, sequence = f"recall ({recall})", recall_stage(recommender.pipeline).key
+        self.base = base_of(recommender, scored_by, union=key, recall=sequence)
         self.item_ids = rows.item_ids
         self._catalogue = RerankCatalogue(store, recommender.pipeline, rows.item_ids)
-        requests = self._requests(ListsAsOf(rows.item_ids, model, ranker))
+        lists: ListsAsOf | RecalledAsOf = ListsAsOf(rows.item_ids, model, ranker)
+        if recall is not None:
+            lists = RecalledAsOf(store, recommender.pipeline, before, recall, progress)
+            self.notes.append("the sequence model was fitted again inside the split, by the same settings")
+        requests = self._requests(lists)
         order = np.random.default_rng(0).permutation(len(requests))
         cut = round(len(requests) * valid / (users + valid))
         self._cut = order[:cut].tolist(), order[cut:].tolist()
@@ -199,7 +210,7 @@ class HeldOutRequests:
             found.append(replace(one, items=features.items(own, one.items.titles, past, before)))
         return found
 
-    def _requests(self, lists: ListsAsOf) -> list[LabeledRequest]:
+    def _requests(self, lists: ListsAsOf | RecalledAsOf) -> list[LabeledRequest]:
         """List the first items for every held-out history, as `recommend` orders them."""
         every = np.ones(len(self.item_ids), bool)
         listed = lists.lists(self.split.histories, every, LISTED)

@@ -83,12 +83,14 @@ def base_of(
     options: Mapping[str, Any] | None = None,
     *,
     union: str | None = None,
+    recall: str | None = None,
 ) -> Base:
     """Name the lists of a recommender, with the digest of their method and settings, whatever data it had.
 
     Args:
         scored_by: what scored them, by default the model of behaviour, or content without one.
-        options: of the list, where they are not the default; union: key of the ranker of the union that ordered them.
+        options: of the list, where they are not the default; union: key of the ranker of the union that ordered them;
+            recall: of the sequence model that scored them.
     """
     from coldstart.recommend.inputs import load_newest_fit
 
@@ -101,6 +103,8 @@ def base_of(
         spaces = [spec.name for spec in recommender.pipeline.of_kind("embed")]
         embeds: list[Any] = [recommender.pipeline_state.stage(space) for space in spaces]
         own += [stage.passport.digest for stage in embeds]
+    if recall is not None:
+        own += ["sequence model", recall]
     if union is not None:
         own += ["ranked union", union]
         name = f"ranked union, over {name}"

@@ -52,6 +52,12 @@ def rerank(
         str,
         typer.Option("--rank", metavar="auto|on|off", help="Lists of `recommend` with this --rank are the base."),
     ] = "auto",
+    recall: Annotated[
+        str | None,
+        typer.Option(
+            "--recall", metavar="NAME", help="Lists of `recommend` with this --recall are the base, unranked."
+        ),
+    ] = None,
     deadline_ms: Annotated[
         float, typer.Option("--deadline-ms", metavar="N", help="Count lists that take longer than N ms as late.")
     ] = 300.0,
@@ -91,6 +97,7 @@ def rerank(
         users=users,
         deadline_ms=deadline_ms,
         rank=rank,
+        recall=recall,
         progress=ConsoleProgress(),
     )
     known = found.to_dict()

@@ -91,6 +91,11 @@ class RecallFitStage(SpaceFitStage):
         return found
 
     @property
+    def key(self) -> str:
+        """Key of the settings and the encoder of the space."""
+        return self._key
+
+    @property
     def _key(self) -> str:
         own = super()._key
         if self.generator is None:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 import coldstart
 from coldstart.api import Workspace
+from coldstart.api.rerank_service import save_certificate
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.semantic_ids import train_sequence
 from coldstart.semantic_ids.recall_service import load_recall
@@ -159,6 +160,20 @@ def test_a_visitor_without_a_history_gets_what_is_popular_and_then_what_is_new(f
     assert [counts[one.item_id] for one in found.items] == sorted(counts.values(), reverse=True)[:10]
     (cold,) = opened.recommend(history=[], recall="auto", top_k=1, cold_share=1.0, reasons=False).items
     assert cold.cold
+
+
+@pytest.mark.slow
+def test_rerankers_are_certified_over_lists_by_recall(shop: Workspace) -> None:
+    report = shop.evaluate_rerank(kinds=["mmr"], users=20, recall="dense")
+    certificate = report.certificates["mmr"]
+    assert certificate["base"]["name"] == "recall (dense)" and "sequence model was fitted again" in report.notes[0]
+    gain = {"value": 0.1, "low": 0.05, "high": 0.15}
+    save_certificate(shop._store, {**certificate, "difference": gain, "few": False})
+    for recall, kind in (("dense", "mmr"), ("codes", "none")):
+        found = shop.recommend("u3", recall=recall, rerank="auto", deadline_ms=60_000, reasons=False).rerank
+        assert found is not None and found["kind"] == kind, found
+    with pytest.raises(ColdstartError, match="of ranked lists, or of those by recall"):
+        shop.evaluate_rerank(recall="dense", rank="on")
 
 
 @pytest.mark.slow
