@@ -31,6 +31,7 @@ AREAS: dict[str, tuple[str, ...]] = {
             "match_new_clips",
             "serve",
             "serve_uploads",
+            "serve_rank",
         ),
     ),
     "Video and understanding": (
