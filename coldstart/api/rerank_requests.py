@@ -36,7 +36,7 @@ _MOST_VALID = 200
 
 
 class RerankCatalogue:
-    """What rerankers read of N items: titles, content, creators, categories."""
+    """Facts of N items that rerankers read: titles, content, creators, categories."""
 
     def __init__(self, store: Store, pipeline: Pipeline, item_ids: Sequence[str]) -> None:
         from coldstart.recommend.inputs import load_content

@@ -30,6 +30,7 @@ from coldstart.recommend.evaluate.data import (
 from coldstart.recommend.evaluate.fit_check import FitCheck
 from coldstart.recommend.evaluate.measures import (
     ListInputs,
+    ListRow,
     ListRows,
     MethodResult,
     Task,
@@ -216,7 +217,7 @@ def evaluate(
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ColdstartError(f"no method could be fitted: {reasons}")
-    kept = [*(one for one in given if one.name in results), *rows.rows]
+    kept: list[Method | ListRow] = [*(one for one in given if one.name in results), *rows.rows]
     checked = [kind for kind in leaks.KINDS if settings.check or kind not in leaks.FIT_KINDS]
     report = build_report(data, task, kept, results, left_out, checked, settings)
     return replace(report, count_attributes=counted, notes=list(rows.notes))
