@@ -31,9 +31,9 @@ from coldstart.media.limits import Limits
 from coldstart.media.loaders import LONGEST
 from coldstart.media.video import sample_frames
 from coldstart.media.video_loaders import MAX_FPS, ShotFrames, walk_frames
+from coldstart.understand.quality_measures import measure_quality
 from coldstart.understand.shot_detectors import SceneDetect, TransNet
 from coldstart.understand.shots import ShotDetector, end_of
-from coldstart.understand.stages.quality import measure_quality
 
 BOUND_S = 0.25
 SMALL = ImageTransform((27, 48), "squash", "bilinear")

@@ -17,6 +17,7 @@ from coldstart.core.stage import SPACES, CatalogStage, MapStage, groups, is_sour
 from coldstart.engine import devices
 from coldstart.engine.estimate.report import EstimateRequest, compare_estimate
 from coldstart.engine.increment import Increment
+from coldstart.engine.one_pass import share_passes
 from coldstart.engine.report import (
     RunReport,
     StageReport,
@@ -129,7 +130,7 @@ def run_pipeline(
             stage.drop_spaces = True  # type: ignore[union-attr]  # no other kind of stage serves spaces
     reports: list[StageReport] = []
     stopped_after = None
-    with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
+    with workspace.lock(), reuse_workers(), share_passes(built.values()), _cluster(pipeline, workspace):
         carry_over(workspace)
         add_language(workspace, ITEMS)
         among = None if items is None else frozenset(items)

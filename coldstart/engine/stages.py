@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import MapStage, SourceStage, Work
-from coldstart.engine import devices
+from coldstart.engine import devices, one_pass
 from coldstart.engine.local import PassReport, run_map
 from coldstart.engine.report import StageReport, source_balance
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
@@ -77,6 +77,8 @@ def run_map_stage(
     work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state), stage.item_fields)
     produce = devices.device_producer(workspace, pipeline, stage, len(chosen))
     engine = pipeline.engine
+    passes = one_pass.current()
+    passes.plan(stage, chosen, PipelineState(workspace, pipeline, passes.stages))  # one that no later stage reads
     ran = run_map(workspace, stage, work, len(chosen), engine, progress, produce) if chosen else PassReport()
     after = assess_map(workspace, stage, upstream)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))

@@ -12,13 +12,16 @@ from typing import Any, TypeAlias
 
 from coldstart.core.sections import WORKER_MEMORY_BYTES
 from coldstart.core.stage import MapStage, Prepare, Reject, Row, Work
+from coldstart.engine import one_pass
 from coldstart.engine.worker_process import Answer, Done, Fault, ProgramFault, WorkerProcess
 from coldstart.errors import ColdstartError
+from coldstart.media.one_pass import SharedData
 
 Prepared = tuple[Work, Any, float]
 """The work, its data (or the verdict on it), its cost."""
 
 _MAX_STRIKES = 2
+_SHARED = -1  # strikes of an item that is prepared for other stages, too
 _MAX_LOST = 5
 _reusable: ContextVar[list[WorkerGroup] | None] = ContextVar("_reusable", default=None)
 
@@ -84,6 +87,7 @@ def prepare_isolated(
     source = iter(work)
     own = pool is None
     prepare = stage.preparer()
+    passes = one_pass.current()
     harmless: Callable[[Row], bool] = getattr(prepare, "harmless", _never)
     pool = pool or Pool(stage, workers, memory_bytes)
     try:
@@ -91,6 +95,8 @@ def prepare_isolated(
             while pool.pending < max(ahead(), workers) and (entry := next(source, None)) is not None:
                 if isinstance(entry.row, Reject):
                     yield entry, entry.row, 0.0
+                elif (kept := passes.take(stage.name, entry)) is not None:
+                    yield entry, *kept
                 elif harmless(entry.row):
                     yield entry, *prepare(entry.row)
                 else:
@@ -108,9 +114,15 @@ def _never(row: Row) -> bool:
 
 
 class Pool:
-    """Pool of worker processes for one stage, which start with the first item."""
+    """Pool of worker processes for one stage, which start with the first item.
+
+    An item is first prepared in one pass with later stages of the run that need it (`coldstart.engine.one_pass`); where
+    that fails it is prepared for this stage alone, so that no other stage's work costs an item a strike.
+    """
 
     def __init__(self, stage: MapStage, workers: int, memory_bytes: int = WORKER_MEMORY_BYTES) -> None:
+        self._stage = stage.name
+        self._passes = one_pass.current()
         self._prepare = stage.preparer()
         self._deadline_s = stage.deadline_s
         self._workers = workers
@@ -126,15 +138,19 @@ class Pool:
 
     def take(self, entry: Work) -> None:
         """Queue an item for the workers."""
-        self._schedule(entry, strikes=0)
+        shared = self._passes.share(self._stage, self._prepare, entry, self._deadline_s)
+        if shared is None:
+            self._schedule(entry, 0, self._prepare, self._deadline_s)
+        else:
+            self._schedule(entry, _SHARED, *shared)
 
-    def _schedule(self, entry: Work, strikes: int) -> None:
+    def _schedule(self, entry: Work, strikes: int, prepare: Prepare, deadline_s: float) -> None:
         if self._group is None:
             self._group = _start(self._workers, self._memory_bytes, self._prepare)
         assert not isinstance(entry.row, Reject)
         self._taken += 1
         self._pending[self._taken] = entry, strikes
-        self._group.tasks.put(_Task(self._taken, self._prepare, entry.row, self._deadline_s))
+        self._group.tasks.put(_Task(self._taken, prepare, entry.row, deadline_s))
 
     def next(self) -> Prepared:
         """Wait for the next item that is ready; one must be in preparation or ready."""
@@ -143,16 +159,21 @@ class Pool:
             number, answer = self._group.ready.get()
             entry, strikes = self._pending.pop(number)
             match answer:
+                case Done(SharedData() as shared, cost):
+                    self._passes.keep(self._stage, entry, shared)
+                    return entry, shared.data, cost
                 case Done(data, cost):
                     return entry, data, cost
-                case Reject():
-                    return entry, answer, 0.0
                 case ProgramFault(error):
                     raise error
+                case _ if strikes == _SHARED:
+                    self._schedule(entry, 0, self._prepare, self._deadline_s)
+                case Reject():
+                    return entry, answer, 0.0
                 case Fault(verdict):
                     if strikes + 1 >= _MAX_STRIKES:
                         return entry, verdict, 0.0
-                    self._schedule(entry, strikes + 1)
+                    self._schedule(entry, strikes + 1, self._prepare, self._deadline_s)
 
     def release(self) -> None:
         """Leave idle processes to the next stage within `reuse_workers`, and stop them otherwise."""

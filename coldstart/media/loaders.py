@@ -31,7 +31,8 @@ LONGEST = 256
 
 HEARD_S = 20.0
 
-_TRANSFORM = ImageTransform((LONGEST, LONGEST), "longest")
+QUALITY_TRANSFORM = ImageTransform((LONGEST, LONGEST), "longest")
+"""Way in which pictures and frames are read for measures of quality."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +72,27 @@ class LoadQualitySample:
         return glimpse, float(len(glimpse.images))
 
     def _video(self, entry: Mapping[str, Any]) -> QualitySample:
-        samples = None
         with open_medium(entry, self.limits) as path:
-            frames = sample_frames(path, self.limits, _TRANSFORM, FRAMES)
-            if entry["has_audio"]:
-                try:
-                    samples = load_audio(path, self.limits, max_s=HEARD_S, track=self.sound_track).samples
-                except Reject:  # its pictures can be judged all the same; understand.speech will say what is wrong
-                    samples = None
-        return QualitySample(
-            entry["width"], entry["height"], frames.images, frames.times_s, entry["has_audio"], samples
-        )
+            frames = sample_frames(path, self.limits, QUALITY_TRANSFORM, FRAMES)
+            return self.video_sample(entry, path, frames.images, frames.times_s)
+
+    def video_sample(
+        self, entry: Mapping[str, Any], path: Path, images: list[NDArray[np.uint8]], times_s: list[float]
+    ) -> QualitySample:
+        """Add the sound of a video to its frames."""
+        samples = None
+        if entry["has_audio"]:
+            try:
+                samples = load_audio(path, self.limits, max_s=HEARD_S, track=self.sound_track).samples
+            except Reject:  # its pictures can be judged all the same; understand.speech will say what is wrong
+                samples = None
+        return QualitySample(entry["width"], entry["height"], images, times_s, entry["has_audio"], samples)
 
     def _pictures(self, entries: Sequence[Mapping[str, Any]]) -> QualitySample:
         images = []
         for entry in entries:
             with open_medium(entry, self.limits) as path:
-                images.append(load_image(path, self.limits, _TRANSFORM))
+                images.append(load_image(path, self.limits, QUALITY_TRANSFORM))
         largest = max(entries, key=lambda entry: int(entry["width"]) * int(entry["height"]))
         return QualitySample(largest["width"], largest["height"], images, None, None, None)
 

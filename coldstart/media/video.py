@@ -26,9 +26,10 @@ from coldstart.core.extras import lazy_module
 from coldstart.core.stage import Reject
 from coldstart.media.container import Video, check_duration, open_container, open_video, sound_track
 from coldstart.media.hdr import HLG, PQ, tone_map
-from coldstart.media.image import ImageTransform, Pixels
+from coldstart.media.image import ImageTransform
 from coldstart.media.length import presentation_ticks, stream_length
 from coldstart.media.limits import Limits
+from coldstart.media.resize import Pixels
 
 av = lazy_module("av")
 
@@ -143,9 +144,9 @@ def sample_frames(
     """
     with open_video(path, limits, threads) as video:
         pick = _key_frames if policy == "keyframe" and video.seekable else _frames_on_screen
-        frames = pick(video, _middles(video.duration_s, count), transform)
+        frames = pick(video, middles(video.duration_s, count), transform)
         if frames is None:  # it ends before the header says so: cut off, or merely shorter than its sound
-            frames = pick(video, _middles(video.real_duration(), count), transform)
+            frames = pick(video, middles(video.real_duration(), count), transform)
         if not frames or not frames.images:
             raise Reject("corrupt_video", f"no frames can be decoded along its {video.duration_s:.1f} s")
         return frames
@@ -237,9 +238,13 @@ class _FrameClock:
     def _lasts_until(self, time_s: float) -> bool:
         if self._shown is None:
             return False
-        rate = self._video.stream.average_rate
-        lasts_s = float(self._shown.duration * self._video.stream.time_base) or (1 / float(rate) if rate else 0.0)
-        return time_s <= self._video.seconds(self._shown) + lasts_s + SAME_S
+        return time_s <= self._video.seconds(self._shown) + frame_lasts_s(self._video, self._shown) + SAME_S
+
+
+def frame_lasts_s(video: Video, frame: Any) -> float:
+    """Return how long a frame is shown in seconds: by its own statement, else by the mean rate; 0 where neither is."""
+    rate = video.stream.average_rate
+    return float(frame.duration * video.stream.time_base) or (1 / float(rate) if rate else 0.0)
 
 
 def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTransform) -> Frames | None:
@@ -302,7 +307,8 @@ def _reaches(video: Video, time_s: float) -> bool:
     return any(packet.pts is not None and packet.pts + (packet.duration or 0) >= target for packet in video.packets())
 
 
-def _middles(duration_s: float, count: int) -> list[float]:
+def middles(duration_s: float, count: int) -> list[float]:
+    """Compute the middles of `count` equal spans of a video, in seconds."""
     return [duration_s * (i + 0.5) / count for i in range(count)]
 
 
@@ -336,17 +342,21 @@ _Matrix = tuple[int, int, int, int]
 
 def shown_size(frame: Any, pixel_aspect: float) -> tuple[int, int]:
     """Compute (width, height) of a frame with its pixels made square and turned upright."""
+    return _turned_size(frame, pixel_aspect, _display_matrix(frame))
+
+
+def _turned_size(frame: Any, pixel_aspect: float, matrix: _Matrix) -> tuple[int, int]:
     width = max(1, round(frame.width * pixel_aspect))
-    return (frame.height, width) if _is_sideways(_display_matrix(frame)) else (width, frame.height)
+    return (frame.height, width) if _is_sideways(matrix) else (width, frame.height)
 
 
 def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> Pixels:
     """Convert a decoded frame to RGB, scaled, turned upright and through the transform: uint8 [H, W, 3]."""
-    shown = shown_size(frame, pixel_aspect)
+    matrix = _display_matrix(frame)
+    shown = _turned_size(frame, pixel_aspect, matrix)
     size = transform.resized(*shown)
     if size[0] > shown[0] or size[1] > shown[1]:  # enlarging is left to the transform, which bounds extreme strips
         size = shown
-    matrix = _display_matrix(frame)
     width, height = size[::-1] if _is_sideways(matrix) else size
     interpolation = _interpolation(transform.interpolation)
     if frame.color_trc in (PQ, HLG):
@@ -356,7 +366,10 @@ def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> 
         mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
         scaled = _scaler().reformat(frame, width, height, mode, interpolation=interpolation, threads=1)
         pixels = scaled.to_ndarray()  # of these formats it is uint8
-    return transform.apply(Image.fromarray(_upright(pixels, matrix)))
+    upright = _upright(pixels, matrix)
+    if upright.shape[2] == 3 and transform.resize != "shortest" and transform.resized(*size) == size:
+        return upright  # nothing is left to resize, cut or blend
+    return transform.apply(Image.fromarray(upright))
 
 
 def _display_matrix(frame: Any) -> _Matrix:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from coldstart.core.stage import Reject, Row
-from coldstart.media.container import open_video
+from coldstart.media.container import Video, open_video
 from coldstart.media.guard import media_of_role, open_medium, visual_media
-from coldstart.media.image import ImageTransform, Pixels, load_image
+from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
+from coldstart.media.resize import Pixels
 from coldstart.media.video import SAME_S, frame_pixels, probe_video, sample_frames
 
 SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a few seconds is caught either way
@@ -169,24 +170,48 @@ def walk_decoded(
             last frame was given.
     """
     with open_video(path, limits, threads) as video:
-        due_s, last_s = 0.0, None
-        for frame in video.decoded():
-            time_s = video.seconds(frame)
-            if time_s > max_s:
-                return
-            if last_s is not None and time_s <= last_s:
-                continue  # damaged clocks run backwards
-            last_s = time_s
-            if fps is not None:
-                if time_s + SAME_S < due_s:
-                    continue
-                due_s = (math.floor((time_s + SAME_S) * fps) + 1) / fps
-                video.needed_s = due_s - SAME_S
-            yield time_s, partial(frame_pixels, frame, video.pixel_aspect)
-        if last_s is None:
-            raise Reject("corrupt_video", "not one frame can be decoded")
-        if last_s < video.duration_s / 2:  # the header may be wrong about the rest, or the file was cut
-            video.real_duration()
+        for time_s, _, read in walk_open(video, FrameRate(fps), max_s):
+            yield time_s, read
+
+
+class FrameRate:
+    """Choice of frames at a steady rate: the first at or after each of the times 0, 1/fps, 2/fps, …; None for all."""
+
+    def __init__(self, fps: float | None) -> None:
+        self.fps = fps
+        self.due_s = 0.0
+
+    def takes(self, time_s: float) -> bool:
+        """Tell whether a frame is taken; called once for each, in order of time."""
+        if self.fps is None:
+            return True
+        if time_s + SAME_S < self.due_s:
+            return False
+        self.due_s = (math.floor((time_s + SAME_S) * self.fps) + 1) / self.fps
+        return True
+
+
+def walk_open(
+    video: Video, rate: FrameRate, max_s: float
+) -> Iterator[tuple[float, Any, Callable[[ImageTransform], Pixels]]]:
+    """Decode an open video from its start and yield (time in seconds, PyAV's frame, its reader), as `walk_decoded`."""
+    last_s = None
+    for frame in video.decoded():
+        time_s = video.seconds(frame)
+        if time_s > max_s:
+            return
+        if last_s is not None and time_s <= last_s:
+            continue  # damaged clocks run backwards
+        last_s = time_s
+        if not rate.takes(time_s):
+            continue
+        if rate.fps is not None:
+            video.needed_s = rate.due_s - SAME_S
+        yield time_s, frame, partial(frame_pixels, frame, video.pixel_aspect)
+    if last_s is None:
+        raise Reject("corrupt_video", "not one frame can be decoded")
+    if last_s < video.duration_s / 2:  # the header may be wrong about the rest, or the file was cut
+        video.real_duration()
 
 
 MAX_FPS = 30.0
@@ -216,6 +241,32 @@ class LoadShotFrames:
         if not videos:
             raise Reject("no_video", "no medium of role video", state="filtered")
         with open_medium(videos[0], self.limits) as path:
-            walk = walk_frames(path, self.limits, _SMALL, fps=MAX_FPS, max_s=self.max_s)
-            times_s, frames = zip(*walk, strict=True)
-        return ShotFrames(np.array(times_s), np.stack(frames)), float(len(times_s))
+            frames = CollectShotFrames(self.limits, self.max_s)
+            for time_s, read in walk_decoded(path, self.limits, fps=MAX_FPS, max_s=self.max_s):
+                frames.add(time_s, time_s, read)
+            return frames.result(path)
+
+    def collector(self, row: Row) -> CollectShotFrames | None:
+        """Return a collector of the frames of the item's first video; see `coldstart.media.one_pass`."""
+        return CollectShotFrames(self.limits, self.max_s) if media_of_role(row, "video") else None
+
+
+class CollectShotFrames:
+    """Collector of frames for a shot detector; see `coldstart.media.one_pass.Collector`."""
+
+    def __init__(self, limits: Limits, max_s: float) -> None:
+        self.limits, self.max_s = limits, max_s
+        self._rate = FrameRate(MAX_FPS)
+        self._times_s: list[float] = []
+        self._frames: list[Pixels] = []
+
+    def begin(self, duration_s: float) -> None:
+        """Take any length."""
+
+    def add(self, time_s: float, until_s: float, read: Callable[[ImageTransform], Pixels]) -> None:
+        if self._rate.takes(time_s):
+            self._times_s.append(time_s)
+            self._frames.append(read(_SMALL))
+
+    def result(self, path: Path) -> tuple[ShotFrames, float]:
+        return ShotFrames(np.array(self._times_s), np.stack(self._frames)), float(len(self._times_s))

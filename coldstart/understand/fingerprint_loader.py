@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from coldstart.core.stage import Row
-from coldstart.media.guard import open_medium, visual_media
-from coldstart.media.image import ImageTransform, Pixels, load_image
+from coldstart.media.guard import media_of_role, open_medium, visual_media
+from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
+from coldstart.media.resize import Pixels
 from coldstart.media.video import SAME_S
-from coldstart.media.video_loaders import walk_decoded
+from coldstart.media.video_loaders import FrameRate, walk_decoded
 from coldstart.understand.candidates import CANDIDATE_RULES, candidate_frames
 from coldstart.understand.content_box import READ_SIDE, border_widths, find_box
 from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
@@ -50,13 +50,11 @@ class LoadFingerprints:
     def __call__(self, row: Row) -> tuple[Row, float]:
         media = visual_media(row, self.pictures)
         if media[0]["role"] == "video":
+            frames = CollectFingerprints(self.limits, self.fps, self.max_s)
             with open_medium(media[0], self.limits) as path:
-                details: list[tuple[float, bytes]] = []
-                times_s, found = _hashed(self._frames(path, details))
-            row = _row("video", times_s, found)
-            row["details"] = [features for _, features in details] if details else None
-            row["details_s"] = [time_s for time_s, _ in details] if details else None
-            return row, float(len(times_s))
+                for time_s, read in walk_decoded(path, self.limits, fps=self.fps, max_s=self.max_s):
+                    frames.add(time_s, time_s, read)
+                return frames.result(path)
         pictures, features = [], []
         for entry in media:
             with open_medium(entry, self.limits) as path:
@@ -66,37 +64,60 @@ class LoadFingerprints:
         row = _row("image", None, Fingerprints.joined([hash_picture(one) for one in pictures]))
         return {**row, "details": features or None, "details_s": None}, float(len(pictures))
 
-    def _frames(self, path: Path, details: list[tuple[float, bytes]]) -> Iterator[tuple[float, Pixels]]:
-        """Read the frames of a video, and add local features of some to `details` on the way."""
-        due_s = 0.0 if opencv_version() else math.inf
-        for time_s, read in walk_decoded(path, self.limits, fps=self.fps, max_s=self.max_s):
-            if time_s + SAME_S >= due_s and len(details) < FRAMES:
-                details.append((time_s, compute_local_features(read(DETAILED)).to_bytes()))
-                due_s += FRAME_STEP_S
-            yield time_s, read(SQUEEZED)
+    def collector(self, row: Row) -> CollectFingerprints | None:
+        """Return a collector of the frames of the item's first video; see `coldstart.media.one_pass`."""
+        return CollectFingerprints(self.limits, self.fps, self.max_s) if media_of_role(row, "video") else None
+
+
+class CollectFingerprints:
+    """Collector of the fingerprints of one video; see `coldstart.media.one_pass.Collector`.
+
+    Its border is that of all frames together, so they are kept until the last, at 27 kB each.
+    """
+
+    def __init__(self, limits: Limits, fps: float, max_s: float) -> None:
+        self.limits, self.max_s = limits, max_s
+        self._rate = FrameRate(fps)
+        self._details_due_s = 0.0 if opencv_version() else math.inf
+        self._times_s: list[float] = []
+        self._details: list[tuple[float, bytes]] = []
+        self._read: list[Pixels] = []  # the last ones, at the side they are read at
+        self._small: list[NDArray[np.uint8]] = []
+        self._widths: list[NDArray[np.float64]] = []
+
+    def begin(self, duration_s: float) -> None:
+        """Take any length."""
+
+    def add(self, time_s: float, until_s: float, read: Callable[[ImageTransform], Pixels]) -> None:
+        if not self._rate.takes(time_s):
+            return
+        if time_s + SAME_S >= self._details_due_s and len(self._details) < FRAMES:
+            self._details.append((time_s, compute_local_features(read(DETAILED)).to_bytes()))
+            self._details_due_s += FRAME_STEP_S
+        self._times_s.append(time_s)
+        self._read.append(read(SQUEEZED))
+        if len(self._read) == _AT_ONCE:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        if self._read:
+            pixels = np.stack(self._read)
+            self._small.append(_halved(pixels))
+            self._widths.append(border_widths(pixels))
+            self._read = []
+
+    def result(self, path: Path) -> tuple[Row, float]:
+        self._shrink()
+        box = find_box(np.concatenate(self._widths))
+        row = _row("video", self._times_s, Fingerprints.joined([compute_fingerprints(one, box) for one in self._small]))
+        row["details"] = [features for _, features in self._details] or None
+        row["details_s"] = [time_s for time_s, _ in self._details] or None
+        return row, float(len(self._times_s))
 
 
 def hash_picture(pixels: Pixels) -> Fingerprints:
     """Compute the fingerprint of a picture that was read by `SQUEEZED`."""
     return compute_fingerprints(_halved(pixels[None]), find_box(border_widths(pixels[None])))
-
-
-def _hashed(frames: Iterable[tuple[float, Pixels]]) -> tuple[list[float], Fingerprints]:
-    """Hash a video; its border is that of all frames together, so they are kept until the last, at 27 kB each."""
-    times_s: list[float] = []
-    small, widths = [], []
-    for part in _parts(iter(frames)):
-        times_s += [time_s for time_s, _ in part]
-        pixels = np.stack([pixels for _, pixels in part])
-        small.append(_halved(pixels))
-        widths.append(border_widths(pixels))
-    box = find_box(np.concatenate(widths))
-    return times_s, Fingerprints.joined([compute_fingerprints(part, box) for part in small])
-
-
-def _parts(frames: Iterator[tuple[float, Pixels]]) -> Iterator[list[tuple[float, Pixels]]]:
-    while part := list(islice(frames, _AT_ONCE)):
-        yield part
 
 
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -26,7 +26,8 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom in shares of the picture's width and height."""
 
 
-_MAX_HEIGHT = 0.5  # what fills half a picture is no writing but a shape taken for a letter
+MAX_HEIGHT = 0.5
+"""Share of a picture's height from which on a text is no writing but a shape taken for a letter."""
 
 
 _MIN_READING = 0.5  # a reading less sure than this says nothing
@@ -95,9 +96,8 @@ def join_words(boxes: Sequence[TextBox], aspect: float, rules: TextRules) -> lis
     """Filter texts, and join those of one line in the direction in which they run."""
     groups: dict[int, list[tuple[WordGroup, Box]]] = {}
     for box in boxes:
-        quad = box.quad * np.array([aspect, 1], np.float32)
-        height = float(np.linalg.norm(quad[0] - quad[3]) + np.linalg.norm(quad[1] - quad[2])) / 2
-        if height < rules.min_height or height > _MAX_HEIGHT or box.confidence < _MIN_READING:
+        quad, height = measure_quad(box.quad, aspect)
+        if height < rules.min_height or height > MAX_HEIGHT or box.confidence < _MIN_READING:
             continue
         along = quad[1] - quad[0] + quad[2] - quad[3]
         turns = round(math.atan2(along[1], along[0]) / (math.pi / 2)) % 4
@@ -105,6 +105,12 @@ def join_words(boxes: Sequence[TextBox], aspect: float, rules: TextRules) -> lis
         groups.setdefault(turns, []).append((word, _around(_turn(quad, turns))))
     lines = [line for group in groups.values() for line in _joined(group)]
     return [line for line in lines if sum(map(str.isalnum, line.text)) >= rules.min_letters]
+
+
+def measure_quad(quad: Quad, aspect: float) -> tuple[Quad, float]:
+    """Convert a quad to units of the picture's height, and compute how high its text is in these units."""
+    quad = quad * np.array([aspect, 1], np.float32)
+    return quad, float(np.linalg.norm(quad[0] - quad[3]) + np.linalg.norm(quad[1] - quad[2])) / 2
 
 
 def _joined(group: list[tuple[WordGroup, Box]]) -> list[WordGroup]:

@@ -24,7 +24,7 @@ from coldstart.core import device as cores
 from coldstart.core.keys import version
 from coldstart.errors import ColdstartError
 from coldstart.models.install import file_digest
-from coldstart.understand.ocr import Pixels, Quad, TextBox
+from coldstart.understand.ocr import MAX_HEIGHT, Pixels, Quad, TextBox, measure_quad
 from coldstart.understand.scripts import PACKAGED as SCRIPTS
 from coldstart.understand.scripts import ScriptClassifier
 
@@ -70,12 +70,22 @@ def find_models(detection: str | None = None, recognition: str | None = None) ->
 class RapidReader:
     """Reader on ONNX Runtime; see `coldstart.understand.ocr.Reader`."""
 
-    def __init__(self, models: OcrModels, *, detect_side: int = 512, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        models: OcrModels,
+        *,
+        detect_side: int = 512,
+        min_height: float = 0.0,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
         """Weights load with the first picture.
 
         Args:
             detect_side: pictures are shrunk until their longer side is at most this for finding text; lines are read
                 from the picture as given.
+            min_height: texts lower than this share of the picture's height are not read, nor those over `MAX_HEIGHT`:
+                `join_words` would drop them, and most are junk that is read a second time, turned.
             device: `auto`, `cpu`, `cuda` or `cuda:N`; a GPU is used where ONNX Runtime was installed for it
                 (`onnxruntime-gpu`), else the processor.
             threads: pictures that are read side by side on the processor, each on a core of its own, which is a third
@@ -83,6 +93,7 @@ class RapidReader:
         """
         self._models = models
         self._detect_side = detect_side
+        self._min_height = min_height
         self._device = device
         self._threads = threads or cores.thread_count()
 
@@ -95,11 +106,13 @@ class RapidReader:
 
     def _read_one(self, image: Pixels) -> list[TextBox]:
         height, width = image.shape[:2]
-        found = self._read_turned(image, self._find(image))
         size = np.array([width, height], np.float32)
+        upright = [np.roll(quad, -1, axis=0) if _is_tall(quad) else quad for quad in self._find(image)]
+        heights = [measure_quad(np.clip(quad / size, 0, 1), width / height)[1] for quad in upright]
+        counted = [quad for quad, own in zip(upright, heights, strict=True) if self._min_height <= own <= MAX_HEIGHT]
         return [
             TextBox(box.text, box.confidence, np.clip(box.quad / size, 0, 1), box.script)
-            for box in found
+            for box in self._read_turned(image, counted)
             if box.text or box.script
         ]
 
@@ -124,9 +137,8 @@ class RapidReader:
         boxes, _ = self._decode_boxes(found, (height, width))
         return [np.asarray(box, np.float32) for box in boxes]
 
-    def _read_turned(self, image: Pixels, found: Sequence[Quad]) -> list[TextBox]:
+    def _read_turned(self, image: Pixels, upright: Sequence[Quad]) -> list[TextBox]:
         """Read each box, turned if that reads better; boxes in pixels."""
-        upright = [np.roll(quad, -1, axis=0) if _is_tall(quad) else quad for quad in found]
         lines = [_cut(image, quad) for quad in upright]
         best = self._recognise(lines)
         boxes = [TextBox(text, confidence, quad) for (text, confidence), quad in zip(best, upright, strict=True)]

@@ -62,6 +62,23 @@ def act(row: dict[str, Any]) -> tuple[Any, float]:
     return row["value"], row.get("cost", 1.0)
 
 
+class Acts:
+    """Preparer of a stage that takes part in passes over videos (`coldstart.media.one_pass`)."""
+
+    def __call__(self, row: dict[str, Any]) -> tuple[Any, float]:
+        return act(row)
+
+    def collector(self, row: dict[str, Any]) -> None:
+        return None
+
+
+class DiesInPass(Acts):
+    """Preparer that ends its process in a pass, and only there."""
+
+    def collector(self, row: dict[str, Any]) -> None:
+        act({**row, "act": "exit"})
+
+
 def decode() -> None:
     raise ValueError("https://user:password@host/")
 

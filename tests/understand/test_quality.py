@@ -15,7 +15,7 @@ from coldstart.core import pipeline as pipelines
 from coldstart.core.stage import Gate, Reject, Row
 from coldstart.media import guard
 from coldstart.store.freshness import build
-from coldstart.understand.stages.quality import frozen_share, loudness_db, measure_quality, sharpness
+from coldstart.understand.quality_measures import frozen_share, loudness_db, measure_quality, sharpness
 
 BLACK = np.zeros((72, 128, 3), np.uint8)
 WHITE = np.full_like(BLACK, 255)
@@ -188,4 +188,4 @@ def test_the_sound_track_is_part_of_the_key_only_where_one_is_chosen() -> None:
     plain = stage().fingerprint()
     assert "sound_track" not in plain
     assert stage(sound_track="deu").fingerprint() == {**plain, "sound_track": "deu"}
-    assert stage(sound_track=2).preparer().sound_track == 2
+    assert stage(sound_track=2).preparer().load.sound_track == 2

@@ -23,7 +23,7 @@ from coldstart.media.video_loaders import LoadScreenFrames, LoadShotFrames
 from coldstart.search.search import Ranker
 from coldstart.understand.fingerprint_loader import LoadFingerprints
 from coldstart.understand.ocr import TextBox
-from coldstart.understand.stages.quality import frozen_share
+from coldstart.understand.quality_measures import frozen_share
 from coldstart.understand.stages.screen import _frames
 
 LIMITS = Limits()

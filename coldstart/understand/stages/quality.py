@@ -9,14 +9,9 @@ dark, fog has little contrast, and a plain wall is not sharp.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Annotated, Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from coldstart.core.item_fields import PICTURES
@@ -24,10 +19,10 @@ from coldstart.core.keys import version
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.container import check_sound_track
-from coldstart.media.image import at_one_size
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadQualitySample, QualitySample
+from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadQualitySample
 from coldstart.store import Store
+from coldstart.understand.quality_measures import MeasureQuality
 
 _MEASURES = (
     *(("width", pa.int32()), ("height", pa.int32())),
@@ -80,6 +75,7 @@ class QualityStage(MapStageDefaults):
     item_fields = PICTURES
     batch_cost = 256.0
     isolated = True
+    on_device = False
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), *_MEASURES])
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
@@ -97,20 +93,10 @@ class QualityStage(MapStageDefaults):
         return {"pictures": self.settings.pictures, **looked, **versions, **heard}
 
     def preparer(self) -> Prepare:
-        return LoadQualitySample(self._limits, self.settings.pictures, self.settings.sound_track)
+        return MeasureQuality(LoadQualitySample(self._limits, self.settings.pictures, self.settings.sound_track))
 
-    def compute(self, batch: Sequence[QualitySample]) -> list[Row | Reject]:
-        return [
-            {
-                "width": glimpse.width,
-                "height": glimpse.height,
-                **asdict(measure_quality(glimpse.images)),
-                "frozen_share": frozen_share(glimpse.times_s, glimpse.images) if glimpse.times_s else None,
-                "has_audio": glimpse.has_audio,
-                "loudness_db": loudness_db(glimpse.samples) if glimpse.samples is not None else None,
-            }
-            for glimpse in batch
-        ]
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        return list(batch)
 
     def blocked(self, workspace: Store) -> dict[str, Reject]:
         """List items whose measures miss a threshold, each with the first one missed, in the order of `Settings`."""
@@ -151,82 +137,3 @@ def _under(value: float, limit: float) -> bool:
 
 def _over(value: float, limit: float) -> bool:
     return value > limit
-
-
-Pixels = NDArray[np.uint8]
-
-
-_BLACK = 0.1  # of 1: coded black is up to 0.06, and noise lies on it
-
-_BLACK_PART = 0.99  # of the pixels: a logo in a corner, or a word, is not black
-
-_FROZEN = 0.3  # of 255; see `frozen_share`
-
-_SILENCE_DB = -120.0
-
-
-@dataclass(frozen=True)
-class QualityMeasures:
-    """Measures of an item's pictures: the mean over them, but the median for `sharpness`.
-
-    Attributes:
-        sharpness: variance of the Laplacian of the brightness in 0 to 255, over the pictures that are not black; None
-            where all are.
-        brightness: 0 (black) to 1 (white).
-        contrast: standard deviation of the brightness in 0 to 1, at most 0.5.
-        black_share: share of the pictures that are black.
-    """
-
-    sharpness: float | None
-    brightness: float
-    contrast: float
-    black_share: float
-
-
-def measure_quality(pictures: Sequence[Pixels]) -> QualityMeasures:
-    """Measure pictures, each uint8 [H, W, 3], RGB, at least one."""
-    lights = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
-    black = [bool((light < _BLACK * 255).mean() >= _BLACK_PART) for light in lights]
-    sharp = [sharpness(light) for light, dark in zip(lights, black, strict=True) if not dark]
-    return QualityMeasures(
-        sharpness=float(np.median(sharp)) if sharp else None,
-        brightness=float(np.mean([light.mean() for light in lights])) / 255,
-        contrast=float(np.mean([light.std() for light in lights])) / 255,
-        black_share=float(np.mean(black)),
-    )
-
-
-def sharpness(light: NDArray[np.uint8]) -> float:
-    """Compute the variance of the Laplacian of brightness, uint8 [H, W].
-
-    Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000, who compare it with others.
-    """
-    return float(cv2.Laplacian(light, cv2.CV_64F).var())
-
-
-def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float | None:
-    """Compute the share of consecutive pictures that are equal but for traces of coding.
-
-    A slide show stands still most of the time but not always, so only a share of one is a frozen video. Measured with
-    16 pictures: a coded still photo has 1.0 (H.264, also with some noise) or 0.93 (MPEG-4, VP8: a step at a key
-    frame), a talk over slides 0.93, a quiet classroom 0.8, and 64 of 70 real clips nothing.
-
-    Args:
-        times_s: when each picture begins; one that is given twice, because it is on screen at two times, counts once.
-        pictures: uint8 [H, W, 3] in order of time; those of another size than the first are brought to it.
-
-    Returns:
-        None where there are fewer than two different times, which is no evidence either way.
-    """
-    kept = [place for place, time_s in enumerate(times_s) if place == 0 or time_s > times_s[place - 1]]
-    if len(kept) < 2:
-        return None
-    frames = at_one_size([pictures[place] for place in kept])
-    steps = [float(np.abs(after.astype(np.int16) - before).mean()) for before, after in pairwise(frames)]
-    return float(np.mean([step <= _FROZEN for step in steps]))
-
-
-def loudness_db(samples: NDArray[np.float32]) -> float:
-    """Compute the level of sound, float32 [N], in decibels of full scale (root mean square), at least -120."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return max(_SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else _SILENCE_DB

@@ -132,8 +132,14 @@ class ScreenStage(MapStageDefaults):
         from coldstart.understand.rapid_ocr import RapidReader, find_models
 
         models = find_models(self.settings.detection, self.settings.recognition)
-        side, threads = self.settings.detect_side, self.settings.threads
-        return RapidReader(models, detect_side=side, device=self._device, threads=threads)
+        chosen = self.settings
+        return RapidReader(
+            models,
+            detect_side=chosen.detect_side,
+            min_height=chosen.min_height,
+            device=self._device,
+            threads=chosen.threads,
+        )
 
     def fingerprint(self) -> Mapping[str, Any]:
         unread = {"reader", "detection", "recognition", "threads"}

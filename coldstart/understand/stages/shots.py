@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,7 +16,8 @@ from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import MAX_FPS, LoadShotFrames, ShotFrames
 from coldstart.store import Store
 from coldstart.understand.shot_detectors import SceneDetect, TransNet
-from coldstart.understand.shots import ShotDetector, end_of, summarise
+from coldstart.understand.shot_loader import FindShots, shot_row
+from coldstart.understand.shots import ShotDetector
 
 
 class Settings(Section):
@@ -76,6 +76,7 @@ class ShotsStage(MapStageDefaults):
         self._device = pipeline.engine.device
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_along(settings.max_s)
+        self.on_device = settings.detector == "transnetv2"
 
     @cached_property
     def detector(self) -> ShotDetector:
@@ -92,19 +93,16 @@ class ShotsStage(MapStageDefaults):
         }
 
     def preparer(self) -> Prepare:
-        return LoadShotFrames(self._limits, self.settings.max_s)
+        load = LoadShotFrames(self._limits, self.settings.max_s)
+        if isinstance(self.detector, SceneDetect):  # cheap beside decoding, and its row is small beside the frames
+            return FindShots(load, self.detector, self.settings.max_frames)
+        return load
 
-    def compute(self, batch: Sequence[ShotFrames]) -> list[Row | Reject]:
-        return [self._row(watched) for watched in batch]
-
-    def _row(self, watched: ShotFrames) -> Row:
-        shots = self.detector.detect(watched.times_s, watched.frames)
-        summary = summarise(watched.times_s, watched.frames, shots, self.settings.max_frames)
-        return {
-            "shots": [asdict(shot) for shot in summary.shots],
-            "frame_times_s": summary.frame_times_s,
-            "watched_s": end_of(watched.times_s),
-        }
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        return [
+            shot_row(self.detector, self.settings.max_frames, watched) if isinstance(watched, ShotFrames) else watched
+            for watched in batch
+        ]
 
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):
