@@ -1,9 +1,10 @@
 """Run open_clip models faster on a CPU with bfloat16 matrix units; vectors stay the same.
 
 Weights are laid out for the matrix units once and not at every call; bias, activation and residual are added while a
-product's result is still in registers; a picture's bytes go into the first product as they are, its mean and deviation
-folded into that product's weights. The operators are those that torch's own compiler emits
-(`torch._inductor.fx_passes.mkldnn_fusion`) and are not public: if one is missing, nothing here is used.
+product's result is still in registers; attention over few tokens is two batched products; a picture's bytes go into
+the first product as they are, its mean and deviation folded into that product's weights. The operators are those that
+torch's own compiler emits (`torch._inductor.fx_passes.mkldnn_fusion`) and are not public: if one is missing, nothing
+here is used.
 
 `SelfAttention`, which can be trained as well, replaces `torch.nn.MultiheadAttention`: that copies its weights through a
 batched product wherever its own fast path does not apply (with a mask, outside inference mode), which in bfloat16 takes
@@ -13,6 +14,7 @@ tower whose vector does not depend on the padding can be cut: causal, and read a
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 import open_clip
@@ -22,6 +24,10 @@ from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 _MIDDLE = 128
 """Offset subtracted from a byte before its product: whole numbers from -128 to 127 are exact in bfloat16."""
+
+
+_SHORT = 128
+"""Tokens up to which attention by two batched products takes less time than the fused kernel."""
 
 
 _QUICK = 1.702
@@ -100,7 +106,14 @@ class Block(nn.Module):
         first, middle, second = block.mlp
         self.heads = attention.heads
         self.ln_1, self.ln_2, self.ls_1, self.ls_2 = block.ln_1, block.ln_2, block.ls_1, block.ls_2
-        self.in_proj = Packed(attention.in_proj.weight, attention.in_proj.bias)
+        width = attention.in_proj.weight.shape[1]
+        weight, bias = (
+            attention.in_proj.weight.detach().float().clone(),
+            attention.in_proj.bias.detach().float().clone(),
+        )
+        for queries in (weight[:width], bias[:width]):
+            queries *= (width // self.heads) ** -0.5
+        self.in_proj = Packed(weight, bias)
         self.out_proj = Packed(attention.out_proj.weight, attention.out_proj.bias)
         quick = not isinstance(middle, nn.GELU)
         scale = _QUICK if quick else 1.0
@@ -111,17 +124,41 @@ class Block(nn.Module):
         """Transform tokens [B, L, D], output alike; `attn_mask` [L, L] or [B * heads, L, L] is added."""
         batch, length, width = q_x.shape
         joint = self.in_proj(self.ln_1(q_x)).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = joint.permute(2, 0, 3, 1, 4).unbind()
         if attn_mask is not None:
-            attn_mask = attn_mask.to(q.dtype)
+            attn_mask = attn_mask.to(joint.dtype)
             attn_mask = attn_mask if attn_mask.dim() == 2 else attn_mask.view(batch, self.heads, length, length)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        x = _add(q_x, self.ls_1, self.out_proj, mixed.transpose(1, 2).reshape(batch, length, width))
+        mixed = attend(joint.permute(2, 0, 3, 1, 4), attn_mask)
+        x = _add(q_x, self.ls_1, self.out_proj, mixed)
         return _add(x, self.ls_2, self.c_proj, self.c_fc(self.ln_2(x)))
 
     def get_weight_dtype(self) -> torch.dtype:
         """Return the type to which open_clip casts, which it reads from its first block."""
         return torch.bfloat16
+
+
+@cache
+def _has_amx() -> bool:
+    return torch.cpu._is_amx_tile_supported()
+
+
+def attend(joint: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Compute self-attention of scaled queries, keys and values [3, B, heads, L, D]: [B, L, heads * D].
+
+    The fused kernel is made for long sequences and for AMX; without AMX, two batched products over few tokens take
+    0.4 to 0.65 of its time. `mask` [L, L] or [B, heads, L, L] is added to the logits, which are bfloat16 here.
+    """
+    _, batch, heads, length, width = joint.shape
+    if length > _SHORT or _has_amx():
+        q, k, v = joint.unbind()
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    else:
+        q, k, v = joint.contiguous().view(3, batch * heads, length, width).unbind()
+        logits = torch.bmm(q, k.transpose(1, 2)).view(batch, heads, length, length)
+        if mask is not None:
+            logits += mask
+        weights = logits.softmax(-1, dtype=torch.float32).to(v.dtype)
+        mixed = torch.bmm(weights.view(batch * heads, length, length), v).view(batch, heads, length, width)
+    return mixed.transpose(1, 2).reshape(batch, length, heads * width)
 
 
 def _add(x: Tensor, scale: nn.Module, product: Packed, rows: Tensor) -> Tensor:

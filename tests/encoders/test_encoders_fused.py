@@ -43,6 +43,24 @@ def test_patches_of_bytes_equal_the_convolution_of_pixel_values(side: int) -> No
     torch.testing.assert_close(ours.float(), expected.detach(), atol=0.02, rtol=0.01)
 
 
+@pytest.mark.parametrize("length", [7, _open_clip_speed._SHORT + 1])
+@pytest.mark.parametrize("masked", ["no", "all alike", "each head"])
+def test_attention_equals_that_of_torch_in_float32(length: int, masked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_open_clip_speed, "_has_amx", lambda: False)
+    batch, heads, width = 3, 2, 8
+    joint = torch.randn(batch, length, 3, heads, width, generator=torch.Generator().manual_seed(0)).to(NARROW)
+    joint = joint.permute(2, 0, 3, 1, 4)
+    mask = None
+    if masked != "no":
+        mask = torch.full((length, length), float("-inf")).triu(1)
+        mask = mask if masked == "all alike" else mask.repeat(batch, heads, 1, 1) - torch.eye(length)
+    q, k, v = joint.float().unbind()
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    ours = _open_clip_speed.attend(joint, None if mask is None else mask.to(NARROW))
+    expected = expected.transpose(1, 2).reshape(batch, length, heads * width)
+    torch.testing.assert_close(ours.float(), expected, atol=0.05, rtol=0.05)
+
+
 @pytest.mark.slow
 @here
 @pytest.mark.parametrize("stated", [{}, {"quick_gelu": True}])

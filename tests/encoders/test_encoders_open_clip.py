@@ -69,7 +69,7 @@ def test_pictures_equal_open_clip(resize_mode: str, tmp_path: Path) -> None:
     expected = unit(reference.encode_image(torch.stack([theirs(photo) for photo in photos])))
     assert encoder.image_transform is not None
     ours = encoder.encode_images([encoder.image_transform.apply(photo) for photo in photos])
-    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    np.testing.assert_allclose(ours, expected, atol=2e-3)  # some pixels are a level apart: `media/resize.py`
 
 
 @pytest.mark.slow

@@ -77,6 +77,15 @@ def test_pictures_equal_timm_and_hold_in_bfloat16() -> None:
 
 
 @photographs
+def test_a_batch_goes_through_the_network_in_parts_and_keeps_its_order() -> None:
+    encoder = starter("float32")
+    pictures = list(np.random.default_rng(0).integers(0, 256, (18, 260, 260, 3), dtype=np.uint8))
+    whole = encoder.encode_images(pictures)
+    apart = np.concatenate([encoder.encode_images(pictures[:5]), encoder.encode_images(pictures[5:])])
+    assert whole.shape == (18, 1280) and encoder.encode_images([]).shape == (0, 1280)
+    np.testing.assert_allclose(whole, apart, atol=1e-5)
+
+
 def test_levels_are_the_stages_of_timm_and_hold_in_bfloat16() -> None:
     import timm
     import torch
