@@ -224,9 +224,9 @@ class Catalog:
         samples = RecallSamples.load(kept, self._changes or Changes(table.version))
         # Not `table.optimize()`: it also prunes, raises once a tagged version is older than seven days, and writes all
         # rows and indexes anew for each that came.
-        compaction.fold_indexes(table.to_lance())
+        compaction.fold_indexes(table.to_lance(), compaction.SEARCHED)
         table.checkout_latest()
-        compaction.compact(table.to_lance())
+        compaction.compact(table.to_lance(), compaction.SEARCHED)
         table.checkout_latest()
         present = {one.name for one in table.list_indices()}
         for column, kind in SCALAR_INDEXES.items():

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from coldstart.store import Store
-from coldstart.store.compaction import PARTS, to_merge
+from coldstart.store.compaction import PARTS, SEARCHED, WRITTEN, MergeRule, to_merge
 
 
 def test_nothing_is_merged_while_few_parts_wait() -> None:
@@ -36,6 +36,19 @@ def test_over_many_runs_parts_stay_few_and_rows_are_seldom_written_anew() -> Non
     assert sum(sizes) == 200_000 + 100 * runs
     assert most <= PARTS + math.log2(sum(sizes) / 100)
     assert written / (100 * runs) < 6
+
+
+@pytest.mark.parametrize(("rule", "parts", "times"), [(WRITTEN, 12, 3), (SEARCHED, 5, 7)])
+def test_a_table_that_is_searched_has_fewer_parts(rule: MergeRule, parts: int, times: int) -> None:
+    sizes, most, written = [20_000], 0, 0
+    for _ in range(200):
+        sizes.append(100)
+        if merging := to_merge(sizes[1:], rule):  # the index that was trained stays
+            written += sum(sizes[-merging:])
+            sizes[-merging:] = [sum(sizes[-merging:])]
+        most = max(most, len(sizes))
+    assert most == parts
+    assert round(written / 20_000) == times
 
 
 @pytest.mark.slow
