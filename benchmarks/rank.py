@@ -1,12 +1,13 @@
 """Ranking of showings on KuaiRand-Pure, through the product: ingest, then `evaluate rank`.
 
-    python -m benchmarks.rank [--short]
+    python -m benchmarks.rank [--short] [requests]
 
 Data in `COLDSTART_INTERACTIONS` (default `../shared/interactions`): showings of the main feed (tab 1), fitted on those
 of 25 to 30 April 2022, judged from 1 May on, in the log's zone; histories end on 24 April. There are no times within
 histories: actions stand a minute apart, the latest at the user's last time. Items have creator, tags, duration and
 upload date, and a title made of the tags, since an item without any content is no item. Short: long_view alone, smaller
-fits.
+fits. `requests`: processor time of one request of 500 candidates, on these data, and on made histories of 1,000 and
+10,000 actions with networks of fresh weights; one thread.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -24,6 +27,7 @@ from benchmarks.report import CACHE, Row
 DATA = Path(os.environ.get("COLDSTART_INTERACTIONS", Path(__file__).resolve().parents[2] / "shared/interactions"))
 CUT = "time:2022-05-01T00:00+08:00"
 EVENTS = ("long_view", "click", "like")
+CANDIDATES, ITEMS = 500, 200_000
 _COLUMNS = {"click": "is_click", "long_view": "long_view", "like": "is_like"}
 
 
@@ -121,6 +125,123 @@ def run(short: bool = False) -> dict[str, Any]:
     return {**known, "cpu_s": process_time() - started, "source": source}
 
 
+# -- requests
+
+
+def _milliseconds(call: Callable[[], Any], rounds: int = 7) -> float:
+    """Least processor time of some calls: others share the machine."""
+    found = []
+    for _ in range(rounds):
+        started = process_time()
+        call()
+        found.append(process_time() - started)
+    return 1e3 * min(found)
+
+
+def _of_models(maker: Any, model: Any, candidates: Any) -> dict[str, float]:
+    """Milliseconds of the features of a request, and of each model."""
+    features = maker.make(candidates)
+    found = {"features": _milliseconds(lambda: maker.make(candidates))}
+    found["features, of these without sequences"] = _milliseconds(lambda: maker.make(candidates, sequences=False))
+    for name in (*(["trees"] if model.trees else []), *model.networks):
+        found[name] = _milliseconds(partial(model.logits, features, name))
+    return found
+
+
+def measure_requests(short: bool) -> dict[str, dict[str, float]]:
+    """Measure a request: of a user of the data, and of users with long histories."""
+    import numpy as np
+    import torch
+
+    import coldstart
+    from coldstart.rank.data import read_data
+    from coldstart.rank.features import Rows
+    from coldstart.rank.fit_stage import VECTOR_DIM, kinds_of
+    from coldstart.rank.model import RankModel, Recipe
+    from coldstart.rank.settings import Settings
+
+    torch.set_num_threads(1)
+    found = {}
+    draw = np.random.default_rng(0)
+
+    def request(user: int, at: int, items: int) -> Rows:
+        many = np.full(CANDIDATES, user, np.int64)
+        return Rows(many, draw.integers(0, items, CANDIDATES), np.full(CANDIDATES, at, np.int64),
+                    np.full(CANDIDATES, -1, np.int32))  # fmt: skip
+
+    if (DATA / "kuairand_pure").is_dir():
+        settings = Settings(events={"long_view": 1.0})
+        data = read_data(coldstart.open(str(workspace()))._store, settings)
+        past = data.rows.where(np.arange(len(data.rows)) % (20 if short else 4) == 0)
+        vectors = data.vectors(int(past.times.min()), VECTOR_DIM)
+        maker = data.maker(past, settings, vectors)
+        features = maker.make(past)
+        recipe = Recipe(models=kinds_of(settings, data), rounds=51, epochs=1, calibrated=False, all_kept=True)
+        model = RankModel.fit(features, past.labels, past.times, maker.cold(past), recipe)
+        users = draw.choice(np.unique(past.users), 3 if short else 12, replace=False)
+        at = int(past.times.max()) + 1
+        several = [_of_models(maker, model, request(int(user), at, len(data.items.ids))) for user in users]
+        found["histories of KuaiRand"] = {name: float(np.median([one[name] for one in several])) for name in several[0]}
+    for length in (1_000,) if short else (1_000, 10_000):
+        maker, model = _fresh(length)
+        found[f"a history of {length:,}"] = _of_models(maker, model, request(0, 2_000_000_000, ITEMS))
+    return found
+
+
+def _fresh(length: int) -> tuple[Any, Any]:
+    """Build features over one long history, of 200,000 items and two kinds of actions, and networks of fresh weights."""
+    import numpy as np
+
+    from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Met, Rows
+    from coldstart.rank.model import RankModel, Recipe, WholeHistories
+    from coldstart.rank.train_network import FittedNetwork, build_network
+
+    draw = np.random.default_rng(0)
+    own = draw.integers(0, ITEMS, length).astype(np.int32)
+    kinds = draw.integers(0, 2, length)
+    seconds = 1_900_000_000 + 3_600 * np.arange(length)
+    vectors = draw.standard_normal((ITEMS, 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    codes = {
+        name: draw.integers(1, size, ITEMS).astype(np.int32) for name, size in (("creator", 5_000), ("category", 50))
+    }
+    table = ItemTable(tuple(map(str, range(ITEMS))), codes, np.zeros((ITEMS, 0), np.int32), np.zeros(ITEMS),
+                      vectors=vectors)  # fmt: skip
+
+    def latest(users: Any, before: Any, last: int) -> Actions:
+        return Actions(own[None, -last:], kinds[None, -last:].astype(np.uint8), seconds[None, -last:])
+
+    def whole(users: Any, before: Any, last: int | None) -> WholeHistories:
+        start = -min(last or length, length)
+        some = own[start:]
+        return WholeHistories(np.array([0, len(some)]), some, (kinds[start:] + 1).astype(np.int32), seconds[start:])
+
+    zeros = np.zeros(1_000, np.int64)
+    past = Rows(zeros, draw.integers(0, ITEMS, 1_000), zeros + 1_899_000_000, np.full(1_000, -1, np.int32),
+                {"click": (draw.random(1_000) < 0.5).astype(np.float32)})  # fmt: skip
+    maker = FeatureMaker(
+        table, past, latest, ["view", "like"], Met(own.astype(np.int64), kinds, seconds), whole=whole,
+        lengths=lambda users: np.full(len(users), length), searched=True, found=True,
+    )  # fmt: skip
+    features = maker.make(Rows(zeros[:1], zeros[:1], zeros[:1] + 2_000_000_000, np.full(1, -1, np.int32)))
+    size = features.values.shape[1]
+    networks = {
+        name: FittedNetwork(build_network(name, features, ("click",), Recipe()), ("click",),
+                            np.zeros(size, np.float32), np.ones(size, np.float32))
+        for name in ("attention", "long")
+    }  # fmt: skip
+    return maker, RankModel("both", ("click",), features.names, networks=networks)
+
+
+def request_rows(result: dict[str, dict[str, float]]) -> list[Row]:
+    """Lines of a table of what a request costs."""
+    return [
+        Row(f"a request: {name}", f"{CANDIDATES} candidates, {of}, one thread", f"{ms:.1f} ms", "")
+        for of, own in result.items()
+        for name, ms in own.items()
+    ]
+
+
 def rows(result: dict[str, Any]) -> list[Row]:
     """The claim's lines in the table."""
     if not result:
@@ -157,6 +278,9 @@ def rows(result: dict[str, Any]) -> list[Row]:
 if __name__ == "__main__":
     from benchmarks.report import table
 
+    if "requests" in sys.argv:
+        print(table(request_rows(measure_requests("--short" in sys.argv))))
+        sys.exit()
     measured = run("--short" in sys.argv)
     CACHE.mkdir(exist_ok=True)
     (CACHE / "rank.json").write_text(json.dumps(measured, indent=1, default=float))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coldstart.cli import output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.rank.service import RankedItem
 
 _PAGE, _RECORD, _TABLE = "rank.html", "rank.json", "rank.md"
 _Events = Annotated[
@@ -48,7 +51,8 @@ def finetune_rank(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="Model: trees, attention, both, or auto, what had the smallest log loss on the latest showings.",
+            help="Model: trees, attention, both, long, trees_and_long, or auto, what had the smallest log loss on the "
+            "latest showings.",
         ),
     ] = None,
     overrides: Overrides = None,
@@ -98,10 +102,10 @@ def rank(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Rank items for a user, with the probability of each outcome.
+    """Rank items for a user, with the probability of each outcome and its 95 % interval.
 
     Reads the fit of `coldstart finetune rank`. What the user did at or after the time of the request is left out. An
-    outcome with too few showings to calibrate has a score in place of a probability.
+    outcome with too few showings to calibrate has a score in place of a probability, and no interval.
 
     \b
     Examples:
@@ -120,7 +124,7 @@ def rank(
         return
     events = list(found.calibrated)
     rows = [
-        [one.rank or "", one.item_id, one.state, *(f"{one.p[event]:.4f}" if one.p else "" for event in events),
+        [one.rank or "", one.item_id, one.state, *(_chance(one, event) for event in events),
          "" if one.score is None else f"{one.score:.4f}"]
         for one in found.items
     ]  # fmt: skip
@@ -130,6 +134,14 @@ def rank(
         output.note(f"user {user!r} has no history and was shown nothing: ranked by the items alone")
     if found.dropped:
         output.note(f"{found.dropped:,} actions are not before the request, and were left out")
+
+
+def _chance(item: RankedItem, event: str) -> str:
+    """Write a probability with its interval, or a score alone."""
+    if event not in item.p:
+        return ""
+    ends = item.interval.get(event)
+    return f"{item.p[event]:.4f}" + ("" if ends is None else f" ({ends[0]:.3f}–{ends[1]:.3f})")
 
 
 def evaluate_rank(

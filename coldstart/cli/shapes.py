@@ -564,8 +564,11 @@ COMMANDS: Mapping[str, Fields] = {
     "rank": {
         "user": ("string", "for whom"),
         "at": ("string", "time of the request"),
-        "model": ("string", "trees, attention or both"),
-        "items": ("[object]", "item_id, rank, state (known, new, unknown), score, p of each outcome; best first"),
+        "model": ("string", "trees, attention, both, long or trees_and_long"),
+        "items": (
+            "[object]",
+            "item_id, rank, state (known, new, unknown), score, p of each outcome and its 95 % interval; best first",
+        ),
         "calibrated": ("object", "outcome -> whether its p is a probability; otherwise a score"),
         "weights": ("object", "outcome -> weight of log p in the score"),
         "known_user": ("boolean", "met or shown anything"),

@@ -12,7 +12,8 @@ positives moves from day to day more than a few days can tell, and the model tha
 
 An interval of a probability is of the mean outcome of showings with that prediction on a day to come. Its width is of
 two parts, on the scale of logits: the error of a line through these rows, with users as clusters (sandwich estimator,
-Liang and Zeger, Biometrika 1986), and how far the level of days that a model was not fitted on stood from its own.
+Liang and Zeger, Biometrika 1986), and how far the level of days that a model was not fitted on stood from its own,
+which is taken to be drawn about 0 with an unknown spread.
 """
 
 from __future__ import annotations
@@ -75,9 +76,12 @@ class Curve:
         return sigmoid(x - wide), sigmoid(x + wide)
 
     def with_moves(self, days: int, moved: float) -> Curve:
-        """Add how the level moves from day to day to its error."""
+        """Add how the level moves from day to day to its error: with the quantile of Student's t for so few days."""
+        from scipy.special import stdtrit
+
         slope, both, level = self.error
-        return replace(self, error=(slope, both, level + moved**2), days=days, moved=moved)
+        wide = float(stdtrit(days, 0.975)) / _WIDE if days else 0.0
+        return replace(self, error=(slope, both, level + (wide * moved) ** 2), days=days, moved=moved)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -238,9 +242,9 @@ def _with_error(curve: Curve, earlier: _Part, later: _Part) -> Curve:
 
 
 def _moves(event: str, periods: Sequence[Period]) -> tuple[int, float]:
-    """Days with enough rows, and the root mean square of their levels less what chance does, in logits; 0 for a day
-    alone, which tells nothing of others."""
-    squares = []
+    """Days with enough rows, and the root mean square of their levels, by rows, in logits; 0 for a day alone, which
+    tells nothing of others."""
+    squares, rows = [], []
     for period in periods:
         target = np.asarray(period.labels[event], np.float64)
         known = ~np.isnan(target)
@@ -248,11 +252,11 @@ def _moves(event: str, periods: Sequence[Period]) -> tuple[int, float]:
             own = known & (period.days == day)
             rate = float(target[own].mean())
             if own.sum() >= FEWEST_ROWS and min(rate, 1 - rate) * own.sum() >= FEWEST_POSITIVE:
-                level = _level(period.logits[event][own], rate)
-                squares.append(level**2 - 1 / (own.sum() * rate * (1 - rate)))
+                squares.append(_level(period.logits[event][own], rate) ** 2)
+                rows.append(int(own.sum()))
     if len(squares) < 2:
         return len(squares), 0.0
-    return len(squares), float(np.sqrt(max(0.0, np.mean(squares))))
+    return len(squares), float(np.sqrt(np.average(squares, weights=rows)))
 
 
 def _gain(curve: Curve, logits: Doubles, target: Doubles, users: NDArray[np.int64]) -> tuple[float, float]:

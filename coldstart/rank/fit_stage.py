@@ -236,10 +236,17 @@ def kinds_of(settings: Settings, data: RankData) -> tuple[str, ...]:
 
 
 def recipe_of(settings: Settings, data: RankData, device: str) -> Recipe:
-    """Build the recipe of a fit from the settings of its stage."""
+    """Build the recipe of a fit from the settings of its stage.
+
+    Raises:
+        ColdstartError: the back end of attention cannot be fitted on this device.
+    """
     names = {one.name for one in fields(Recipe)} & set(Settings.model_fields)
     own = {name: getattr(settings, name) for name in names}
-    return Recipe(**own, models=kinds_of(settings, data), device=str(choose_device(device)))
+    models, at = kinds_of(settings, data), str(choose_device(device))
+    if settings.long_backend == "flex" and at == "cpu" and any("long" in PARTS[kind] for kind in models):
+        raise ColdstartError("rank.long_backend=flex has no gradient on a CPU: take auto or sdpa, or fit on CUDA")
+    return Recipe(**own, models=models, device=at)
 
 
 def sids_of(store: Store, pipeline: Pipeline) -> tuple[dict[str, tuple[int, ...]], str | None]:

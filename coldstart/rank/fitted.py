@@ -130,7 +130,9 @@ def from_files(folder: Path) -> FittedRanker:
 
             stored = load((folder / weights_file(name)).read_bytes())
             shape = _shape(name, card["shapes"][name], names, features, events, vectors.shape[1])
-            model.networks[name] = load_network(name, shape, stored, events, backend)
+            # sdpa and flex are one function, and which of them is quicker is a matter of the device
+            own_backend = "linear" if backend == "linear" else "auto"
+            model.networks[name] = load_network(name, shape, stored, events, own_backend)
     sids = card["sids"]
     return FittedRanker(model, weights, names, vectors, None if sids is None else str(sids), backend)
 

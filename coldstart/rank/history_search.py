@@ -289,13 +289,16 @@ def _joined(parts: Sequence[_Picks]) -> _Picks:
 def _first(parts: Sequence[_Picks], candidates: int, group_count: int, top_k: int) -> tuple[NDArray[np.int32], Floats]:
     """Order picks by similarity, then the latest first, and keep the first K of each row: [C, G, K]."""
     rows, positions, values = _joined(parts)
-    order = np.lexsort((-positions, -values, rows))
-    rows = rows[order]
-    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = rank < top_k
-    flat = (candidates * group_count, top_k)
-    found, similar = np.full(flat, -1, np.int32), np.full(flat, np.nan, np.float32)
-    found[rows[kept], rank[kept]] = positions[order][kept]
-    similar[rows[kept], rank[kept]] = values[order][kept]
-    shape = (candidates, group_count, top_k)
-    return found.reshape(shape), similar.reshape(shape)
+    order = np.lexsort((-positions, rows))
+    rows, positions, values = rows[order], positions[order], values[order]
+    flat = candidates * group_count
+    counts = np.bincount(rows, minlength=flat)
+    column = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+    shape = (flat, max(top_k, int(counts.max(initial=0))))
+    found, similar = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
+    found[rows, column], similar[rows, column] = positions, values
+    best = np.argsort(-similar, axis=1, kind="stable")[:, :top_k]  # of equal ones the first, which is the latest
+    found, similar = np.take_along_axis(found, best, 1), np.take_along_axis(similar, best, 1)
+    similar[found < 0] = np.nan
+    own = (candidates, group_count, top_k)
+    return found.reshape(own), similar.reshape(own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,23 @@ def test_calibration() -> None:
         np.testing.assert_allclose(left.apply({"click": logits}, cold)["click"], sigmoid(logits))
     again = Calibration.from_dict(json.loads(json.dumps(made.to_dict())))
     np.testing.assert_array_equal(again.apply({"click": logits}, cold)["click"], p)
+    curve = made.curves["click"]["all"]
+    assert (curve.days, curve.moved) == (6, pytest.approx(0.0, abs=0.1)), "six days of one level"
+    ends = made.interval("click", p, cold)
+    assert ends is not None
+    assert (ends[0] < p).all()
+    assert (p < ends[1]).all()
+    levels = np.repeat([0.5, -0.5, 0.4, -0.4, 0.6, -0.6], 2_000)  # of each day over what the model says
+    moving = (drawn.random(12_000) < sigmoid(logits + levels)).astype(float)
+    moved = fit_calibration(period(0, 6_000, told=moving), period(6_000, 12_000, told=moving)).curves["click"]["all"]
+    assert moved.moved == pytest.approx(np.sqrt((levels**2).mean()), abs=0.05)
+    wider = moved.interval(np.array([0.5]))
+    assert sigmoid(np.array([2.447 * 0.45]))[0] < wider[1][0] < sigmoid(np.array([2.447 * 0.6]))[0], "t of six days"
+    one_user = replace(period(0, 6_000), users=np.arange(6_000) // 100)
+    by_row, by_user = (fit_calibration(one, period(6_000, 12_000)).curves["click"]["all"] for one in
+                       (period(0, 6_000), one_user))  # fmt: skip
+    assert by_user.error != by_row.error, "rows of a user are no independent witnesses"
+    assert made.interval("like", p, cold) is None
     a, b = fit_curve(logits[:4_000], labels[:4_000], isotonic=False).platt or (0, 0)
     assert (a, b) == pytest.approx((0.5, 0), abs=0.12)
     assert fit_curve(-logits[:4_000], labels[:4_000], isotonic=False).platt[0] == 0, (
@@ -165,13 +183,13 @@ def test_calibration() -> None:
     found = fit_calibration(period(0, 6_000, told=sure), period(6_000, 12_000, told=sure))
     assert found.about()["click"]["all"]["method"] == "isotonic"
     assert [one["rows"] for one in reliability(np.array([0.01, 0.02, 0.99]), np.array([0, 1, 1.0]))] == [2, 1]
-    curve = made.curves["click"]["all"].to_dict()
+    known = curve.to_dict()
     with pytest.raises(ValueError, match="below 0"):
-        Calibration.from_dict({"click": {"all": {**curve, "error": [-1, 0, 0]}}})
+        Calibration.from_dict({"click": {"all": {**known, "error": [-1, 0, 0]}}})
     with pytest.raises(ValueError, match="do not rise"):
-        Calibration.from_dict({"click": {"all": {**curve, "knots": [[1, 0], [0, 1]]}}})
+        Calibration.from_dict({"click": {"all": {**known, "knots": [[1, 0], [0, 1]]}}})
     with pytest.raises(ValueError, match="do not rise"):
-        Calibration.from_dict({"click": {"all": {**curve, "knots": [[0], [np.nan]]}}})
+        Calibration.from_dict({"click": {"all": {**known, "knots": [[0], [np.nan]]}}})
 
 
 def test_trees_lead_somewhere() -> None:
@@ -253,6 +271,9 @@ def test_rank(fitted: Workspace) -> None:
     assert found.items[0].item_id == "p1", "the user's own shelf, and liked by all"
     assert 0 < by_item["p2"].p["click"] < by_item["p1"].p["click"] < 1
     assert found.calibrated == {"click": True}
+    low, high = by_item["p1"].interval["click"]
+    assert 0 < low < by_item["p1"].p["click"] < high < 1
+    assert by_item["nowhere"].interval == {}
     assert found.dropped == 0
     assert found.actions > 0
     early = fitted.rank("u1", ["p1"], at=START - 30 * DAY)
