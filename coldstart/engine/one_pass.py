@@ -54,7 +54,7 @@ class SharedPasses:
         names = list(self.stages)
         for name in names[names.index(stage.name) + 1 :]:
             other = self.stages[name]
-            if not is_map(other) or not _takes_part(other):
+            if not is_map(other) or not _takes_part(other) or not _has_all(stage, other):
                 continue
             found = state.of(name)
             keys = {item: found.expected[item] for item in found.stale if item in items}
@@ -91,6 +91,13 @@ class SharedPasses:
 
 def _takes_part(stage: MapStage | CatalogStage) -> bool:
     return is_map(stage) and not is_source(stage) and stage.isolated and hasattr(type(stage.preparer()), "collector")
+
+
+def _has_all(stage: MapStage, other: MapStage) -> bool:
+    """Tell whether a row that one stage prepares has every field that another one prepares."""
+    if other.reads or other.item_fields is None:
+        return not other.reads and stage.item_fields is None
+    return stage.item_fields is None or set(other.item_fields) <= set(stage.item_fields)
 
 
 _current: ContextVar[SharedPasses | None] = ContextVar("_current", default=None)

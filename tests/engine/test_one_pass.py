@@ -139,10 +139,11 @@ class _Stage:
     """A stage as far as passes know it."""
 
     kind, isolated, deadline_s = "fake", True, 30.0
-    item_fields = None
 
-    def __init__(self, name: str, prepare: Any) -> None:
-        self.name, self._prepare = name, prepare
+    def __init__(
+        self, name: str, prepare: Any, fields: tuple[str, ...] | None = None, reads: dict[str, str] | None = None
+    ) -> None:
+        self.name, self._prepare, self.item_fields, self.reads = name, prepare, fields, reads or {}
 
     def preparer(self) -> Any:
         return self._prepare
@@ -181,6 +182,20 @@ def test_data_are_taken_once_and_under_their_key() -> None:
     passes.keep("first", video("a"), SharedData(None, {"later": ({"value": 1}, 2.0)}))
     assert passes.take("later", video("a")) == ({"value": 1}, 2.0)
     assert passes.take("later", video("a")) is None
+
+
+def test_a_stage_that_reads_more_takes_no_part() -> None:
+    stages = [
+        _Stage("first", Acts(), ("media.image", "media.video")),
+        _Stage("fewer fields", Acts(), ("media.video",)),
+        _Stage("more fields", Acts(), ("media.video", "title")),
+        _Stage("the whole record", Acts()),
+        _Stage("rows", Acts(), ("media.video",), {"shots": "understand.shots"}),
+    ]
+    passes = SharedPasses(stages)  # type: ignore[arg-type]
+    passes.plan(stages[0], ["a"], _State("a"))  # type: ignore[arg-type]
+    shared = passes.share("first", Acts(), video("a"), 10.0)
+    assert shared is not None and shared[0].others.keys() == {"fewer fields"}
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
