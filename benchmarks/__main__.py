@@ -18,7 +18,7 @@ from benchmarks import page, plot, results
 from benchmarks.report import CACHE, Row, table
 
 AREAS: dict[str, tuple[str, ...]] = {
-    "Embedding": ("embed_clip", "peers_embed", "towers", "gpu"),
+    "Embedding": ("embed_clip", "peers_embed", "towers", "gpu", "gpu_fits"),
     "The engine": ("waiting", "devices_cpu", "ray_local", "estimate", "incremental", "runs_200", "scale"),
     "Vectors and search": (
         *(
@@ -60,6 +60,7 @@ AREAS: dict[str, tuple[str, ...]] = {
         "recommend_speed",
         "recommend_films",
         "recommend_default",
+        "behaviour_fit",
         "semantic_ids",
         "recall",
         "rank",

@@ -14,6 +14,7 @@ from coldstart.core.interactions import Interactions, interactions
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend import model
+from coldstart.recommend.model import holdout
 from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fitted import ARRAYS, CARD, load_behaviour, to_files
 from coldstart.recommend.model.fusion import Content
@@ -195,6 +196,21 @@ def test_a_list_of_values_is_a_candidate_each(made: World, split: tuple[Interact
     settings = replace(QUICK, candidates={"near": {"mapper": "knn", "k": [5, 20]}}, blend=False)
     report = select_model(split[0], made.content, settings).report
     assert set(report["candidates"]) == {"near (k=5)", "near (k=20)"}
+
+
+@pytest.mark.slow
+def test_only_the_fits_of_folds_hold_items_out_for_their_epochs(
+    made: World, split: tuple[Interactions, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    hold_out = holdout.hold_out
+    monkeypatch.setattr(holdout, "hold_out", lambda *given: (held.append(1), hold_out(*given))[1])
+    brief = {"epochs": 2, "dim": 8}
+    settings = replace(QUICK, candidates={"contrastive": {**brief, "mapper": "contrastive"}}, folds=2, weights=EVEN)
+    report = select_model(split[0], made.content, replace(settings, power=0.0)).report
+    assert len(held) == 2
+    assert report["trained"]["contrastive"]["epochs"] in (0, 1, 2)
+    assert report["calibration"]["rehearsal"] is not None
 
 
 def test_faults_are_named(made: World) -> None:

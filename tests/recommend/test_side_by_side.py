@@ -82,17 +82,17 @@ def test_first_weights_follow_the_seed_alone() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_a_later_fit_takes_the_mean_of_what_earlier_ones_selected() -> None:
+def test_a_later_fit_takes_what_was_best_in_the_mean_of_earlier_ones() -> None:
     nothing = np.zeros((0, 1), np.float32)
 
-    def fitted(epochs: float, popularity: float) -> Contrastive:
-        chosen = {"epochs": epochs, "popularity": popularity}
-        return Contrastive(None, nothing, nothing, nothing, popularity, chosen)  # type: ignore[arg-type]
+    def fitted(ndcg: list[float], weights: dict[float, float]) -> Contrastive:
+        tried = {"epochs": dict(enumerate(ndcg)), "popularity": weights}
+        return Contrastive(None, nothing, nothing, nothing, 0.0, tried)  # type: ignore[arg-type]
 
-    both = [fitted(3, 0.1), fitted(6, 0.2)]
+    # one stopped after two epochs and counts with 0.3 from there on: means 0.15, 0.3, 0.35, 0.4, 0.3
+    both = [fitted([0.1, 0.4, 0.3], {0.0: 0.3, 0.1: 0.3}), fitted([0.2, 0.2, 0.4, 0.5, 0.3], {0.0: 0.2, 0.1: 0.3})]
     taken = model.as_selected({"mapper": "contrastive", "dim": 8}, both)
-    assert taken.pop("popularity") == pytest.approx(0.15)
-    assert taken == {"mapper": "contrastive", "dim": 8, "epochs": 4, "valid_share": 0.0}
+    assert taken == {"mapper": "contrastive", "dim": 8, "epochs": 3, "popularity": 0.1, "valid_share": 0.0}
     assert model.as_selected({"refit": False}, both) == {"refit": False}
     restored = Contrastive(None, nothing, nothing, nothing, 0.1)  # type: ignore[arg-type]
     assert model.as_selected({"dim": 8}, [both[0], restored]) == {"dim": 8}

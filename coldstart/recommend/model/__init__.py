@@ -25,8 +25,8 @@ RECIPE = 3
 """Number of what is fitted by default; the report of a fit without one is of an earlier version."""
 Vectors = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
-Selected = Mapping[str, float]
-"""Settings that a training selected on items that it held out itself, such as `epochs`; a restored mapper has none."""
+Tried = Mapping[str, Mapping[float, float]]
+"""Setting that a training selects itself, such as `epochs` -> value -> ndcg@20 on items that the training held out."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,22 @@ def fit(name: str, problem: Problem, *, seed: int = 0, **settings: Any) -> Mappe
 
 
 def as_selected(settings: Mapping[str, Any], fitted: Sequence[Mapper]) -> dict[str, Any]:
-    """Fill in what earlier trainings by the same settings selected, in the mean, so that another holds nothing out.
+    """Fill in what was best in the mean of earlier trainings by the same settings, so that another holds nothing out.
 
-    Settings of a mapper that selects nothing, or that is not to be trained again on all items (`refit`), stay.
+    A training that had stopped counts with its last ndcg from there on. Settings of a mapper that selects nothing, or
+    that is not to be trained again on all items (`refit`), stay.
     """
-    chosen: list[Selected] = [getattr(mapper, "selected", {}) for mapper in fitted]
-    if not chosen or not all(chosen) or not settings.get("refit", True):
+    tried: list[Tried] = [getattr(mapper, "tried", {}) for mapper in fitted]
+    if not tried or not all(tried) or not settings.get("refit", True):
         return dict(settings)
-    means = {name: float(np.mean([one[name] for one in chosen])) for name in chosen[0]}
-    return {**settings, **means, "epochs": round(means["epochs"]), "valid_share": 0.0}
+    best = {name: _best_value([one[name] for one in tried]) for name in tried[0]}
+    return {**settings, **best, "valid_share": 0.0}
+
+
+def _best_value(found: Sequence[Mapping[float, float]]) -> float:
+    values = sorted({value for one in found for value in one})
+    means = [np.mean([one.get(value, one[max(one)]) for one in found]) for value in values]
+    return values[int(np.argmax(means))]
 
 
 def restore(name: str, arrays: Arrays) -> Mapper:

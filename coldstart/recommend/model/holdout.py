@@ -19,7 +19,7 @@ from coldstart.core.interactions import Interactions
 from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.splits import split_draws
-from coldstart.recommend.model import Mapper, Problem, Teacher, Vectors
+from coldstart.recommend.model import Mapper, Problem, Teacher, Tried, Vectors
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
 from coldstart.recommend.model.scoring import top_k
 from coldstart.recommend.model.threads import stop_if_cancelled
@@ -120,6 +120,11 @@ class Trained(Generic[M]):
     ndcg: tuple[float, ...] = ()
     validated: M | None = None
     validation: ValidationSet | None = None
+
+    @property
+    def tried(self) -> Tried:
+        """Epochs with their ndcg; empty where no item could be held out."""
+        return {"epochs": dict(enumerate(self.ndcg))} if self.ndcg else {}
 
 
 def train(

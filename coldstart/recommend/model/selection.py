@@ -4,8 +4,8 @@ Weights and whitening of the blocks of content are selected on other held-out it
 that a mapper that they suit does not look better than it is. The metrics are still those of the best of a few;
 `coldstart evaluate recommend` measures without that bias. What is tried is bounded by
 a budget of estimated processor seconds (`cost`), which follow from sizes alone: the same data and seed give the same
-fit, however busy the machine is. The winner is fitted again on all items; a trained one for as many epochs as its fits
-of the folds selected, in the mean, and so without holding out items of its own. Folds are fitted side by side, and the
+fit, however busy the machine is. The winner is fitted again on all items; a trained one for the number of epochs that
+was best in the mean of the folds, and so without holding out items of its own. Folds are fitted side by side, and the
 final fit beside its rehearsal.
 """
 
@@ -280,7 +280,7 @@ def _affordable(
     found: dict[str, Candidate] = {}
     spent = 0.0
     for label, given in candidates.items():
-        needed = (settings.folds + 1) * cost.fit_seconds(str(given["mapper"]), given, size)
+        needed = cost.candidate_seconds(str(given["mapper"]), given, size, settings.folds)
         if not found or spent + needed <= left:
             found[label] = given
             spent += needed

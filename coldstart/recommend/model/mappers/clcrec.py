@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
-from coldstart.recommend.model import Arrays, Problem, Selected, Vectors
+from coldstart.recommend.model import Arrays, Problem, Tried, Vectors
 from coldstart.recommend.model.factors import FoldIn, restore_fold_in
 from coldstart.recommend.model.holdout import train
 from coldstart.recommend.model.threads import seeded_weights
@@ -89,7 +89,7 @@ def fit(
         refit=refit,
         seed=seed,
     )
-    return replace(trained.mapper, selected={"epochs": float(trained.epoch)})
+    return replace(trained.mapper, tried=trained.tried)
 
 
 def restore(arrays: Arrays) -> Clcrec:
@@ -103,13 +103,13 @@ class Clcrec:
 
     Attributes:
         change: float32 [D, D]: maps the teacher's users here.
-        selected: see `coldstart.recommend.model.Selected`.
+        tried: see `coldstart.recommend.model.Tried`.
     """
 
     tower: Tower
     fold_in: FoldIn
     change: Vectors
-    selected: Selected = field(default_factory=dict)
+    tried: Tried = field(default_factory=dict)
 
     def items(self, features: Vectors) -> Vectors:
         """Map content to item vectors; see `Mapper.items`."""

@@ -20,7 +20,7 @@ from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, Selected, Vectors
+from coldstart.recommend.model import Arrays, Problem, Tried, Vectors
 from coldstart.recommend.model.holdout import ValidationSet, train
 from coldstart.recommend.model.pairs import (
     Batch,
@@ -114,10 +114,11 @@ def fit(
         refit=refit,
         seed=seed,
     )
-    weight = popularity or 0.0
+    weight, tried = popularity or 0.0, dict(trained.tried)
     if popularity is None and trained.validation is not None and trained.validated is not None:
-        weight = _best_weight(trained.validated, trained.validation)
-    return replace(trained.mapper, weight=weight, selected={"epochs": float(trained.epoch), "popularity": weight})
+        tried["popularity"] = _try_weights(trained.validated, trained.validation)
+        weight = max(tried["popularity"], key=tried["popularity"].__getitem__)
+    return replace(trained.mapper, weight=weight, tried=tried)
 
 
 def restore(arrays: Arrays) -> Contrastive:
@@ -141,7 +142,7 @@ class Contrastive:
         prior: float32 [F + 1]: coefficients of predicted popularity, the last one added; popularity has mean 0 and
             deviation 1 over the training items.
         weight: weight of popularity in scores.
-        selected: see `coldstart.recommend.model.Selected`.
+        tried: see `coldstart.recommend.model.Tried`.
     """
 
     tower: Tower
@@ -149,7 +150,7 @@ class Contrastive:
     change: Vectors
     prior: Vectors
     weight: float
-    selected: Selected = field(default_factory=dict)
+    tried: Tried = field(default_factory=dict)
 
     def items(self, features: Vectors) -> Vectors:
         """Map content to item vectors; see `Mapper.items`."""
@@ -289,5 +290,5 @@ def _popularity(features: Vectors, counts: NDArray[np.int64], known: NDArray[np.
     return np.append(coefficients, -centre @ coefficients).astype(np.float32)
 
 
-def _best_weight(mapper: Contrastive, validation: ValidationSet) -> float:
-    return max(_WEIGHTS, key=lambda weight: validation.ndcg(replace(mapper, weight=weight)))
+def _try_weights(mapper: Contrastive, validation: ValidationSet) -> dict[float, float]:
+    return {weight: validation.ndcg(replace(mapper, weight=weight)) for weight in _WEIGHTS}

@@ -15,7 +15,7 @@ import torch
 
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
-from coldstart.recommend.model import Arrays, Problem, Selected, Vectors
+from coldstart.recommend.model import Arrays, Problem, Tried, Vectors
 from coldstart.recommend.model.factors import FoldIn, restore_fold_in
 from coldstart.recommend.model.holdout import train
 from coldstart.recommend.model.threads import seeded_weights
@@ -83,7 +83,7 @@ def fit(
         refit=refit,
         seed=seed,
     )
-    return replace(trained.mapper, selected={"epochs": float(trained.epoch)})
+    return replace(trained.mapper, tried=trained.tried)
 
 
 def restore(arrays: Arrays) -> Dropoutnet:
@@ -102,14 +102,14 @@ class Dropoutnet:
 
     Attributes:
         scale: factor of users before their tower.
-        selected: see `coldstart.recommend.model.Selected`.
+        tried: see `coldstart.recommend.model.Tried`.
     """
 
     item_tower: Tower
     user_tower: Tower
     fold_in: FoldIn
     scale: float
-    selected: Selected = field(default_factory=dict)
+    tried: Tried = field(default_factory=dict)
 
     def items(self, features: Vectors) -> Vectors:
         """Map content to item vectors; see `Mapper.items`."""
