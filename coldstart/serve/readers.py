@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from coldstart.api.workspace import Workspace
 from coldstart.core.error_fields import error_fields
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
+from coldstart.rank.settings import RANK
 from coldstart.search.notebook import Hits
 from coldstart.search.queries import Query
 from coldstart.serve.batching import Batcher
@@ -145,6 +147,18 @@ class Reader(Workspace):
             self._load_ranker()
         except ColdstartError as error:  # the one before stays in use
             LOG.warning("ranker not loaded", extra={"fields": {"fault": str(error)}})
+
+    @cached_property
+    def _has_ranker(self) -> bool:
+        stages = self._reading_pipeline().of_kind(RANK)
+        return bool(stages) and self._store.artifacts.newest(stages[-1].name) is not None
+
+    def _probabilities(self, user: str, item_ids: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, bool]]:
+        """Predict for a list by the ranker that `rank` has: it is read once, and renewed."""
+        if not item_ids or not self._has_ranker:
+            return {}, {}
+        self._shown_service = self.published(), self._ranking()
+        return super()._probabilities(user, item_ids)
 
     def _union(self, rank: str) -> UnionService | None:
         with self._loading:

@@ -234,6 +234,9 @@ def test_requests_do_not_wait_while_the_ranker_reads_what_is_new(
     renewal.join(60)
     after = reader.rank("new user", ["p1"], at=AT)
     assert (before.actions, after.actions) == (0, 1) and reader._ranking() is not first
+    monkeypatch.setattr("coldstart.serve.readers.POLL_S", 600.0)
+    assert reader.recommend("u1", top_k=1).items[0].details["p"]
+    assert reader._shown_service[1] is reader._ranking(), "lists have no ranker of their own"
 
 
 @pytest.mark.slow
