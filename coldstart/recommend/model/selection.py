@@ -197,6 +197,8 @@ def select_model(
             return Rehearsal()
         return rehearse(interactions, fitted, fit_trial, min_weight=settings.min_weight, seed=settings.seed)
 
+    final: _RowsFit
+    rehearsal: Rehearsal
     with side_by_side(2) as both:
         final, rehearsal = both([partial(fit_rows, interactions), rehearsed])
     calibration = Calibration.none()

@@ -12,10 +12,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
-T = TypeVar("T")
-RunAll = Callable[[Sequence[Callable[[], T]]], list[T]]
+Task = Callable[[], Any]
 _own = threading.local()
 _random = threading.Lock()
 
@@ -26,7 +25,7 @@ def cores() -> int:
 
 
 @contextmanager
-def side_by_side(most: int) -> Iterator[RunAll[T]]:
+def side_by_side(most: int) -> Iterator[Callable[[Sequence[Task]], list[Any]]]:
     """Open up to `most` threads, no more than cores, each with its share of the threads of BLAS and torch.
 
     Yields:
@@ -48,7 +47,7 @@ def side_by_side(most: int) -> Iterator[RunAll[T]]:
 
     with threadpool_limits(share, "blas"), ThreadPoolExecutor(workers, initializer=begin) as pool:
 
-        def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
+        def run(tasks: Sequence[Task]) -> list[Any]:
             futures = [pool.submit(task) for task in tasks]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)

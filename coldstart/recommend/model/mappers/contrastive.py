@@ -238,9 +238,10 @@ class _Learner:
         wanted, places = np.unique(np.concatenate([part.ravel() for part in parts]), return_inverse=True)
         rows = torch.from_numpy(self._features[wanted]).to(self._device)
         vectors = functional.normalize(self._tower(rows, self._drop), dim=1)
-        bags, single = torch.from_numpy(places).to(self._device).split([batch.bags.size, len(places) - batch.bags.size])
+        placed = torch.from_numpy(places).to(self._device)
+        bags, single = torch.split(placed, [batch.bags.size, len(places) - batch.bags.size])
         means = functional.embedding_bag(bags.reshape(size, -1), vectors, mode="mean")
-        second, hard = functional.embedding(single, vectors).split([size + len(batch.others), batch.hard.size])
+        second, hard = torch.split(functional.embedding(single, vectors), [size + len(batch.others), batch.hard.size])
         return pair_loss(
             means @ self._change[:-1] + self._change[-1],
             second,
