@@ -7,7 +7,6 @@ Histories and counts are not in it: they are read from the workspace when a list
 from __future__ import annotations
 
 from functools import cached_property
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,10 +128,9 @@ class RerankFitStage:
             ColdstartError: there are too few requests.
         """
         fit = self._fits.newest(store)
-        shown = ImpressionTable(store).read()
-        if fit is not None and fit.report["data"] == _data_digest(store, shown):
+        if fit is not None and fit.report["data"] == _data_digest(store):
             return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
-        missing, fitted = self._fit(store, progress, shown)
+        missing, fitted = self._fit(store, progress)
         if fitted is None:
             raise ColdstartError(f"{self.name}: {missing}")
         return fitted
@@ -179,12 +177,10 @@ class RerankFitStage:
         report |= {"requests": len(lists), "clicks": clicks, "log_loss": own, "log_loss_of_the_rate": base}
         return model, report
 
-    def _fit(
-        self, store: Store, progress: Progress, shown: Impressions | None = None
-    ) -> tuple[str, tuple[int, list[str]] | None]:
+    def _fit(self, store: Store, progress: Progress) -> tuple[str, tuple[int, list[str]] | None]:
         from coldstart.rerank.listwise import to_files
 
-        shown = ImpressionTable(store).read() if shown is None else shown
+        shown = ImpressionTable(store).read()
         features = self.features(store)
         with progress.meter(f"{self.name}: epochs", self.settings.epochs) as meter:
             trained = self.train(features, shown, lambda: meter.advance(1, 0, 0.0))
@@ -198,7 +194,7 @@ class RerankFitStage:
             **to_files(model, {"passport": self.space_stage.passport.digest, "signal": self.settings.signal}),
             ITEMS_FILE: items_file(ids, [keys[item] for item in ids], order, {"train": order}),
         }
-        data = _data_digest(store, shown)
+        data = _data_digest(store)
         about = {**report, "space": self.space, "showings": ImpressionTable(store).count(), "data": data}
         fit = self._fits.save(store, [data], files, about)
         return "", (int(report["requests"]), [_summary(fit)])
@@ -226,14 +222,9 @@ def _log_loss(clicks: Any, chance: Any) -> Any:
     return -(clicks * np.log(chance) + (1 - clicks) * np.log(1 - chance))
 
 
-def _data_digest(store: Store, shown: Impressions) -> str:
+def _data_digest(store: Store) -> str:
     """Digest showings with their outcomes, and the interactions."""
-    found = blake2b(repr((shown.user_ids, shown.item_ids)).encode(), digest_size=16)
-    order = np.lexsort((shown.positions, shown.items, shown.users, shown.times))
-    columns: list[Any] = [shown.times, shown.users, shown.items, shown.positions]
-    for own in (*columns, *dict(sorted(shown.signals.items())).values()):
-        found.update(np.ascontiguousarray(own[order]).tobytes())
-    return digest([found.hexdigest(), InteractionTable(store).digest()])
+    return digest([ImpressionTable(store).digest(), InteractionTable(store).digest()])
 
 
 def _summary(fit: Artifact) -> str:

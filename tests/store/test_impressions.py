@@ -154,6 +154,20 @@ def test_outcomes_that_come_later_fill_in_and_the_last_counts(table: Table) -> N
     assert table.rows("click", "follow") == [("a", 0.0, None), ("b", 0.0, 1.0)]
 
 
+def test_a_digest_is_of_rows_and_outcomes_whatever_their_order(table: Table, tmp_path: Path) -> None:
+    rows = [showing("u", "a", 10, "r", click=0), showing("u", "b", 10, "r", position=3), showing("v", "a", 11)]
+    empty = table.digest()
+    table.shown(*rows)
+    first = table.digest()
+    assert len({empty, first}) == 2
+    other = Table(Store(tmp_path / "other", create=True))
+    for row in reversed(rows):
+        other.shown(row)
+    assert other.digest() == first
+    other.shown(showing("u", "b", 10, "r", click=1))
+    assert other.digest() != first, "an outcome came"
+
+
 def test_an_outcome_before_its_showing_is_kept_apart(table: Table) -> None:
     early = showing("u", "b", 10, "r", click=1, outcome_at=9.5)
     rows = [showing("u", "a", 10, "r", click=1, outcome_at=10), early]
