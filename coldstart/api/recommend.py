@@ -336,7 +336,7 @@ class RecommendMethods(OpenedStore):
 
     def recommend_many(
         self,
-        users: Iterable[str] | Path,
+        users: Iterable[str] | Path | str,
         out: str | Path,
         *,
         kind: str | None = None,
@@ -358,7 +358,7 @@ class RecommendMethods(OpenedStore):
         propensity.
 
         Args:
-            users: their ids, or a CSV, JSONL, Parquet or text file of them.
+            users: their ids, a CSV, JSONL, Parquet or text file of them, or `all` that have interactions.
             out: a name that ends in .csv, .tsv, .jsonl, .json or .parquet.
             log: a further, new file of the lists, as ones that are shown now, for `ingest_impressions`.
             recall, rank, rerank, rerank_generator, deadline_ms: as for `recommend`; `rerank` chooses one kind for all.
@@ -382,9 +382,14 @@ class RecommendMethods(OpenedStore):
             from coldstart.api.rerank_service import check_rerank, list_options
 
             check_rerank(rerank, deadline_ms, wanted[0].explore)
-        user_ids = read_user_ids(users) if isinstance(users, Path) else list(users)
+        if isinstance(users, str) and users != "all":
+            raise ColdstartError(f"users {users[:80]!r}: give ids, a Path, or 'all'")
         own = None if log is None else Path(log)
         recommender = self._listing()
+        if isinstance(users, Path):
+            user_ids = read_user_ids(users)
+        else:
+            user_ids = list(recommender.interactions().user_ids if isinstance(users, str) else users)
         if recall is not None:
             _check_recall_options(interests, half_life_days)
             self._recalling().channel(recall)

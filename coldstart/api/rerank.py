@@ -76,7 +76,7 @@ class RerankMethods(RecommendMethods, WorkMethods):
             source: the pipeline, as for `pipeline()`.
             kinds: `mmr`, `dpp`, `listwise`, `llm`.
             generator: the language model of `llm`; mode: `pointwise` or `letters`.
-            split: `last-out`, each user's last liked item is asked for; or `time`, the first one after a cut, which
+            split: `last-out`, each user's last liked item is held out; or `time`, the first one after a cut, which
                 `listwise` needs.
             users: measure so many, drawn by a hash of their ids; settings are chosen on half as many others, 200 at
                 most.

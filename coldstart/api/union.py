@@ -34,10 +34,10 @@ def is_fitted(store: Store, pipeline: Pipeline) -> bool:
 
 
 def load_union(store: Store, pipeline: Pipeline, rank: str) -> UnionService | None:
-    """Load the ranker; None where none is fitted and it is not asked for.
+    """Load the ranker; None where none is fitted and none is requested.
 
     Raises:
-        NotFitted: it is asked for, and there is none.
+        NotFitted: it is requested, and there is none.
         ColdstartError: the fit is broken.
     """
     if rank == "auto" and not is_fitted(store, pipeline):
@@ -71,7 +71,7 @@ def choose(
     """Tell whether the ranker orders the list, `on`, and `why`; `history` None: of many lists.
 
     Raises:
-        ColdstartError: it is asked for, and the other options or the history leave it nothing to rank by.
+        ColdstartError: it is requested, and the other options or the history leave it nothing to rank by.
     """
     why = None
     if query.interests != 1 or query.half_life_days is not None:
@@ -81,7 +81,7 @@ def choose(
     if rank == "on":
         if why is not None:
             raise ColdstartError(f"rank on: {why}", kind="not_found" if "history" in why else "invalid")
-        return {"on": True, "why": f"asked for; {verdict.why}"}
+        return {"on": True, "why": f"requested; {verdict.why}"}
     if why is None and recall is not None:
         why = "recall names the only channel; with rank on it is one of several"
     if why is not None:
@@ -146,12 +146,12 @@ def rank_lists(
     among = np.zeros(len(ranker.item_ids), bool)
     among[at[at >= 0]] = True
     known = [service.known(own.in_order(service.min_weight)) for own in histories]
-    asked = [row for row, own in enumerate(known) if len(own)]
+    rankable = [row for row, own in enumerate(known) if len(own)]
     with_cold = bool(rules.cold_share or rules.cold_boost or rules.explore)
     found: list[Scored | None] = [None] * len(histories)
     step = int(np.clip(_BLOCK // max(1, len(item_ids), len(among)), 1, _MOST_AT_ONCE))
-    for start in range(0, len(asked), step):
-        rows = asked[start : start + step]
+    for start in range(0, len(rankable), step):
+        rows = rankable[start : start + step]
         own = [histories[row] for row in rows]
         allowed = np.repeat(among[None], len(rows), 0)
         if filters.seen == "drop":

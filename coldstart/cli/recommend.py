@@ -34,7 +34,9 @@ def recommend(
     ] = None,
     users: Annotated[
         Path | None,
-        typer.Option("--users", metavar="FILE", help="CSV, JSONL, Parquet or text file of user ids; needs --out."),
+        typer.Option(
+            "--users", metavar="FILE|all", help="CSV, JSONL, Parquet or text file of user ids, or all; needs --out."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -197,7 +199,8 @@ def recommend(
     liked = None if history is None else _read(history)
     opened = coldstart.open(workspace)
     if users is not None and out is not None:
-        written = opened.recommend_many(users, out, log=log, progress=ConsoleProgress(), **models, **options)
+        every: Path | str = "all" if users == Path("all") else users
+        written = opened.recommend_many(every, out, log=log, progress=ConsoleProgress(), **models, **options)
         if json:
             output.as_json(written.to_dict())
             return

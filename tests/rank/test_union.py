@@ -38,7 +38,7 @@ from coldstart.rank.union_fit import (
 from coldstart.rank.union_stage import HeldOut, read_held_out, union_stage
 from coldstart.recommend.evaluate.measures import ListInputs
 from coldstart.recommend.evaluate.page import markdown, recommend_html
-from coldstart.recommend.evaluate.splits import OUT, TEST
+from coldstart.recommend.evaluate.splits import TEST
 from coldstart.recommend.users import ScoringModel
 from coldstart.rerank.certificate import Base
 
@@ -305,6 +305,8 @@ def test_lists_of_many_users_are_those_of_one_at_a_time(shop: Workspace, tmp_pat
     (names := tmp_path / "users.txt").write_text("u1\nu2\n")
     many = ("recommend", "--workspace", shop.uri, "--users", str(names), "--out", str(tmp_path / "lists.csv"))
     assert json.loads(run_cli(*many, "--json").stdout)["ranked"]["on"]
+    everyone = ("recommend", "--workspace", shop.uri, "--users", "all", "--out", str(tmp_path / "all.csv"), "--json")
+    assert json.loads(run_cli(*everyone).stdout)["users"] == USERS
     found = run_cli(*many, "--rerank", "auto")
     assert "ranker on:" in found.stdout and "reranked by none: no certificate" in found.stdout
 
@@ -357,8 +359,9 @@ def test_an_evaluation_has_rows_of_lists_that_know_no_answer(shop: Workspace, mo
     # the same lists come out whatever the users took in the evaluated part
     (inputs,) = asked
     data = inputs.data
-    parts = np.where(data.split.row_part == TEST, OUT, data.split.row_part)
-    blind = replace(data, relevant=data.relevant[::-1].tocsr(), split=replace(data.split, row_part=parts))
+    kept = data.split.row_part != TEST
+    split = replace(data.split, interactions=data.split.interactions.where(kept), row_part=data.split.row_part[kept])
+    blind = replace(data, relevant=data.relevant[::-1].tocsr(), split=split)
     first, second = (
         rows_of(ServedRows(shop._store, shop.pipeline(), SilentProgress(), ("ranked",)), replace(inputs, data=own))
         for own in (data, blind)
