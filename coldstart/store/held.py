@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.store.ground_truth import Vectors
-from coldstart.store.held_vectors import HeldVectors, rank_rows
+from coldstart.store.held_vectors import HeldVectors, in_batches, rank_rows
 
 Places = NDArray[np.signedinteger[Any]]
 Scores = NDArray[np.float32]
@@ -127,13 +127,15 @@ class HeldItems:
         return self._ranked(held, queries, [held.rows_of(own) for own in candidates], top_k)
 
     def _ranked(self, held: HeldVectors, queries: Vectors, candidates: Sequence[Places], top_k: int) -> pa.Table:
-        chosen, nearest = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for query, rows in zip(unit(np.asarray(queries, np.float32)), candidates, strict=True):
-            places = held.place_of[rows]
-            best, distances = rank_rows(held.units, query, rows, self._rank[places], top_k)
-            chosen.append(held.place_of[best])
-            nearest.append(distances)
-        numbers = np.repeat(np.arange(len(queries), dtype=np.int32), [len(own) for own in chosen[1:]])
+        queries = unit(np.asarray(queries, np.float32))
+        counts, chosen, nearest = [0], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for some, rows in in_batches(candidates, queries.shape[1]):
+            order_of = self._rank[held.place_of[rows]]
+            best, distances = rank_rows(held.units, queries[some], rows, order_of, top_k)
+            counts += [best.shape[1]] * len(best)
+            chosen.append(held.place_of[best].reshape(-1))
+            nearest.append(distances.reshape(-1))
+        numbers = np.repeat(np.arange(len(queries), dtype=np.int32), counts[1:])
         columns = [pa.array(numbers), self.ids(np.concatenate(chosen)), pa.array(np.concatenate(nearest), pa.float32())]
         return pa.table(columns, ["query_index", "item_id", "_distance"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,11 +138,29 @@ class HeldVectors:
         return Allowed(rows, count, few, None if few is None else self.units[few], selector)
 
 
-def rank_rows(units: Vectors, query: Vectors, rows: Rows, order_of: NDArray[Any], top_k: int) -> tuple[Rows, Vectors]:
-    """Rank rows by their distance to a unit query `[D]`, then by `order_of` each; the best `top_k` and their distances.
+def rank_rows(units: Vectors, queries: Vectors, rows: Rows, order_of: Rows, top_k: int) -> tuple[Rows, Vectors]:
+    """Rank rows of each query by distance, then by `order_of`; the best `top_k` and their distances, `[Q, top_k]`.
 
     Distances are summed row by row: in a product of matrices, equal vectors may come out a rounding apart.
+
+    Args:
+        queries: unit vectors, float32 `[Q, D]`.
+        rows: int64 `[Q, K]`.
+        order_of: of each of `rows`, by which equal distances are ordered, int64 `[Q, K]`.
     """
-    distances = 1 - np.einsum("nd,d->n", units[rows], query)
-    order = np.lexsort((order_of, distances))[:top_k]
-    return rows[order], distances[order]
+    distances = 1 - np.einsum("qkd,qd->qk", units[rows], queries)
+    order = np.lexsort((order_of, distances), axis=-1)[:, :top_k]
+    return np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1)
+
+
+def in_batches(candidates: Sequence[Rows], dim: int) -> Iterator[tuple[slice, Rows]]:
+    """Join the candidates of neighbouring queries that have equally many, as far as their vectors fit in memory:
+    the queries, and their rows `[Q, K]`."""
+    start = 0
+    while start < len(candidates):
+        most = max(1, _CELLS // max(1, dim * len(candidates[start])))
+        end = start + 1
+        while end < len(candidates) and end - start < most and len(candidates[end]) == len(candidates[start]):
+            end += 1
+        yield slice(start, end), np.stack(candidates[start:end])
+        start = end

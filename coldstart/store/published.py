@@ -274,6 +274,8 @@ class Published:
                 "that space"
             )
         _check_depth(top_k)
+        if 0 < len(queries) <= BATCH:
+            return self._nearest(space, queries, top_k, where, exact=exact)
         parts = [ann.EMPTY]
         for start in range(0, len(queries), BATCH):
             part = self._nearest(space, queries[start : start + BATCH], top_k, where, exact=exact)
@@ -451,10 +453,10 @@ class Published:
         short = np.flatnonzero(counts < available)
         if not len(short):
             return found
-        exact = search(queries[short], None)
-        exact = _renumbered(exact, short[exact["query_index"].to_numpy()])
+        rest = search(queries[short], None)
+        rest = _renumbered(rest, short[rest["query_index"].to_numpy()])
         kept = found.filter(pa.array(~np.isin(found["query_index"].to_numpy(), short)))
-        return pa.concat_tables([kept, exact]).sort_by(ann.ORDER)
+        return pa.concat_tables([kept, rest]).sort_by(ann.ORDER)
 
     def recall_of_queries(self, space: str, queries: int) -> NDArray[Any]:
         """Measure the index of a space on stored vectors; see `coldstart.store.ann.recall_of_queries`."""
