@@ -150,6 +150,10 @@ _WANTED = {
     "float_type": "give a number",
     "float_parsing": "give a number",
     "finite_number": "give a finite number",
+    **dict.fromkeys(
+        ("datetime_type", "datetime_parsing", "datetime_from_date_parsing", "datetime_object_invalid"),
+        "write a time such as 2026-05-01T12:00:00Z",
+    ),
     "bool_type": "write true or false",
     "bool_parsing": "write true or false",
     "string_type": "give a text",

@@ -49,7 +49,7 @@ class UserTools(StateTools):
                 scored_by=found.scored_by,
                 history=found.history,
                 ranked=None if by is None else _ordered(by.on, by.why),
-                reranked=None if again is None else _ordered(again.kind != "none", again.why),
+                reranked=None if again is None else _ordered(again.kind != "none", again.why or f"by {again.kind}"),
                 calibrated={} if by is None else by.calibrated or {},
                 items=[_suggested(one) for one in found.items],
             )

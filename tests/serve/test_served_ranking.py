@@ -192,7 +192,8 @@ def test_ranked_lists_say_where_items_came_from(
     near = [own for one in known for own in one["nearest"]]
     assert near and all(own["title"] == f"article {own['item_id'][1:]}" for own in near)
     told = tools.recommend("u1", rank="on", rerank="mmr", limit=5)
-    assert told.ranked is not None and told.ranked.on and told.reranked is not None
+    assert told.ranked is not None and told.ranked.on
+    assert told.reranked is not None and (told.reranked.on, told.reranked.why) == (True, "by mmr")
     assert told.items[0].sources and set(told.items[0].p) == {"click", "like"}
     assert set(told.calibrated) == {"click", "like"}
     assert tools.recommend(history=["p1"], rank="off").ranked is None
@@ -255,6 +256,9 @@ def test_users_are_ranked_for_only_where_that_was_allowed(shop: Workspace) -> No
         async with Client(build_server(Tools(catalogue, users=users))) as client:
             names = {one.name for one in (await client.list_tools()).tools}
             found = await client.call_tool("rank_items", {"user": "u1", "item_ids": ["p1"], "at": "2023-12-15"})
+            if users:
+                wrong = await client.call_tool("rank_items", {"user": "u1", "at": "soon"})
+                assert wrong.content[0].text == "rank_items: at 'soon': write a time such as 2026-05-01T12:00:00Z"
             counts = await client.call_tool("impressions", {})
             report = await client.read_resource("coldstart://report/impressions")
             return names, found, counts.structured_content, json.loads(report.contents[0].text)
