@@ -4,6 +4,7 @@
 
 For ViT-L/14 and SigLIP (random weights: speed does not depend on them): pictures a second of the model alone on
 resident tensors, timed by CUDA events after 20 batches of warm-up, batch size doubled until it gains less than 3 %; of
+the same model by `torch.compile`, which encoders do not use: this tells whether they should; of
 `encode_images` from uint8 arrays in memory to vectors in memory; and of the embed stage from JPEG files to committed
 rows, on one GPU and on all. Then tokens a second of descriptions, peak memory, and which fraction of a measured matrix
 product in the same format the model reaches. `COLDSTART_GPU_GENERATOR=hf:FOLDER` names another generator than the
@@ -37,6 +38,7 @@ from coldstart.store import Store
 
 MODELS = {"ViT-L/14": "ViT-L-14", "SigLIP B/16": "ViT-B-16-SigLIP"}
 SMALL = {"ViT-S/32": "ViT-S-32"}
+NEVER = "never run on a GPU: on a processor the script alone is tested"
 WARM_UP = 20
 PLATEAU = 1.03
 ASKED = "name,pstate,power.draw,power.limit,clocks.sm,clocks.max.sm,clocks_throttle_reasons.active,temperature.gpu"
@@ -80,6 +82,18 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2.0 * size**3 / timed(lambda: left @ right, device, 20 if device.type == "cuda" else 5)
 
 
+def rate(
+    encode: Callable[[torch.Tensor], Any], size: int, side: int, device: torch.device, dtype: torch.dtype, warm_up: int
+) -> float:
+    """Pictures a second of a function over a batch of tensors that are there."""
+    pixels = torch.randn(size, 3, side, side, device=device, dtype=dtype)
+    pixels = pixels.to(memory_format=torch.channels_last)  # as the encoders lay them out
+    with torch.inference_mode():
+        for _ in range(warm_up):
+            encode(pixels)
+        return size / timed(lambda: encode(pixels), device, max(3, warm_up))
+
+
 def resident(
     model: Any, side: int, device: torch.device, dtype: torch.dtype, sizes: list[int], warm_up: int
 ) -> dict[str, Any]:
@@ -87,11 +101,7 @@ def resident(
     picture."""
     rates: dict[int, float] = {}
     for size in sizes:
-        pixels = torch.randn(size, 3, side, side, device=device, dtype=dtype)
-        with torch.inference_mode():
-            for _ in range(warm_up):
-                model.encode_image(pixels)
-            rates[size] = size / timed(lambda pixels=pixels: model.encode_image(pixels), device, max(3, warm_up))  # type: ignore[misc]
+        rates[size] = rate(model.encode_image, size, side, device, dtype, warm_up)
         if len(rates) > 1 and rates[size] < PLATEAU * max(rate for other, rate in rates.items() if other != size):
             break
     counter = FlopCounterMode(display=False)
@@ -175,15 +185,18 @@ def run(short: bool) -> dict[str, Any]:
         figures: dict[str, Any] = {
             "swept": swept,
             "bare": [],
+            "compiled": [],
             "encoder": [],
             "matrix": [],
             "embed": [],
             "embed_all": [],
         }
         batch, batches = swept["batch"], 20 if there else 2
+        compiled = torch.compile(bare.encode_image, backend="inductor" if there else "eager", dynamic=False)
         for _ in range(rounds):
             figures["matrix"].append(matrix_rate(device, dtype) / swept["operations"])
-            figures["bare"].append(resident(bare, side, device, dtype, [batch], warm_up)["rates"][batch])
+            figures["bare"].append(rate(bare.encode_image, batch, side, device, dtype, warm_up))
+            figures["compiled"].append(rate(compiled, batch, side, device, dtype, warm_up))
             figures["encoder"].append(encoded(encoder, batch, batches, warm_up))
             figures["embed"].append(embedded(name, count, batch, device, 1))
             if not there or torch.cuda.device_count() > 1:
@@ -201,13 +214,14 @@ def run(short: bool) -> dict[str, Any]:
 def rows(result: dict[str, Any]) -> list[Row]:
     """The claim's lines in the table."""
     about = result["machine"]
-    where = about.get("name", "cpu: the script alone is tested")
+    where = about.get("name", NEVER)
     lines = []
     for label, found in result["models"].items():
         batch, bare = found["swept"]["batch"], found["bare"]
         setting = f"{label}, batch {batch}, {result['dtype']}, {where}"
         lines += [
             Row("model on resident tensors against its matrix products", setting, *ratio(bare, found["matrix"]), ""),
+            Row("`torch.compile` of the model against the model", setting, *ratio(found["compiled"], bare), ""),
             Row("`encode_images` against resident tensors", setting, *ratio(found["encoder"], bare), ""),
             *_embedded("`coldstart embed` against resident tensors", setting, found["embed"], bare),
             *_embedded("`coldstart embed` on all devices against one", setting, found["embed_all"], found["embed"]),

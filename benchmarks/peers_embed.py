@@ -60,7 +60,7 @@ CONTENDERS = {
     "LanceDB's OpenCLIP": Contender("lancedb_function", None),
     "Ray Data": Contender("ray_data", None),
     "Daft": Contender("daft", "daft"),
-    "a plain open_clip DataLoader, bfloat16": Contender("open_clip_loader", None, "bfloat16"),
+    "a plain open_clip DataLoader, bfloat16": Contender("open_clip_loader", None, "bfloat16", "at least 1.3"),
     "sentence-transformers, bfloat16": Contender("sentence_transformers", None, "bfloat16"),
     "Ray Data, bfloat16": Contender("ray_data", None, "bfloat16"),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import embed_clip, gpu
+from benchmarks import embed_clip, gpu, gpu_fits
 
 
 @pytest.mark.slow
@@ -25,9 +25,27 @@ def test_it_runs_in_small_form_and_says_that_it_measures_nothing(
     assert found["swept"]["operations"] > 1e9
     assert [row.claim for row in gpu.rows(result)] == [
         "model on resident tensors against its matrix products",
+        "`torch.compile` of the model against the model",
         "`encode_images` against resident tensors",
         "`coldstart embed` against resident tensors",
         "`coldstart embed` on all devices against one",
         "tokens a second of descriptions",
     ]
-    assert all("cpu: the script alone is tested" in row.setting for row in gpu.rows(result))
+    assert all("never run on a GPU" in row.setting for row in gpu.rows(result))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it would measure it")
+def test_fits_run_in_small_form_and_one_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(gpu_fits.FITS) == ["align, heads", "align, LoRA on towers", "describe, LoRA", "rank", "recall"]
+
+    def broken(device: torch.device, small: bool) -> dict[str, str]:
+        raise RuntimeError(f"no kernel for {device.type}, small: {small}")
+
+    monkeypatch.setattr(gpu_fits, "CACHE", tmp_path)
+    monkeypatch.setattr(gpu_fits, "FITS", {"broken": broken, "align, heads": gpu_fits.heads})
+    result = json.loads(json.dumps(gpu_fits.run(short=True)))
+    failed, heads = gpu_fits.rows(result)
+    assert (failed.figure, failed.spread) == ("failed", "RuntimeError: no kernel for cpu, small: True")
+    assert heads.claim == "fit on the device: align, heads" and "never run on a GPU" in heads.setting
+    assert heads.spread.startswith("MRR 0.") and heads.figure.endswith(" s")
