@@ -71,7 +71,7 @@ class ServedRows:
         lists = {SERVED: ListsAsOf(data.content.item_ids, model)}
         own = {SERVED: _lists(lists[SERVED], data, users, depth)}
         how = "behaviour" if model.is_fitted else "mean of content"
-        rows = [ListRow(SERVED, f"as served, by {how}", own[SERVED], seconds)]
+        rows = [ListRow(SERVED, f"served: {how}", own[SERVED], seconds)]
         left_out: dict[str, str] = {}
         notes: list[str] = []
         try:
@@ -82,7 +82,7 @@ class ServedRows:
             lists[RANKED] = ListsAsOf(data.content.item_ids, model, ranker)
             own[RANKED] = _lists(lists[RANKED], data, users, depth)
             each = 1000 * (time.perf_counter() - fitted) / max(1, len(users))
-            rows.append(ListRow(RANKED, f"as served, then ranked: union of channels, {ranker.kind}", own[RANKED],
+            rows.append(ListRow(RANKED, f"ranked: union of channels, {ranker.kind}", own[RANKED],
                                 fitted - began))  # fmt: skip
             notes.append(
                 f"ranked: fitted in {fitted - began:.0f} s on the training side, {each:.1f} ms a user for "
@@ -128,7 +128,7 @@ class ServedRows:
         """Choose a base and a reranker on part `valid`, and order the heads of the lists by it.
 
         Raises:
-            NotFitted: there is no other part to choose on.
+            NotFitted: there is no other part to choose on, or nothing gained there.
         """
         data, began = inputs.data, time.perf_counter()
         if data.part != "test":
@@ -156,14 +156,17 @@ class ServedRows:
         }
         best = max(tried, key=lambda name: tried[name])
         without = float(gains(known[base]).mean())
+        ways = (
+            f"the best of {len(tried)} ways, {best}, has NDCG@20 {tried[best]:.4f} over the list {base} on "
+            f"{len(users):,} users"
+        )
+        if tried[best] <= without:
+            raise NotFitted(f"{ways} of part valid, and {without:.4f} has it as it is")
         found = {
             name: self._heads(rerankers[best], heads, data, inputs.task.users) for name, heads in own[base].items()
         }
-        notes.append(
-            f"reranked: {best} over the list {base}, chosen on {len(users):,} users of part valid among "
-            f"{len(tried)} ways: NDCG@20 {tried[best]:.4f} there, {without:.4f} without it"
-        )
-        return ListRow(RERANKED, f"{base}, then reranked: {best}", found, time.perf_counter() - began)
+        notes.append(f"reranked: {ways} of part valid, where it was chosen, and {without:.4f} has it as it is")
+        return ListRow(RERANKED, f"reranked: {best}, over {base}", found, time.perf_counter() - began)
 
     def _rerankers(self, data: EvaluationData, notes: list[str]) -> dict[str, tuple[Reranker, ListFeatures | None]]:
         """Collect what may rerank: both ways to diversify with their dials, and a model of lists where there is one."""
