@@ -52,6 +52,7 @@ class _TimedStage:
 
     def __init__(self, stage: MapStage) -> None:
         self._stage = stage
+        self.name = stage.name
         self.deadline_s = stage.deadline_s
 
     def preparer(self) -> Prepare:
