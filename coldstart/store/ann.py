@@ -327,12 +327,13 @@ class RecallProbe:
         Args:
             former: efforts below those of this report are left out.
         """
-        start = former and former.effort
+        start = None if former is None else former.effort
         effort, recall = self._least(None, self._radii, start)
         if self._radii_filtered is None:
             filtered, recall_filtered = replace(effort, most=0), None
         else:
-            start = former and former.effort_filtered and _unfiltered(former.effort_filtered)
+            kept = None if former is None else former.effort_filtered
+            start = None if kept is None else _unfiltered(kept)
             least, recall_filtered = self._least(self.filter, self._radii_filtered, start)
             filtered = Effort(NARROWER * least.nprobes, least.refine, NARROWER * least.most)
         ok = min(recall, 1.0 if recall_filtered is None else recall_filtered) >= self._settings.target_recall
