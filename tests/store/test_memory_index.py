@@ -207,7 +207,12 @@ def test_a_condition_is_checked_once(catalog: Catalog, monkeypatch: pytest.Monke
     from coldstart.store import conditions
 
     whole = conditions.parse_condition
-    monkeypatch.setattr(conditions, "parse_condition", lambda *given: parsed.append(given[0]) or whole(*given))
+
+    def parse(where: str, schema: pa.Schema) -> conditions.Condition:
+        parsed.append(where)
+        return whole(where, schema)
+
+    monkeypatch.setattr(conditions, "parse_condition", parse)
     first = published.condition(where="price < 7", kind="video")
     assert published.condition(where="price < 7", kind="video") == first
     assert published.condition(where="price < 7") != first
