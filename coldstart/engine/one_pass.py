@@ -9,7 +9,7 @@ memory; what found no room, and what a run that was killed had collected, is dec
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from coldstart.media.guard import media_of_role
 from coldstart.media.one_pass import OnePass, SharedData
 
 if TYPE_CHECKING:
-    from coldstart.store.freshness import PipelineState
+    from coldstart.store.freshness import Assessment
 
 _MOST_BYTES = 256 * 1024 * 1024
 
@@ -44,9 +44,12 @@ class SharedPasses:
         self._kept: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._bytes = 0
 
-    def plan(self, stage: MapStage, chosen: Collection[str], state: PipelineState) -> None:
-        """Plan which later stages take part in the passes of a stage over the chosen items, by their state before it
-        runs."""
+    def plan(self, stage: MapStage, chosen: Collection[str], assess: Callable[[MapStage], Assessment]) -> None:
+        """Plan which later stages take part in the passes of a stage over the chosen items.
+
+        Args:
+            assess: computes the state of a later stage's items, those that gates will block included.
+        """
         self._others[stage.name] = {}
         items = {item for item in chosen if (stage.name, item) not in self._kept}
         if not items or stage.name not in self.stages or not _takes_part(stage):
@@ -56,7 +59,7 @@ class SharedPasses:
             other = self.stages[name]
             if not is_map(other) or not _takes_part(other) or not _has_all(stage, other):
                 continue
-            found = state.of(name)
+            found = assess(other)
             keys = {item: found.expected[item] for item in found.stale if item in items}
             if keys:
                 self._others[stage.name][name] = _Other(other.preparer(), other.deadline_s, keys)

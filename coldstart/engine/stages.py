@@ -12,7 +12,7 @@ from coldstart.engine.local import PassReport, run_map
 from coldstart.engine.report import StageReport, source_balance
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.store import Store
-from coldstart.store.freshness import PipelineState, assess_map
+from coldstart.store.freshness import PipelineState, Upstream, assess_map
 
 
 def run_source_stage(
@@ -77,8 +77,11 @@ def run_map_stage(
     work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state), stage.item_fields)
     produce = devices.device_producer(workspace, pipeline, stage, len(chosen))
     engine = pipeline.engine
-    passes = one_pass.current()
-    passes.plan(stage, chosen, PipelineState(workspace, pipeline, passes.stages))  # one that no later stage reads
+    one_pass.current().plan(
+        stage,
+        chosen,
+        lambda other: assess_map(workspace, other, Upstream({}, {}, pipeline_state.item_keys(other.item_fields))),
+    )
     ran = run_map(workspace, stage, work, len(chosen), engine, progress, produce) if chosen else PassReport()
     after = assess_map(workspace, stage, upstream)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))

@@ -150,13 +150,13 @@ class _Stage:
 
 
 class _State:
-    """State in which these items of every stage are stale."""
+    """Assessment, whatever the stage, in which these items of every stage are stale."""
 
     def __init__(self, *items: str) -> None:
         self.stale = items
         self.expected = {item: f"key-{item}" for item in items}
 
-    def of(self, name: str) -> Any:
+    def __call__(self, stage: Any) -> Any:
         return self
 
 
