@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from behaviour_world import world
 
-from coldstart.recommend.model.cost import Size, fit_seconds, trial_seconds
+from coldstart.recommend.model.cost import Size, candidate_seconds, fit_seconds, trial_seconds
 from coldstart.recommend.model.holdout import folds
-from coldstart.recommend.model.selection import CANDIDATES, SelectionSettings, select_model
+from coldstart.recommend.model.selection import CANDIDATES, SelectionSettings, _affordable, select_model
 from coldstart.recommend.model.space_weights import POWERS, SpaceWeights, select_space_weights
 
 MADE = world(users=60, items=160, per_user=16)
@@ -51,6 +51,18 @@ def test_the_cost_of_a_fit_grows_with_its_size_and_settings() -> None:
     assert fit_seconds("blend", {"parts": parts}, small) == pytest.approx(both)
     assert trial_seconds(small, 4, 2, 2000) < trial_seconds(large, 4, 2, 2000) < trial_seconds(large, 4, 3, 2000)
     assert trial_seconds(large, 4, 2, 2000) == trial_seconds(replace(large, items=90_000), 4, 2, 2000)
+
+
+def test_a_mapper_over_the_budget_is_left_out_and_cheaper_ones_are_not() -> None:
+    size = Size(200_000, 500_000, 5_000_000, 384)
+    settings = SelectionSettings(candidates={"kernel": {"mapper": "kernel"}, "knn": {"mapper": "knn"}})
+    taken, seconds = _affordable(settings.candidates, size, settings)
+    assert list(taken) == ["knn"]
+    assert seconds == pytest.approx(candidate_seconds("knn", {}, size, settings.folds))
+    none_fits = replace(settings, budget_s=0.001)
+    assert list(_affordable(none_fits.candidates, size, none_fits)[0]) == ["knn"]
+    small = replace(size, items=2_000, likes=50_000)
+    assert list(_affordable(settings.candidates, small, settings)[0]) == ["kernel", "knn"]
 
 
 @pytest.mark.slow

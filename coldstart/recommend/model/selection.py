@@ -71,8 +71,8 @@ class SelectionSettings:
         calibrate: bring the scores of cold items to the mean and spread of warm ones, and their share of lists to that
             of the likes to come, as a rehearsal has it.
         budget_s: most processor seconds, as `cost` estimates them: of the weights' trials, and of the candidates in
-            their order, of which the first is always fitted. A rehearsal of the selected ones comes on top, with two
-            fits where the candidates have one a fold and one of all items.
+            their order, those that do not fit left out; where none fits, the cheapest. A rehearsal of the selected ones
+            comes on top, with two fits where the candidates have one a fold and one of all items.
     """
 
     candidates: Mapping[str, Candidate] = field(default_factory=lambda: CANDIDATES)
@@ -279,14 +279,16 @@ def _affordable(
         them, and the estimated seconds of their fits.
     """
     left = settings.budget_s * (1 - _SEARCH_SHARE)
-    found: dict[str, Candidate] = {}
-    spent = 0.0
-    for label, given in candidates.items():
-        needed = cost.candidate_seconds(str(given["mapper"]), given, size, settings.folds)
-        if not found or spent + needed <= left:
-            found[label] = given
-            spent += needed
-    return found, spent
+    needed = {
+        label: cost.candidate_seconds(str(given["mapper"]), given, size, settings.folds)
+        for label, given in candidates.items()
+    }
+    chosen: list[str] = []
+    for label, seconds in needed.items():
+        if sum(needed[one] for one in chosen) + seconds <= left:
+            chosen.append(label)
+    chosen = chosen or [min(needed, key=needed.__getitem__)]
+    return {label: candidates[label] for label in chosen}, sum(needed[label] for label in chosen)
 
 
 def _folds(
