@@ -271,7 +271,7 @@ def measure_planted(short: bool) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    users, length = (200, 1_000) if short else (600, 30_000)
+    users, length = (200, 1_000) if short else (450, 30_000)
     made = planted(users, length, 0)
     labels = made["labels"][users // 2 :]
     found: dict[str, Any] = {"best possible": interval(made["best"][users // 2 :], labels)}

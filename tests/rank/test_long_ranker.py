@@ -78,10 +78,10 @@ def planted(seed: int = 0) -> tuple[Features, dict[str, Any]]:
 def test_an_old_burst_is_learnt_from_whole_histories_and_from_what_search_found() -> None:
     features, window = planted()
     assert features.sequences is not None
-    recipe = Recipe(models=("attention", "long"), calibrated=False, epochs=8, dim=16)
+    recipe = Recipe(models=("attention", "long"), calibrated=False, epochs=8, long_epochs=3, dim=16)
     losses = RankModel.fit(features, **window, recipe=recipe).report["log_loss"]
     blind = replace(features, sequences=replace(features.sequences, found=None))
-    without = RankModel.fit(blind, **window, recipe=replace(recipe, models=("attention",))).report["log_loss"]
+    without = RankModel.fit(blind, **window, recipe=replace(recipe, models=("attention",), epochs=2)).report["log_loss"]
     assert losses["attention"] < 0.45 < 0.5 < without["attention"], "the latest 50 actions do not show it"
     assert losses["long"] < 0.45
 
@@ -158,13 +158,13 @@ def workspace(folder: Path) -> coldstart.Workspace:
     draw = np.random.default_rng(0)
     items = [{"item_id": f"p{n}", "title": f"article {n}", "kind": "product", "price": n + 1} for n in range(40)]
     shown, actions = [], []
-    for user in range(8):
+    for user in range(10):
         own = user % 4
         for place in range(205):
             item = own * 10 + draw.integers(10) if place < 60 else draw.integers(40)
             actions.append({"user_id": f"u{user}", "item_id": f"p{item}", "timestamp": START + 3_600 * place})
     for number in range(500):
-        user, item = int(draw.integers(8)), int(draw.integers(40))
+        user, item = int(draw.integers(10)), int(draw.integers(40))
         liked = draw.random() < (0.8 if item // 10 == user % 4 else 0.2)
         at = START + 30 * DAY + number * 6 * DAY // 500
         shown.append({"user_id": f"u{user}", "item_id": f"p{item}", "timestamp": at, "click": int(liked)})
