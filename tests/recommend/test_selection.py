@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from coldstart.core.interactions import Interactions, interactions
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend import model
-from coldstart.recommend.model import holdout
+from coldstart.recommend.model import Problem, holdout
 from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fitted import ARRAYS, CARD, load_behaviour, to_files
 from coldstart.recommend.model.fusion import Content
@@ -202,9 +203,14 @@ def test_a_list_of_values_is_a_candidate_each(made: World, split: tuple[Interact
 def test_only_the_fits_of_folds_hold_items_out_for_their_epochs(
     made: World, split: tuple[Interactions, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[int] = []
+    held: list[float] = []
     hold_out = holdout.hold_out
-    monkeypatch.setattr(holdout, "hold_out", lambda *given: (held.append(1), hold_out(*given))[1])
+
+    def counted(problem: Problem, share: float, seed: int) -> Any:
+        held.append(share)
+        return hold_out(problem, share, seed)
+
+    monkeypatch.setattr(holdout, "hold_out", counted)
     brief = {"epochs": 2, "dim": 8}
     settings = replace(QUICK, candidates={"contrastive": {**brief, "mapper": "contrastive"}}, folds=2, weights=EVEN)
     report = select_model(split[0], made.content, replace(settings, power=0.0)).report
