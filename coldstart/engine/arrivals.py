@@ -20,6 +20,7 @@ from coldstart.core.progress import Progress
 from coldstart.core.stage import CatalogStage, FitStage, Gate, LedgerRow, MapStage, Reject, SourceStage, Work, is_map
 from coldstart.engine import devices
 from coldstart.engine.local import Step, produce_here, run_map
+from coldstart.engine.one_pass import share_passes
 from coldstart.engine.stages import run_map_stage
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import WorkerGroups, reuse_workers
@@ -208,7 +209,8 @@ class _Batch:
         with self._timed(source.name):
             kept = self._ingest(view, source, before)
         after = view.keys(ITEMS, source.key_column)
-        view = self._run_stages(view, frozenset(wanted))
+        with share_passes(self._stages.values()):
+            view = self._run_stages(view, frozenset(wanted))
         with self._timed("upkeep"):
             if self._workspace.parts(ITEMS) > _SMALL_PARTS:
                 self._workspace.maintain(skip=("catalog",))
