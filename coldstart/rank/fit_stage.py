@@ -20,7 +20,7 @@ from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError
 from coldstart.rank.data import RankData, read_data
-from coldstart.rank.features import MOST_SHOWINGS
+from coldstart.rank.features import ACTIONS_READ, MOST_SHOWINGS
 from coldstart.rank.fitted import FittedRanker, from_files, to_files
 from coldstart.rank.model import PARTS, RankModel, Recipe, check_classes
 from coldstart.rank.settings import RANK, Settings
@@ -317,6 +317,9 @@ def _details(fit: Artifact) -> list[str]:
     report = fit.report
     losses = ", ".join(f"{name} {float(own):.4f}" for name, own in report["log_loss"].items())
     found = [f"log loss on the latest part: {losses}"]
+    longest, is_found = int(report["histories"]["longest"]), report["histories"]["found_read"]
+    reads = f"what search found in those of more than {ACTIONS_READ}, too" if is_found else "the latest actions alone"
+    found.append(f"the longest history has {longest:,} actions; target attention reads {reads}")
     for event, slices in report["calibration"].items():
         own = ", ".join(f"{name} {one['method']} of {int(one['rows']):,} rows" for name, one in slices.items())
         found.append(f"calibration of {event}: {own}")
