@@ -181,20 +181,21 @@ class Ranker:
         """Read the items' own vectors a space: `[1, D]`, or those of its frames where they are known."""
         stored: dict[str, dict[str, Vectors]] = {}
         for space in self._spaces("item"):
-            stored[space] = {item: vector[None] for item, vector in self.catalog.vectors(space, item_ids).items()}
+            own = self.catalog.unit_vectors([space], item_ids)[space]
+            stored[space] = {item: own[[at]] for at, item in enumerate(item_ids) if np.isfinite(own[at, 0])}
             frames = self.frames_of(space, list(stored[space])) if self.frames_of else {}
             stored[space].update({item: pool(vectors, self.video_pool) for item, vectors in frames.items()})
         known = self.catalog.items(item_ids, ())
         found: list[dict[str, Vectors] | Reject] = []
         for item_id in item_ids:
-            own = {space: vectors[item_id] for space, vectors in stored.items() if item_id in vectors}
+            vectors_of = {space: vectors[item_id] for space, vectors in stored.items() if item_id in vectors}
             if item_id not in known:
                 found.append(
                     Reject("not_found", f"item {item_id!r} is not in the published catalog{self._similar(item_id)}")
                 )
             else:
                 found.append(
-                    own or Reject("no_vector", f"item {item_id!r} has none in {', '.join(stored) or 'no space'}")
+                    vectors_of or Reject("no_vector", f"item {item_id!r} has none in {', '.join(stored) or 'no space'}")
                 )
         return found
 

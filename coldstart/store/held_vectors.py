@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.store.ground_truth import Vectors
-from coldstart.store.memory_graph import MemoryGraph, Rows
+from coldstart.store.memory_graph import TIES, MemoryGraph, Rows, depth_of
 
 SCANNED = 20_000
 """Rows that meet a condition up to which all of them are compared; beyond it the graph is searched among them."""
 BLOCK_BYTES = 128 << 20
 """Vectors of such rows that are kept together, of the conditions that were asked for last."""
+_GATHERED = 8
+"""Vectors of allowed rows are copied together to be compared, where they are fewer than one in so many."""
+_CHEAPER = 10
+"""Comparing a row with a query costs a tenth of what finding one more by the graph does."""
 _CONDITIONS = 16
 _CELLS = 1 << 23
 """Distances in memory at a time where all rows are compared: 32 MiB."""
@@ -33,14 +37,12 @@ class Allowed:
     Attributes:
         rows: bool `[S]`.
         few: int64, these rows, and block: their vectors, where they are few; else None.
-        selector: filter of the graph, where they are many and there is one; else None.
     """
 
     rows: NDArray[np.bool_]
     count: int
     few: Rows | None
     block: Vectors | None
-    selector: Any
 
 
 class HeldVectors:
@@ -87,12 +89,19 @@ class HeldVectors:
         """
         queries = unit(np.asarray(queries, np.float32))
         allowed = self._alive if where is None or meeting is None else self._meeting(where, meeting)
-        if exact or self.graph is None or (allowed is not None and allowed.few is not None):
-            return self._scanned(queries, top_k, allowed)
         count = len(self.units) if allowed is None else allowed.count
-        selector = None if allowed is None else allowed.selector
-        rows = self.graph.search(queries, top_k, selector, count / max(1, len(self.units)))
-        found = [own[own >= 0] for own in rows]
+        share = count / max(1, len(self.units))
+        if (
+            exact
+            or self.graph is None
+            or (allowed is not None and allowed.few is not None)
+            or _CHEAPER * depth_of(top_k, share) > count
+        ):
+            return self._scanned(queries, top_k, allowed)
+        rows = self.graph.search(queries, top_k, share)
+        # those that are allowed among the nearest of all are the nearest of the allowed; else there are too few
+        known = rows >= 0 if allowed is None else (rows >= 0) & allowed.rows[rows]
+        found = [own[kept][: top_k + TIES] for own, kept in zip(rows, known, strict=True)]
         short = [place for place, own in enumerate(found) if len(own) < min(top_k, count)]
         if short:
             for place, own in zip(short, self._scanned(queries[short], top_k, allowed), strict=True):
@@ -103,6 +112,9 @@ class HeldVectors:
         """Compare each query with all rows that are allowed."""
         few = None if allowed is None else allowed.few
         block = self.units if allowed is None or allowed.block is None else allowed.block
+        if allowed is not None and few is None and _GATHERED * allowed.count < len(self.units):
+            few = np.flatnonzero(allowed.rows)
+            block = self.units[few]
         barred = None if allowed is None or few is not None else ~allowed.rows
         found: list[Rows] = []
         for start in range(0, len(queries), step := max(1, _CELLS // max(1, len(block)))):
@@ -134,8 +146,7 @@ class HeldVectors:
         count = int(rows.sum())
         is_few = count <= SCANNED and (self.graph is not None or 4 * count < len(rows)) and not keep
         few = np.flatnonzero(rows) if is_few else None
-        selector = self.graph.selector(rows) if self.graph is not None and few is None else None
-        return Allowed(rows, count, few, None if few is None else self.units[few], selector)
+        return Allowed(rows, count, few, None if few is None else self.units[few])
 
 
 def rank_rows(units: Vectors, queries: Vectors, rows: Rows, order_of: Rows, top_k: int) -> tuple[Rows, Vectors]:

@@ -23,7 +23,7 @@ from coldstart.store.ann import unit_rows
 from coldstart.store.graph_file import Links, load_links, save_links
 from coldstart.store.ground_truth import Vectors
 from coldstart.store.held_vectors import HeldVectors
-from coldstart.store.memory_graph import TARGET, MemoryGraph, Rows
+from coldstart.store.memory_graph import LEAST, MemoryGraph, Rows
 
 GONE = 0.2
 """Share of the rows of a graph that may be of no item any more."""
@@ -90,7 +90,7 @@ def open_graph(
         held, added = _taken_over(links, places, dim, rows, keys, vectors, column, threads, stopped)
         if stopped():
             return None, None
-        if held is not None and held[0].graph is not None and held[0].graph.recall >= TARGET:
+        if held is not None and held[0].graph is not None and held[0].graph.recall >= LEAST:
             own, row_keys = held
             graph = own.graph
             assert graph is not None, "it was looked at"
@@ -107,7 +107,7 @@ def open_graph(
         return None, None
     graph.tune(np.ones(len(graph), bool))
     figures = (len(graph), 0, time.perf_counter() - started, graph.effort, graph.recall)
-    if graph.recall < TARGET:
+    if graph.recall < LEAST:
         return None, GraphReport("none", *figures)
     save_links(path, graph.links(row_keys))
     return HeldVectors(graph.vectors, found, len(places), graph), GraphReport("built", *figures)
