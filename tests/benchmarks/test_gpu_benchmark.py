@@ -48,4 +48,4 @@ def test_fits_run_in_small_form_and_one_that_fails_is_named(tmp_path: Path, monk
     failed, heads = gpu_fits.rows(result)
     assert (failed.figure, failed.spread) == ("failed", "RuntimeError: no kernel for cpu, small: True")
     assert heads.claim == "fit on the device: align, heads" and "never run on a GPU" in heads.setting
-    assert heads.spread.startswith("MRR 0.") and heads.figure.endswith(" s")
+    assert heads.spread.startswith("MRR 1.000 of 100") and heads.figure.endswith(" s")
