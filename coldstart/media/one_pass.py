@@ -31,7 +31,8 @@ class Collector(Protocol):
 
     Attributes:
         limits: of the media.
-        max_s: frames that start later are not taken.
+        max_s: frames that start later are not taken; infinite for a collector that needs frames to the end and for
+            which no more of a long video is decoded than for the others: alone it seeks.
     """
 
     limits: Limits
@@ -105,7 +106,8 @@ def decode_together(path: Path, limits: Limits, collectors: Sequence[Collector],
     with open_video(path, limits, threads) as video:
         for collector in collectors:
             collector.begin(video.duration_s)
-        end_s = max(collector.max_s for collector in collectors)
+        ends_s = [collector.max_s for collector in collectors if math.isfinite(collector.max_s)]
+        end_s = max(ends_s, default=math.inf)
         before: tuple[float, Read] | None = None
         last = None
         for time_s, frame, read in walk_open(video, FrameRate(None), math.inf):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,15 @@ def test_one_pass_over_a_clip_with_sound_decodes_once(monkeypatch: pytest.Monkey
     found = together(made, row)
     assert len(opened) == 1
     assert {name: repr(result) for name, result in found.items()} == {name: repr(made[name](row)) for name in made}
+
+
+def test_no_more_of_a_long_video_is_decoded_than_for_the_longest_part(tmp_path: Path) -> None:
+    row = row_for(write(tmp_path / "v.mkv", range(0, 4000, 40)))
+    made = preparers(tmp_path)
+    made = {"prints": replace(made["prints"], max_s=1.0), "quality": made["quality"]}
+    found = together(made, row)
+    assert found.keys() == {"prints"}, "quality, which needs the end, seeks by itself"
+    assert repr(found["prints"]) == repr(made["prints"](row))
 
 
 def test_a_video_that_breaks_off_is_left_to_each_stage(tmp_path: Path) -> None:
