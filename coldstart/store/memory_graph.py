@@ -22,7 +22,7 @@ CONSTRUCTION = 40
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Candidates of a search, in the order tried."""
 TARGET, LEAST = 0.99, 0.95
-"""Recall@10 of stored vectors that an effort should reach, and that a graph must. Queries that are not stored find less:
+"""Recall@10 of stored vectors that an effort should reach, and that a graph must. Others find less:
 0.98 of 0.99 among 100,000, and 0.93 of 0.986 among a million."""
 TOP_K, SAMPLE = 10, 200
 TIES = 10
