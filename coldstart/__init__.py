@@ -11,7 +11,7 @@ Names load on first use, so that importing the package is cheap.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from coldstart.core.version import __version__
 
 _HOMES = {
     "open": "coldstart.api",

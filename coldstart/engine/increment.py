@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import CatalogStage, FitStage, Gate, LedgerRow, MapStage, Reject, is_map, is_source
+from coldstart.core.version import __version__
 from coldstart.engine.arrivals import TakesItems
 from coldstart.engine.local import PassReport
 from coldstart.engine.report import StageReport, run_catalog_stage
@@ -25,7 +26,7 @@ from coldstart.engine.work import Scope
 from coldstart.errors import NotFitted
 from coldstart.store import Store
 from coldstart.store.completed import Completed, StateDigest, read_completed, state_digest, write_completed
-from coldstart.store.freshness import Balance, PipelineState, tally
+from coldstart.store.freshness import Balance, PipelineState, build, tally
 from coldstart.store.items_view import ItemsView
 
 _FEW, _FEW_SHARE = 1000, 0.05
@@ -64,6 +65,7 @@ class Increment:
         self._existed: frozenset[str] = frozenset()
         self._blocked: dict[str, Mapping[str, Reject]] = {}
         self._balances: dict[str, Balance] = {}
+        self._notes: dict[str, list[str]] = {}
 
     def run(self, stage: MapStage | CatalogStage) -> StageReport | None:
         """Run a stage over the items that came; None where it has to be run over all."""
@@ -99,23 +101,31 @@ class Increment:
             return
         if not by_items and (report.ran.done or report.ran.lost):
             self._same = False  # rows of other items changed
+        whole = not is_map(stage) and not isinstance(stage, TakesItems)
+        if whole and report.ran.done:
+            return  # its notes are on what it did: the next run asks it again
         if isinstance(stage, FitStage) or not report.balance.pending:
             self._balances[stage.name] = report.balance
+            if whole:
+                self._notes[stage.name] = list(report.notes)
 
     def save(self) -> None:
         """Store the record of the run for the next one; the caller holds the lock and writes nothing after."""
         state = self._state()
         if state is None:
             return
-        found = Completed(state, self._balances)
+        found = Completed(state, self._balances, self._notes)
         if found != self._stored:
             write_completed(self._workspace, found)
 
     def _state(self) -> StateDigest | None:
-        """Compute the digest of settings, stages and tables."""
-        settings: list[Any] = []
+        """Compute the digest of settings, stages and tables.
+
+        Its stages are its own: one that was asked for its fingerprint keeps the fit that it found.
+        """
+        settings: list[Any] = [__version__]
         for spec in self._pipeline.stages:
-            stage = self._stages[spec.name]
+            stage = build(spec, self._pipeline)
             if is_source(stage):
                 continue
             settings.append([spec.name, spec.kind, spec.settings.model_dump(mode="json"), getattr(stage, "version", 0)])
@@ -147,8 +157,10 @@ class Increment:
         return report
 
     def _unchanged(self, stage: MapStage | CatalogStage, known: Balance) -> StageReport:
-        notes = stage.notes(self._workspace) if is_map(stage) else []
-        if isinstance(stage, DescribesResult):
+        notes = list(self._stored.notes.get(stage.name, [])) if self._stored is not None else []
+        if is_map(stage):
+            notes = stage.notes(self._workspace)
+        elif isinstance(stage, DescribesResult):
             notes = stage.describe(self._workspace)
         return StageReport(stage.name, stage.kind, known, notes=notes)
 

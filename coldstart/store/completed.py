@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -30,8 +30,9 @@ _LOGS = (RUNS, PIPELINES, KNOWN_ROWS, COMPLETED)
 """Tables on which the state of no item rests."""
 _SIGNALS = ("interactions", "impressions")
 """Start of the names of tables that fits learn from, and that no row of a map stage rests on."""
-_SCHEMA = pa.schema([("content", pa.string()), ("signals", pa.string()), ("balances", pa.string())])
-_BALANCES = TypeAdapter(dict[str, Balance])
+_COLUMNS = ("content", "signals", "balances", "notes")
+_SCHEMA = pa.schema([(name, pa.string()) for name in _COLUMNS])
+_BALANCES, _NOTES = TypeAdapter(dict[str, Balance]), TypeAdapter(dict[str, list[str]])
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Completed:
     Attributes:
         state: of the workspace as the run left it.
         balances: stage -> its balance, of the stages that had done all of their items.
+        notes: stage -> what a run that changes nothing says of it, a line each.
     """
 
     state: StateDigest
     balances: Mapping[str, Balance]
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def state_digest(store: Store, settings: Sequence[Any]) -> StateDigest | None:
@@ -93,7 +96,8 @@ def read_completed(store: Store) -> Completed | None:
     rows = store.read(COMPLETED).to_pylist()
     try:
         (row,) = rows
-        return Completed(StateDigest(row["content"], row["signals"]), _BALANCES.validate_json(row["balances"]))
+        state = StateDigest(row["content"], row["signals"])
+        return Completed(state, _BALANCES.validate_json(row["balances"]), _NOTES.validate_json(row["notes"]))
     except (ValueError, TypeError, RecursionError):
         return None
 
@@ -101,6 +105,6 @@ def read_completed(store: Store) -> Completed | None:
 def write_completed(store: Store, found: Completed) -> None:
     """Write the record in place of the last one; the caller holds the lock."""
     balances = json.dumps({name: asdict(balance) for name, balance in found.balances.items()})
-    row = {**asdict(found.state), "balances": balances}
+    row = {**asdict(found.state), "balances": balances, "notes": json.dumps(found.notes)}
     rows = pa.Table.from_pylist([row], schema=_SCHEMA)
     store.db.create_table(COMPLETED, rows, mode="overwrite" if store.has(COMPLETED) else "create")

@@ -104,7 +104,9 @@ def test_a_fit_calibrated_in_the_basis_of_a_fold_is_kept_and_made_anew_when_it_i
     shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coldstart.recommend.fit_stage.BehaviourFitStage._is_calibrated", lambda self, fit: False)
+    monkeypatch.setattr("coldstart.engine.increment.__version__", "that calibrates otherwise")
     run = shop.run()
+    assert notes(run, FITTED) == notes(shop.run(), FITTED), "also where nothing changed since"
     (note,) = notes(run, FITTED)
     assert note.endswith(
         "; an earlier version calibrated the scores of its cold items for another basis than its own: "
@@ -478,6 +480,7 @@ def test_a_fit_of_an_earlier_recipe_is_kept_and_named_and_made_anew_when_it_is_a
     shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coldstart.recommend.fit_stage.RECIPE", RECIPE + 1)
+    monkeypatch.setattr("coldstart.engine.increment.__version__", "of the next recipe")
     run = shop.run()
     assert notes(run, FITTED)[0].endswith(
         "; fitted by the recipe of an earlier version, and a new fit takes the present one: "
