@@ -102,7 +102,7 @@ def rank(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Rank items for a user, with the probability of each outcome and its 95 % interval.
+    """Rank items for a user by the probability of each outcome, with its 95 % interval.
 
     Reads the fit of `coldstart finetune rank`. What the user did at or after the time of the request is left out. An
     outcome with too few showings to calibrate has a score in place of a probability, and no interval.

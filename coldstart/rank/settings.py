@@ -50,8 +50,8 @@ class Settings(Section):
     length: int = Field(default=100, ge=1, le=200)
     """Latest actions of a history that target attention reads."""
     found: bool = True
-    """Where some history is longer than 200 actions, target attention reads the 50 actions of the whole history that
-    are most like the candidate, and the latest 50."""
+    """Read, in target attention, the 50 actions of the whole history that are most like the candidate, and the latest 50,
+    where some history is longer than 200 actions."""
     epochs: int = Field(default=3, ge=1, le=100)
     """Most passes over the rows in the fit of target attention."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
