@@ -88,11 +88,11 @@ docs: $(INSTALLED) ## build the documentation into site/; fails on a link that l
 peers: $(INSTALLED) ## install the programs that benchmarks compare with, each in .peers/NAME
 	$(BIN)/python -m benchmarks.peers.install
 
-bench: $(INSTALLED) ## measure in short form, in half an hour; writes benchmarks/README.md
-	$(BIN)/python -m benchmarks
+bench: $(INSTALLED) ## measure in short form, in half an hour; called again goes on, ANEW=1 begins again; writes benchmarks/README.md
+	$(BIN)/python -m benchmarks $(if $(ANEW),--anew)
 
-bench-full: $(INSTALLED) ## measure at full size; writes benchmarks/README.md
-	$(BIN)/python -m benchmarks --full
+bench-full: $(INSTALLED) ## measure at full size, many hours; goes on as bench does; writes benchmarks/README.md
+	$(BIN)/python -m benchmarks --full $(if $(ANEW),--anew)
 
 sample: $(INSTALLED) ## make the sample catalogue again from COLDSTART_DATA (needs espeak-ng)
 	$(BIN)/python tools/make_sample.py

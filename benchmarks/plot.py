@@ -1,98 +1,117 @@
-"""The picture on the page: shares of physical limits, and ratios to peers, each with its interval and its goal."""
+"""The picture on the page: how much of each goal is reached, on one axis where 1 is the goal."""
 
 from __future__ import annotations
 
-import re
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from benchmarks.report import ENOUGH, Row, interval
+from PIL import Image
 
-_GOAL = re.compile(r"(?:at least|≥) ?(\d+(?:\.\d+)?)")
-PANELS: dict[Literal["limit", "peer"], str] = {
-    "limit": "share of the machine's limit",
-    "peer": "times as fast as the peer",
-}
+from benchmarks.goals import Goal
+
+MET, MISSED = "#2b6a99", "#c0392b"
+LOW, HIGH = 0.2, 8.0
+"""Ends of the axis; what lies outside is drawn at the end, with its figure beside it."""
+WIDTH = 74
+"""Characters of a label."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One line of a panel: the median, from `low` to `high`, and the goal if it has one."""
+    """One line of the picture.
+
+    Attributes:
+        reached: share of the goal, see `report.reached`. `text`: the figure and the goal.
+        faint: of older code. `hollow`: of a short form.
+    """
 
     label: str
-    middle: float
-    low: float
-    high: float
-    goal: float | None
-    short: bool
+    reached: float
+    text: str
+    met: bool
+    faint: bool
+    hollow: bool
 
 
-def bars(rows: Sequence[tuple[Row, bool]], kind: Literal["limit", "peer"]) -> list[Bar]:
-    """Of the rows (with whether they are of a short form) that are held to `kind` and have rounds."""
-    found = []
-    for row, short in rows:
-        if row.against != kind or not row.rounds:
+def bars(found: Sequence[Goal]) -> list[Bar]:
+    """Make a bar of each goal that is no 0, the best reached first."""
+    made = []
+    for goal in found:
+        if goal.reached is None:
             continue
-        low, high = interval(row.rounds) if len(row.rounds) >= ENOUGH else (min(row.rounds), max(row.rounds))
-        goal = _GOAL.match(row.goal)
-        label = row.claim.replace("`", "")
-        found.append(Bar(label, float(row.figure), low, high, float(goal[1]) if goal else None, short))
-    return found
+        label = _shortened(f"{goal.name}: {goal.row.claim.replace('`', '')}")
+        text = f"{goal.row.figure}   ({goal.row.goal.split(' (')[0]})"
+        made.append(Bar(label, goal.reached, text, goal.met, goal.stale, goal.record.form == "short"))
+    return sorted(made, key=lambda bar: -bar.reached)
 
 
-def draw(rows: Sequence[tuple[Row, bool]], path: Path) -> bool:
+def _shortened(text: str) -> str:
+    """Leave out the middle of a text that is too long: it begins with the benchmark and ends with the measure."""
+    if len(text) <= WIDTH:
+        return text
+    first, last = text[: WIDTH // 2], text[-WIDTH // 2 :]
+    return f"{first.rpartition(' ')[0] or first} … {last.partition(' ')[2] or last}"
+
+
+def draw(made: Sequence[Bar], path: Path) -> bool:
     """Write the picture (PNG); False where there is nothing to show."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
 
-    panels = {kind: made for kind in PANELS if (made := bars(rows, kind))}
-    if not panels:
+    if not made:
         return False
-    heights = [len(made) + 1.5 for made in panels.values()]
-    figure, axes = plt.subplots(
-        *(len(panels), 1), figsize=(9, 0.34 * sum(heights) + 0.6), height_ratios=heights, squeeze=False
-    )
-    for (kind, made), axis in zip(panels.items(), axes[:, 0], strict=True):
-        _panel(axis, made, PANELS[kind])
-    figure.tight_layout()
-    figure.savefig(path, dpi=90, metadata={"Software": None})
-    plt.close(figure)
-    return True
-
-
-def _panel(axis: Any, made: Sequence[Bar], title: str) -> None:
+    figure, axis = plt.subplots(figsize=(12, 0.29 * len(made) + 1.5))
     for place, bar in enumerate(reversed(made)):
-        reached = bar.goal is None or bar.middle >= bar.goal
-        colour = "#2b6a99" if reached else "#c0392b"
-        axis.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt", alpha=0.55)
-        axis.plot(bar.middle, place, "o", color=colour, markersize=6, markerfacecolor="white" if bar.short else colour)
-        if bar.goal is not None:
-            axis.plot(bar.goal, place, "|", color="black", markersize=13, markeredgewidth=1.6)
+        colour, end = (MET if bar.met else MISSED), min(max(bar.reached, LOW), HIGH)
+        tone = _paler(colour, 0.6 if bar.faint else 0.0)
+        axis.plot([1, end], [place, place], color=_paler(tone, 0.35), linewidth=4, solid_capstyle="butt")
+        axis.plot(end, place, "o", color=tone, markersize=7, markerfacecolor="white" if bar.hollow else tone)
         axis.annotate(
-            f"{bar.middle:.2f}",
+            bar.text,
             (1.01, place),
             xycoords=("axes fraction", "data"),
             va="center",
-            fontsize=8,
+            fontsize=9,
             color=colour,
         )
-    ends = [edge for bar in made for edge in (bar.low, bar.high, bar.goal or bar.low)]
     axis.set_xscale("log")
-    low, high = min(*ends, 1.0) * 0.8, max(*ends, 1.0) * 1.25
-    axis.set_xlim(low, high)
-    wide, narrow = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300), (0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 3, 5, 10)
-    ticks = [tick for tick in (wide if high > 50 * low else narrow) if low <= tick <= high]
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xlim(LOW * 0.93, HIGH * 1.07)
+    ticks = (0.2, 0.5, 1, 2, 4, 8)
+    axis.set_xticks(ticks, ["≤ 0.2", "0.5", "goal", "2 x", "4 x", "≥ 8 x"], fontsize=9)
     axis.minorticks_off()
-    axis.axvline(1, color="0.6", linewidth=1, zorder=0)
-    axis.set_yticks(range(len(made)), [bar.label for bar in reversed(made)], fontsize=8)
+    axis.axvline(1, color="black", linewidth=1.4, zorder=0)
+    axis.set_yticks(range(len(made)), [bar.label for bar in reversed(made)], fontsize=9)
+    for tick, bar in zip(axis.get_yticklabels(), reversed(made), strict=True):
+        tick.set_color("black" if bar.met else MISSED)
     axis.set_ylim(-0.7, len(made) - 0.3)
-    axis.set_title(f"{title} (| goal, red: missed, hollow: short form)", fontsize=9, loc="left")
+    missed = sum(not bar.met for bar in made)
+    axis.set_title(
+        f"{len(made) - missed} of {len(made)} goals met; right of the line is better", fontsize=12, loc="left", pad=26
+    )
+    marks = [
+        Line2D([], [], marker="o", linestyle="", color=MET, label="met"),
+        Line2D([], [], marker="o", linestyle="", color=MISSED, label="missed"),
+        Line2D([], [], marker="o", linestyle="", color="0.4", markerfacecolor="white", label="short form"),
+        Line2D([], [], marker="o", linestyle="", color="0.8", label="older code"),
+    ]
+    axis.legend(*(), handles=marks, ncols=4, loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, fontsize=9)
     axis.grid(axis="x", color="0.92")
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     axis.tick_params(axis="y", length=0)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80, format="png", bbox_inches="tight")
+    plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(64).save(path, optimize=True)
+    return True
+
+
+def _paler(colour: str, share: float) -> str:
+    """Mix a colour (#rrggbb) with so much white."""
+    parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)

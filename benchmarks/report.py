@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -25,8 +26,9 @@ class Row:
         claim: what is compared with what.
         setting: sizes and formats.
         figure: the ratio (or measure) as text; `spread`: its smallest and largest over the rounds.
-        goal: what it should reach, or "". `at least 3`, `at most 0.15`, `≥ 3` and `≤ 0.15` are compared with it.
-        against: what the ratio stands against, where it belongs into the plot: a physical `limit`, or a `peer`.
+        goal: what it should reach, or "". Compared are `at least 3`, `≥ 3`, `at most 0.15`, `≤ 0.15`, `below 100` and
+            `0.7 to 1.3`, with a unit or words behind the number; other text is shown and not compared.
+        against: what the ratio stands against: a physical `limit`, or a `peer`.
         rounds: the ratios round by round, where they are known.
     """
 
@@ -55,7 +57,7 @@ def against(
     theirs: Sequence[float],
     goal: str = "",
 ) -> Row:
-    """A line that holds `ours` to a limit or to a peer, round by round, and has its place in the plot."""
+    """Hold `ours` to a limit or to a peer, round by round."""
     found = _ratios(ours, theirs)
     return Row(claim, setting, *_told(found), goal, kind, tuple(found))
 
@@ -84,16 +86,48 @@ def interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float
     return float(low), float(high)
 
 
-_GOAL = re.compile(r"(?P<side>at least|at most|≥|≤) ?(?P<bound>\d+(?:\.\d+)?)(?P<rest>[ ,;(].*)?$")
+_NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
+_SIDE = re.compile(rf"(?P<side>at least|at most|below|≥|≤) ?(?P<bound>{_NUMBER})(?! ?[+*/])(?:[ %,;(].*)?$")
+_RANGE = re.compile(rf"(?P<low>{_NUMBER}) to (?P<high>{_NUMBER})$")
+
+
+def bounds(row: Row) -> tuple[float, float] | None:
+    """Read the least and the largest figure that reach the goal; None where the goal is no such comparison."""
+    if found := _RANGE.match(row.goal):
+        return _value(found["low"]), _value(found["high"])
+    if not (found := _SIDE.match(row.goal)):
+        return None
+    bound = _value(found["bound"])
+    return (bound, math.inf) if found["side"] in ("at least", "≥") else (-math.inf, bound)
 
 
 def met(row: Row) -> bool | None:
-    """Whether the figure reaches the goal; None where there is no goal or where it is not such a comparison."""
-    goal, figure = _GOAL.match(row.goal), re.match(r"-?\d[\d,]*(?:\.\d+)?", row.figure)
-    if goal is None or figure is None:
+    """Tell whether the figure reaches the goal; None where one of them is no number."""
+    goal, figure = bounds(row), value_of(row)
+    return None if goal is None or figure is None else goal[0] <= figure <= goal[1]
+
+
+def reached(row: Row) -> float | None:
+    """Compute how much of the goal is reached: 1 at the goal, 0.5 at half the rate or at twice the time.
+
+    A figure of 0 under an upper bound reaches infinitely much; None where `met` is None, and of a goal of 0 or below.
+    """
+    goal, figure = bounds(row), value_of(row)
+    if goal is None or figure is None or goal[0] == 0 or goal[1] <= 0:
         return None
-    value, bound = float(figure[0].replace(",", "")), float(goal["bound"])
-    return value >= bound if goal["side"] in ("at least", "≥") else value <= bound
+    from_below = math.inf if goal[0] < 0 else figure / goal[0]
+    from_above = math.inf if figure <= 0 or goal[1] == math.inf else goal[1] / figure
+    return min(from_below, from_above)
+
+
+def value_of(row: Row) -> float | None:
+    """Read the number that the figure begins with; None where it begins with none."""
+    found = re.match(rf"[+]?({_NUMBER})", row.figure)
+    return _value(found[1]) if found else None
+
+
+def _value(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,8 @@ PACKAGES = (
     *("av", "faster-whisper", "rapidocr", "onnxruntime", "pillow"),
 )
 Form = Literal["full", "short"]
+CHANGED = 10
+"""Commits to the code after which a figure counts as old."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Record:
     Attributes:
         date: of the end, as in 2026-11-22. `seconds`: that it took in all.
         machine: processor, cores, memory, accelerator. `versions`: of `PACKAGES`, where they are known.
+        commit: of the code that was measured, "" where it is not known.
     """
 
     form: Form
@@ -41,11 +45,46 @@ class Record:
     machine: str
     versions: Mapping[str, str]
     rows: Sequence[Row] = field(default_factory=tuple)
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Records of one benchmark.
+
+    Attributes:
+        changes: commits to the code that it measures since `record`.
+    """
+
+    full: Record | None = None
+    short: Record | None = None
+    changes: int = 0
+
+    @property
+    def record(self) -> Record:
+        """The one that counts: the full one, else the short one."""
+        record = self.full or self.short
+        assert record is not None
+        return record
+
+    @property
+    def stale(self) -> bool:
+        """Whether the code changed much since."""
+        return self.changes >= CHANGED
+
+    @property
+    def newer(self) -> Record | None:
+        """The short record of a later day than a stale full one."""
+        if self.full and self.short and self.stale and self.short.date > self.full.date:
+            return self.short
+        return None
 
 
 def measured(form: Form, seconds: float, rows: Sequence[Row]) -> Record:
     """A record of now, on this machine."""
-    return Record(form, f"{datetime.now(UTC):%Y-%m-%d}", round(seconds, 1), machine(), versions(), tuple(rows))
+    return Record(
+        form, f"{datetime.now(UTC):%Y-%m-%d}", round(seconds, 1), machine(), versions(), tuple(rows), commit()
+    )
 
 
 def save(name: str, record: Record, folder: Path = FOLDER) -> None:
@@ -59,15 +98,48 @@ def save(name: str, record: Record, folder: Path = FOLDER) -> None:
     partial.replace(path)
 
 
-def best(name: str, folder: Path = FOLDER) -> Record | None:
-    """The full record where there is one, else the short one, else None."""
+def kept(name: str, code: Sequence[str] = (), folder: Path = FOLDER) -> Kept | None:
+    """Read what is kept of a benchmark; None where it was never measured.
+
+    Args:
+        code: files and folders of the repository that it measures.
+    """
     path = folder / f"{name}.json"
     if not path.is_file():
         return None
-    kept = json.loads(path.read_text("utf-8"))
-    found = kept.get("full") or kept.get("short")
-    rows = [Row(**{**row, "rounds": tuple(row["rounds"])}) for row in found["rows"]]
-    return Record(**{**found, "rows": tuple(rows)})
+    raw = json.loads(path.read_text("utf-8"))
+    found = Kept(*(_record(raw[form]) if form in raw else None for form in ("full", "short")))
+    return replace(found, changes=changes(found.record, code))
+
+
+def _record(raw: Mapping[str, Any]) -> Record:
+    rows = [Row(**{**row, "rounds": tuple(row["rounds"])}) for row in raw["rows"]]
+    return Record(**{**raw, "rows": tuple(rows)})
+
+
+def changes(record: Record, code: Sequence[str]) -> int:
+    """Count the commits to some files and folders since a measurement; 0 outside a repository.
+
+    Where the commit that was measured is not known (any more), those of later days count.
+    """
+    if not code:
+        return 0
+    own = _git("rev-list", "--count", f"{record.commit}..HEAD", "--", *code) if record.commit else ""
+    later = ("--count", f"--since={record.date}T23:59:59", "HEAD")
+    return int(own or _git("rev-list", *later, "--", *code) or 0)
+
+
+def commit() -> str:
+    """Read the commit of the working tree, "" outside a repository."""
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=FOLDER.parent.parent, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def versions() -> dict[str, str]:
