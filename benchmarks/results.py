@@ -108,7 +108,8 @@ def kept(name: str, code: Sequence[str] = (), folder: Path = FOLDER) -> Kept | N
     if not path.is_file():
         return None
     raw = json.loads(path.read_text("utf-8"))
-    found = Kept(*(_record(raw[form]) if form in raw else None for form in ("full", "short")))
+    full, short = (_record(raw[form]) if form in raw else None for form in ("full", "short"))
+    found = Kept(full, short)
     return replace(found, changes=changes(found.record, code))
 
 

@@ -117,7 +117,8 @@ def waits(arguments: Sequence[str], workspace: Path) -> list[Wait]:
         return Wait(what, until - since, min(spent / (wall * (os.cpu_count() or 1)), 1.0), **parts)
 
     before, after = OUTSIDE
-    found, last = [], began
+    found: list[Wait] = []
+    last = began
     for row in Store(workspace).in_sequence(RUNS):
         since = row["started_at"].timestamp()
         if not found:
