@@ -13,6 +13,7 @@ from benchmarks import __main__ as runner
 from benchmarks import waiting
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_fails_is_named_with_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = "ModuleNotFoundError: No module named 'benchmarks.no_such_benchmark'"
     assert runner.run("no_such_benchmark", False) == expected
@@ -95,3 +96,36 @@ def test_the_five_longest_waits_have_their_reasons() -> None:
     ]
     assert found[-1].figure == "0.15"
     assert found[-1].goal == "at most 0.15"
+
+
+def test_a_call_ends_with_the_page_and_the_next_one_measures_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing, called, pages = {"serve"}, [], []
+    monkeypatch.setattr(runner, "CACHE", tmp_path)
+    monkeypatch.setattr(runner, "write_page", lambda: pages.append(1))
+    monkeypatch.setattr(
+        runner, "run", lambda name, full, left_s: (called.append(name), "no port" if name in failing else "")[1]
+    )
+
+    def call(*arguments: str) -> int:
+        called.clear()
+        monkeypatch.setattr(runner.sys, "argv", ["benchmarks", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runner.main()
+        return int(ended.value.code or 0)
+
+    assert call() == 1
+    assert called == list(runner.MODULES)
+    assert "| `serve` | not measured | failed | no port |" in capsys.readouterr().out
+    failing.clear()
+    assert call("safety") == 0
+    assert called == ["safety"]
+    assert call() == 0
+    assert called == ["serve"]
+    assert f"{len(runner.MODULES) - 1} benchmarks were measured by the call before" in capsys.readouterr().out
+    assert call("--anew") == 0
+    assert called == list(runner.MODULES)
+    assert len(pages) == 4
+    assert call("no_such") == 2
+    assert "no such benchmark: no_such" in capsys.readouterr().err
