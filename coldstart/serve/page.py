@@ -1,6 +1,7 @@
 """Explorer: the page at `/`, from built files in the package, so that users need no build step.
 
-Its sources are in `explorer/src`, written in Preact and built by Vite (`npm ci && npm run build` in `explorer/`).
+Its sources are in `explorer/src`, written in Preact and built by Vite: `npm ci && npm run build` in `explorer/` fetches
+what `package-lock.json` names and writes `dist`.
 Preact, because the views hold state that changes as one looks (a player that jumps, dials, pages that grow), for which
 pages rendered by the server would ask anew each time; it is a small, kept library with the components and hooks that
 most who write pages know, and it renders text as text: titles of strangers are never markup.
