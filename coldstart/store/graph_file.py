@@ -9,8 +9,10 @@ always of the vectors of the publication that is searched, so that a wrong graph
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,16 @@ from coldstart.core.keys import digest
 
 LINKS = 32
 """Links of a row on a level above the lowest, where it has twice as many."""
-_LEVELS = 8
-"""Levels at most: a row in 32 of a level is on the next."""
+_LEVELS = 6
+"""Levels at most: a row in 32 of a level is on the next. Of a seventh, faiss reads outside of its tables."""
 _FORMAT = "hnsw 1"
-_SHARE_OF_FILES = 2**31
-"""Bytes of a file that are read at most: seven million rows."""
+_SUFFIX, _PARTIAL = ".safetensors", ".part"
+_MOST_BYTES = 2**31
+"""Bytes of a file that is read at most: seven million rows."""
+KEPT_BYTES = 2**32
+"""Bytes of all files together: beyond them, those that were used longest ago are deleted."""
+_PARTIAL_S = 86_400
+"""Age in seconds after which a file that was not written to its end is deleted."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Links:
 def graph_path(uri: str, space: str, passport: str) -> Path:
     """Name the file of a space of a workspace in the cache folder of this user."""
     where = uri if "://" in uri else str(Path(uri).resolve())
-    return graph_folder() / f"{digest([_FORMAT, where, space, passport])}.safetensors"
+    return graph_folder() / f"{digest([_FORMAT, where, space, passport])}{_SUFFIX}"
 
 
 def graph_folder() -> Path:
@@ -88,33 +95,62 @@ def graph_folder() -> Path:
 
 
 def save_links(path: Path, links: Links) -> bool:
-    """Write the links whole or not at all; tells whether that went well."""
+    """Write the links whole or not at all, and delete files beyond `KEPT_BYTES`; tells whether they are written."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {"keys": links.keys, "levels": links.levels.astype(np.uint8), "neighbors": links.neighbors}
     arrays["entry"] = np.array([links.entry], np.int64)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=_PARTIAL)
         os.close(handle)
         try:
             save_file(arrays, name, {"format": _FORMAT})
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
-    except OSError:
+    except (OSError, SafetensorError):  # a full disk is the second
         return False
+    with contextlib.suppress(OSError):
+        _prune(path)
     return True
 
 
+def _prune(newest: Path) -> None:
+    """Delete files of graphs, those first that were used longest ago, until `KEPT_BYTES` are left; never the newest
+    one. Files that nobody will write to their end go, too."""
+    left, now = KEPT_BYTES, time.time()
+    for path, used_s, size in sorted(_files(newest.parent), key=lambda one: (one[0] != newest, -one[1])):
+        if path.suffix == _PARTIAL:
+            is_over = now - used_s > _PARTIAL_S
+        else:
+            left -= size
+            is_over = left < 0 and path != newest
+        if is_over:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _files(folder: Path) -> list[tuple[Path, float, int]]:
+    """List files of graphs: path, seconds since 1970 of the last use, bytes."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process deleted it
+            if path.suffix in (_SUFFIX, _PARTIAL):
+                known = path.stat()
+                found.append((path, known.st_mtime, known.st_size))
+    return found
+
+
 def load_links(path: Path) -> Links | None:
-    """Read links that were saved; None where there are none that can be used."""
+    """Read links that were saved, and note that they were used; None where there are none that can be used."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     kinds = {"keys": np.uint64, "levels": np.uint8, "neighbors": np.int32, "entry": np.int64}
     try:
-        if not path.is_file() or path.stat().st_size > _SHARE_OF_FILES:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             return None
         arrays: dict[str, Any] = load_file(path)
     except (OSError, SafetensorError):
@@ -124,4 +160,8 @@ def load_links(path: Path) -> Links | None:
     if len(arrays["entry"]) != 1:
         return None
     links = Links(arrays["keys"], arrays["levels"].astype(np.int32), arrays["neighbors"], int(arrays["entry"][0]))
-    return None if links.fault() else links
+    if links.fault():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return links

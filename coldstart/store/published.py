@@ -362,10 +362,13 @@ class Published:
         columns = {space: column_of(space) for space in spaces}
         found = {space: np.full((len(item_ids), self._dim(space)), np.nan, np.float32) for space in spaces}
         places = {item_id: place for place, item_id in enumerate(item_ids)}
-        for block in self.blocks(list(columns.values()), where=sql.one_of("item_id", item_ids)) if places else ():
+        for block in self.blocks(list(columns.values()), where=sql.one_of("item_id", list(places))) if places else ():
             rows = np.array([places[item_id] for item_id in block["item_id"].to_pylist()], np.intp)
             for space, column in columns.items():
                 found[space][rows] = unit_rows(block[column])
+        if len(places) < len(item_ids):  # an id that is given twice was read once
+            own = np.array([places[item_id] for item_id in item_ids], np.intp)
+            return {space: units[own] for space, units in found.items()}
         return found
 
     def sample_vectors(self, spaces: Sequence[str], rows: int) -> dict[str, Vectors]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,36 @@ def test_links_that_would_lead_outside_are_refused() -> None:
     assert {changed.fault() for changed in faults.values()} == set(faults)
     for expected, wrong in faults.items():
         assert wrong.fault() == expected
+
+
+def test_files_used_longest_ago_are_deleted(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = np.arange(1, dtype=np.int32)
+    links = Links(one.astype(np.uint64), one + 1, np.full(2 * graph_file.LINKS, -1, np.int32), 0)
+    paths = [graphs / f"{name}.safetensors" for name in "abcd"]
+    for age, path in enumerate(paths[:3]):
+        assert save_links(path, links)
+        os.utime(path, (1000 - age, 1000 - age))  # b before a, c before b
+    (graphs / "new.part").touch()
+    (graphs / "old.part").touch()
+    os.utime(graphs / "old.part", (1000, 1000))
+    assert load_links(paths[2]) is not None  # c is used
+    monkeypatch.setattr(graph_file, "KEPT_BYTES", 3 * paths[0].stat().st_size)
+    assert save_links(paths[3], links)
+    assert {path.name for path in graphs.iterdir()} == {"a.safetensors", "c.safetensors", "d.safetensors", "new.part"}
+    monkeypatch.setattr(graph_file, "KEPT_BYTES", 1)
+    assert save_links(paths[0], links)
+    assert {path.name for path in graphs.iterdir()} == {"a.safetensors", "new.part"}
+
+
+def test_an_id_that_is_given_twice_has_its_vector_twice(catalog: Catalog) -> None:
+    published = catalog.published()
+    assert published is not None
+    ids = ["p0003", "p0001", "p0003", "nobody", "p0003"]
+    found = published.unit_vectors(["text"], ids)["text"]
+    expected = np.concatenate([rows_vector(3), rows_vector(1), rows_vector(3), rows_vector(3)])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[[0, 1, 2, 4]], expected, atol=1e-6)
+    assert np.isnan(found[3]).all()
 
 
 def test_a_condition_is_checked_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
