@@ -10,10 +10,13 @@ import os
 import resource
 import sys
 from collections.abc import Generator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import typer.main
+import typer.testing
 
 # Two test processes share the cores; several threads in each wait for one another. Set before torch and NumPy load.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -40,6 +43,15 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         for name in ("COLUMNS", "LINES", "NO_COLOR"):  # pytest-xdist sets the first for its processes
             patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command_tree() -> Generator[None]:
+    """Build the commands once a process of the tests: Typer makes all of them anew for each call, 80 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        patch.setattr(typer.testing, "_get_command", typer.main.get_command)
         yield
 
 
