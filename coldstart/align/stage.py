@@ -132,6 +132,10 @@ class AlignStage:
         """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""
         _ = self._key
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._key}
+
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:

@@ -144,6 +144,10 @@ class LabelStage:
         targets = LabelTargets(chosen.min_precision, chosen.threshold, chosen.temperature)
         return ClassScorer(self.name, key, self._classes, spaces, targets)
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its rows rest on besides other rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._scorer.key}
+
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Return the keys of the items with a label, and verdicts on the others."""
         try:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-from coldstart.core.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Progress
 from coldstart.core.stage import CatalogStage, FitStage, Gate, LedgerRow, MapStage, Reject, is_map, is_source
 from coldstart.core.version import __version__
@@ -39,6 +39,18 @@ class DescribesResult(Protocol):
 
     def describe(self, workspace: Any) -> list[str]:
         """Describe the last result for a person, a line each, as `run` does."""
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A catalog stage that knows what its result rests on besides its settings and the rows of the workspace."""
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return all of that (files, models, prompts) as JSON values; loads no weights.
+
+        Raises:
+            NotFitted: a fit is to come before it.
+        """
 
 
 class Increment:
@@ -76,7 +88,7 @@ class Increment:
             return None
         if not self._items:
             whole = not is_map(stage) and not isinstance(stage, TakesItems)
-            if whole and not self._same_signals:
+            if whole and not (self._same_signals and stage.name in self._notes_before):
                 return None
             return self._unchanged(stage, known)
         if is_map(stage):
@@ -91,6 +103,10 @@ class Increment:
     def _balances_before(self) -> Mapping[str, Balance]:
         return self._stored.balances if self._same and self._stored is not None else {}
 
+    @property
+    def _notes_before(self) -> Mapping[str, Sequence[str]]:
+        return self._stored.notes if self._same and self._stored is not None else {}
+
     def take(self, stage: MapStage | CatalogStage, report: StageReport, *, by_items: bool) -> None:
         """Take note of what a stage did.
 
@@ -102,39 +118,36 @@ class Increment:
         if not by_items and (report.ran.done or report.ran.lost):
             self._same = False  # rows of other items changed
         whole = not is_map(stage) and not isinstance(stage, TakesItems)
-        if whole and report.ran.done:
-            return  # its notes are on what it did: the next run asks it again
+        if whole and not by_items and self._items and not isinstance(stage, FitStage):
+            self._same = False  # its rows of the items that came may be as they were, and are in no view
         if isinstance(stage, FitStage) or not report.balance.pending:
             self._balances[stage.name] = report.balance
-            if whole:
-                self._notes[stage.name] = list(report.notes)
+            if whole and not report.ran.done and isinstance(stage, Fingerprinted):
+                self._notes[stage.name] = list(report.notes)  # without them the next run asks it again
 
     def save(self) -> None:
         """Store the record of the run for the next one; the caller holds the lock and writes nothing after."""
-        state = self._state()
+        state = self._state(ran=True)
         if state is None:
             return
         found = Completed(state, self._balances, self._notes)
         if found != self._stored:
             write_completed(self._workspace, found)
 
-    def _state(self) -> StateDigest | None:
+    def _state(self, ran: bool = False) -> StateDigest | None:
         """Compute the digest of settings, stages and tables.
 
         Its stages are its own: one that was asked for its fingerprint keeps the fit that it found.
+
+        Args:
+            ran: None is returned where the stages of this run were made of something else, such as a file that was
+                written meanwhile.
         """
-        settings: list[Any] = [__version__]
-        for spec in self._pipeline.stages:
-            stage = build(spec, self._pipeline)
-            if is_source(stage):
-                continue
-            settings.append([spec.name, spec.kind, spec.settings.model_dump(mode="json"), getattr(stage, "version", 0)])
-            if is_map(stage):
-                try:
-                    settings[-1].append(stage.fingerprint())
-                except NotFitted:
-                    settings[-1].append(None)
-        return state_digest(self._workspace, settings)
+        specs = self._pipeline.stages
+        settings = [_made_of(spec, build(spec, self._pipeline)) for spec in specs]
+        if ran and settings != [_made_of(spec, self._stages[spec.name]) for spec in specs]:
+            return None
+        return state_digest(self._workspace, [__version__, *settings])
 
     def _run_source(self, stage: Any) -> StageReport:
         gates = {
@@ -157,7 +170,7 @@ class Increment:
         return report
 
     def _unchanged(self, stage: MapStage | CatalogStage, known: Balance) -> StageReport:
-        notes = list(self._stored.notes.get(stage.name, [])) if self._stored is not None else []
+        notes = list(self._notes_before.get(stage.name, []))
         if is_map(stage):
             notes = stage.notes(self._workspace)
         elif isinstance(stage, DescribesResult):
@@ -195,6 +208,19 @@ class Increment:
         after = tally(len(keys) - pending, verdicts.values(), pending)
         balance = moved(known, self._existed | (touched - self._items), list(recorded.values()), after)
         return StageReport(stage.name, stage.kind, balance, PassReport(done, seconds=time.monotonic() - began), notes)
+
+
+def _made_of(spec: StageSpec, stage: MapStage | CatalogStage) -> list[Any]:
+    """List what the rows of a stage rest on besides other rows; of a source, which is read in each run, nothing."""
+    if is_source(stage):
+        return [spec.name]
+    made: list[Any] = [spec.name, spec.kind, spec.settings.model_dump(mode="json"), getattr(stage, "version", 0)]
+    if is_map(stage) or isinstance(stage, Fingerprinted):
+        try:
+            made.append(stage.fingerprint())
+        except NotFitted:
+            made.append(None)
+    return made
 
 
 def moved(known: Balance, existed: Set[str], before: list[LedgerRow], after: Balance) -> Balance:

@@ -135,7 +135,8 @@ class SourceWork:
         else:
             present = self._workspace.keys(table, column)
             if self.known is not None:
-                self.known.load(present)
+                decided = self._corrections.items  # laid over what the manifest says, which is read
+                self.known.load({item: key for item, key in present.items() if item not in decided})
         for entry in chain(first, entries):
             if entry.key in (present.get(entry.item_id), self._settled.get(entry.item_id)):
                 continue

@@ -7,6 +7,7 @@ ranks, so that they are of today, and a removed user is in none of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from coldstart.store.impressions import IMPRESSIONS, ImpressionTable
 from coldstart.store.interactions import InteractionTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from coldstart.store.artifacts import Artifact
@@ -61,6 +62,10 @@ class RankFitStage:
         counted = settings.model_dump(mode="json", exclude={"min_showings"})
         self._key = stage_key(self.kind, self.version, counted)
         self._fits = SavedFits(name, lambda: self._key, reads=_summary)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._key}
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""

@@ -6,7 +6,7 @@ of what it is worth on users that it was not fitted on, by which `recommend --ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,6 +119,10 @@ class UnionFitStage:
     def resolve(self) -> None:
         """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
         _ = self.key
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self.key}
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""

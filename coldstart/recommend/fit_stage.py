@@ -86,6 +86,10 @@ class BehaviourFitStage:
         """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""
         _ = self._key
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._key}
+
     # -- state of the items
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:

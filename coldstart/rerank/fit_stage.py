@@ -6,6 +6,7 @@ Histories and counts are not in it: they are read from the workspace when a list
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,10 @@ class RerankFitStage:
     def resolve(self) -> None:
         """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
         _ = self.key
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self.key}
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Compute the keys of the items that a fit knows."""

@@ -101,6 +101,10 @@ class SpaceFitStage:
         """Find the encoder of the space; see `coldstart.core.stage.Resolves`."""
         _ = self._key
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._key}
+
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
         return expected_or_waiting(store, self._inputs)

@@ -156,6 +156,11 @@ class Store:
         found = self._find(table)
         return [] if found is None else list(found.schema.names)
 
+    def fields(self, table: str) -> pa.Schema:
+        """Read the names and types of the columns of a table; none where it does not exist."""
+        found = self._find(table)
+        return pa.schema([]) if found is None else found.schema
+
     def count(self, table: str) -> int:
         """Count the rows of a table; 0 where it does not exist."""
         found = self._find(table)

@@ -64,4 +64,4 @@ class KnownRows:
             write(KNOWN_ROWS, rows)
 
     def _is_own(self) -> bool:
-        return self._store.columns(KNOWN_ROWS) == list(_SCHEMA.names)
+        return bool(self._store.fields(KNOWN_ROWS).equals(_SCHEMA))

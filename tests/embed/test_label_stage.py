@@ -19,6 +19,7 @@ import coldstart
 from coldstart.cli import app
 from coldstart.core import pipeline as pipelines
 from coldstart.core.stage import CatalogStage
+from coldstart.engine.increment import Increment
 from coldstart.engine.report import RunReport
 from coldstart.engine.resolve import setup_faults
 from coldstart.engine.run import build, run_pipeline
@@ -232,6 +233,35 @@ def test_other_classes_make_all_labels_stale_and_other_words_of_a_pipeline_none(
     assert shop.run()["label"].ran.done == 6
     assert shop.run(min_precision=0.9)["label"].ran.done == 0
     assert shop.run(templates=["a photo of {}"])["label"].ran.done == 6
+
+
+@pytest.mark.slow
+def test_a_plain_run_sees_a_classes_file_that_changed_and_keeps_the_label_of_an_item_with_another_price(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.fill(60, 6)
+    shop.run(threshold=0.2)
+    assert shop.run(threshold=0.2)["label"].ran.done == 0
+    before = shop.served()
+    assert before["i063"][0] == "Fruit"
+    shop.entries["i063"]["price"] = 5.0
+    reports = shop.run(threshold=0.2)
+    assert (reports["label"].ran.done, reports["index"].ran.done) == (0, 1)
+    assert shop.served() == before
+    save = Increment.save
+
+    def written_meanwhile(self: Increment) -> None:
+        (shop.folder / "classes.yaml").write_text(yaml.safe_dump(shop.classes, sort_keys=False), "utf-8")
+        save(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Increment, "save", written_meanwhile)
+        pipeline = pipelines.load(shop.raw(threshold=0.2))
+        shop.classes = {**CLASSES, "classes": {**CLASSES["classes"], "Books": ["novel"]}}  # type: ignore[dict-item]
+        run_pipeline(shop.store, pipeline)
+    assert shop.run(threshold=0.2)["label"].ran.done == 6, "the file was written while the run before used the old one"
+    shop.classes = CLASSES
+    assert shop.run(threshold=0.2)["label"].ran.done == 6
 
 
 @pytest.mark.slow

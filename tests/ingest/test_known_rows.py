@@ -12,6 +12,7 @@ from catalogue import photo, write_manifest
 
 import coldstart
 from coldstart.api import Workspace
+from coldstart.api.review import ReviewMethods
 from coldstart.core.items import Item
 from coldstart.engine import work
 from coldstart.ingest.stage import IngestStage
@@ -111,3 +112,33 @@ def test_a_table_of_another_form_is_made_anew(tmp_path: Path) -> None:
     known.save()
     assert list(store.keys(KNOWN_ROWS, "known")) == ["a"]
     assert store.columns(KNOWN_ROWS) == ["item_id", "known"]
+
+
+@pytest.mark.slow
+def test_an_item_that_was_decided_on_is_read_though_the_decision_was_not_brought_into_effect(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.run()
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReviewMethods, "_bring_into_effect", kill)
+        with pytest.raises(KeyboardInterrupt):
+            shop.workspace.decide("p4", "correct", field="title", value="corrected", reason="a typo", by="me")
+    assert shop.run()[0] == ["p4"]
+    assert shop.store.read("items", ["title"], ids=["p4"]).to_pylist() == [{"title": "corrected"}]
+
+
+@pytest.mark.parametrize("values", [[1], [["p0"]]], ids=["numbers", "lists"])
+def test_a_table_of_known_rows_with_columns_of_other_types_is_made_anew(tmp_path: Path, values: list[Any]) -> None:
+    store = Store(tmp_path, create=True)
+    store.db.create_table(KNOWN_ROWS, pa.table({"item_id": values, "known": values}))
+    known = KnownRows(store)
+    known.load({"p0": "key"})
+    assert known.key_of("p0", "row") is None
+    known.add("p0", "row", "key")
+    known.save()
+    known.load({"p0": "key"})
+    assert known.key_of("p0", "row") == "key"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Pipeline
@@ -94,6 +94,10 @@ class FinetuneStage:
     def resolve(self) -> None:
         """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""
         _ = self._key
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its fits rest on besides rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._key}
 
     # -- where items are
 

@@ -152,6 +152,10 @@ class DuplicatesStage:
         found = self._load_arrivals(store, arrived.keys(), self._read_facts(store)).values()
         return sorted((one for one in found if one.media == "image"), key=lambda one: arrived[one.item])
 
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what its rows rest on besides other rows; see `coldstart.engine.increment.Fingerprinted`."""
+        return {"key": self._key}
+
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
         return dict(inputs.keys), dict(inputs.verdicts)
