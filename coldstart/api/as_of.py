@@ -1,7 +1,8 @@
-"""Models of one time: what learns from interactions, fitted again on some rows, and the lists that they would give.
+"""Fit the models of `recommend` again on the interactions before a time, and list items by them.
 
-Evaluations compare `recommend` with itself on likes that nothing has read; both fits are those of the pipeline, by the
-same code and settings. Items are numbered by their place in one list.
+The models are that of behaviour, the ranker of the union and the sequence model, each by the code and settings of the
+pipeline, so that evaluations can measure lists on likes that no fit has read. Items are numbered by their place in one
+list.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.api.union import NEW_POOL, POOL, histories_at_once, rank_pools
 from coldstart.errors import ColdstartError, NotFitted
 
 if TYPE_CHECKING:
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
     from coldstart.store import Store
 
 Places = NDArray[np.int64]
-_BLOCK = 1 << 23
-"""Scores in memory at a time."""
-_MOST_AT_ONCE = 256
-"""Histories ranked at a time: features of their candidates take some 30 MB."""
 
 
 def behaviour_as_of(recommender: Recommender, rows: Interactions, progress: Progress) -> ScoringModel:
@@ -139,11 +137,10 @@ class ListsAsOf:
 
     def lists(self, histories: Histories, among: NDArray[np.bool_], depth: int) -> Places:
         """List items, int64 [R, depth], best first, equal ones by place; -1 at the end of a short list."""
-        from coldstart.api.union import NEW_POOL, POOL, rank_pools
         from coldstart.rank.channels import best
 
         found = np.full((len(histories), depth), -1, np.int64)
-        step = int(np.clip(_BLOCK // max(1, len(self._columns)), 1, _MOST_AT_ONCE))
+        step = histories_at_once(len(self._columns))
         for start in range(0, len(histories), step):
             rows = slice(start, start + step)
             own, allowed = histories[rows], among if among.ndim == 1 else among[rows]
@@ -223,8 +220,6 @@ class RecalledAsOf:
 
     def lists(self, histories: Histories, among: NDArray[np.bool_], depth: int) -> Places:
         """List items, int64 [R, depth]; see `ListsAsOf.lists`; `among`: bool [N]."""
-        from coldstart.api.union import POOL
-
         channel: Any = self._channel
         found = self._recaller.lists(histories, channel, max(POOL, depth), allowed=among & self._usable).places
         return np.asarray(found[:, :depth], np.int64)

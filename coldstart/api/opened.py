@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 DEFAULT_PIPELINE = "starter"
 
 INDEXES = ("disk", "memory")
-"""Where searches find the nearest vectors."""
+"""Places of the index that a search reads: the workspace, or memory."""
 
 HELD_BYTES = 1 << 30
 """Vectors that a frozen workspace holds in memory: 350,000 items in two spaces of 384 numbers."""
@@ -73,7 +73,7 @@ class OpenedStore:
         self._rerank_service: tuple[Published, RerankService] | None = None
         self._union_service: tuple[Published, UnionService | None] | None = None
         self._union_verdict: tuple[UnionService, Verdict] | None = None
-        self._shown_service: tuple[Published, RankService] | None = None
+        self._shown_service: tuple[Published, RankService | None] | None = None
         self._snapshot: Snapshot | None = None
 
     def __repr__(self) -> str:

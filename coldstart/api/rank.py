@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart.api.opened import PipelineSource
 from coldstart.api.work import WorkMethods
 from coldstart.core.progress import Progress, SilentProgress
+from coldstart.core.values import unix_seconds
 from coldstart.engine.report import RunReport
 from coldstart.errors import ColdstartError, NotFitted
 
@@ -43,8 +44,8 @@ class RankMethods(WorkMethods):
             source: the pipeline, as for `pipeline()`; one without such a stage gets it.
             events: outcomes to learn, perhaps with their weights in the score; by default the stage's own, for a new
                 one all outcomes that are 0 or 1.
-            model: `trees`, `attention`, `both`, `long`, `trees_and_long`, or `auto`, what had the smallest log loss on the
-                latest showings.
+            model: `trees`, `attention`, `both`, `long`, `trees_and_long`, or `auto`, what had the smallest log loss on
+                the latest showings.
 
         Raises:
             ColdstartError: a fault that you can mend, such as too few showings, or an event that all of them have.
@@ -102,12 +103,12 @@ class RankMethods(WorkMethods):
         Args:
             user: one who was shown nothing yet is ranked for by the items alone.
             items: ids; one that neither catalogue nor log has is `unknown`, and stands last.
-            at: time of the request, in seconds since 1970 or as a datetime; by default now.
+            at: time of the request, in seconds since 1970, or as a datetime, in UTC if it has no zone; by default now.
 
         Raises:
             ColdstartError: nothing is fitted, the fit is of other semantic IDs than those of now, or no item is given.
         """
-        seconds = int(time()) if at is None else int(at.timestamp()) if isinstance(at, datetime) else int(at)
+        seconds = unix_seconds(at) if isinstance(at, datetime) else int(time() if at is None else at)
         return self._ranking(pipeline).rank(user, items, seconds)
 
     def evaluate_rank(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coldstart.api.opened import OpenedStore
+from coldstart.api.union import check_rank, choose, load_union, rank_lists
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.core.sanitize import check_text
 from coldstart.errors import ColdstartError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from coldstart.api.rerank_service import RerankService
     from coldstart.api.union import Verdict
+    from coldstart.rank.service import RankService
     from coldstart.rank.union_service import UnionService
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.batch import Written
@@ -93,8 +95,7 @@ class RecommendMethods(OpenedStore):
 
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
-        if rank not in ("auto", "on", "off"):
-            raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
+        check_rank(rank)
         if log_user is not None and (log is None or user is not None):
             raise ColdstartError(f"--log-user {log_user}: it names whom the --log of a --history is of: leave it out")
         if log is not None:
@@ -128,8 +129,6 @@ class RecommendMethods(OpenedStore):
         ranked = None
         union = None if rank == "off" else self._union(rank)
         if union is not None:
-            from coldstart.api.union import choose, rank_lists
-
             in_order = known.in_order(union.min_weight)
             ranked = choose(union, self._verdict(union), rank, recall, wanted[2], in_order)
             if ranked["on"]:
@@ -265,22 +264,26 @@ class RecommendMethods(OpenedStore):
         """
         from time import time
 
-        pipeline = self._reading_pipeline()
-        stages = pipeline.of_kind("finetune.rank")
-        if not stages or not item_ids or self._store.artifacts.newest(stages[-1].name) is None:
+        service = self._shown() if item_ids else None
+        if service is None:
             return {}, {}
-        from coldstart.rank.service import RankService
+        found = service.rank(user, item_ids, int(time()))
+        return {one.item_id: one.p for one in found.items}, dict(found.calibrated)
 
+    def _shown(self) -> RankService | None:
+        """Load the ranker of showings, once for each publication; None where none is fitted."""
         catalog = self.published()
         if self._shown_service is None or self._shown_service[0] is not catalog:
-            self._shown_service = catalog, RankService(self._store, pipeline)
-        found = self._shown_service[1].rank(user, item_ids, int(time()))
-        return {one.item_id: one.p for one in found.items}, dict(found.calibrated)
+            from coldstart.rank.service import RankService
+
+            pipeline = self._reading_pipeline()
+            stages = pipeline.of_kind("finetune.rank")
+            is_fitted = bool(stages) and self._store.artifacts.newest(stages[-1].name) is not None
+            self._shown_service = catalog, RankService(self._store, pipeline) if is_fitted else None
+        return self._shown_service[1]
 
     def _union(self, rank: str) -> UnionService | None:
         """Load the ranker of the union of channels, once for each publication; None where none is fitted."""
-        from coldstart.api.union import load_union
-
         catalog, known = self.published(), self._union_service
         if known is None or known[0] is not catalog or (known[1] is None and rank == "on"):
             known = self._union_service = catalog, load_union(self._store, self._reading_pipeline(), rank)
@@ -376,8 +379,7 @@ class RecommendMethods(OpenedStore):
         if log is not None:
             check_log_path(Path(log))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
-        if rank not in ("auto", "on", "off"):
-            raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
+        check_rank(rank)
         if rerank is not None:
             from coldstart.api.rerank_service import check_rerank, list_options
 
@@ -396,8 +398,6 @@ class RecommendMethods(OpenedStore):
         union = None if rank == "off" else self._union(rank)
         ranked = None
         if union is not None:
-            from coldstart.api.union import choose, rank_lists
-
             ranked = choose(union, self._verdict(union), rank, recall, wanted[2], None)
         orders = union if ranked is not None and ranked["on"] else None
 
@@ -414,8 +414,9 @@ class RecommendMethods(OpenedStore):
 
         order, reranked = None, None
         if rerank is not None:
-            scored_by = None if recall is None else f"recall ({self._recalling().channel(recall)})"
             key = None if orders is None else orders.key
+            by_recall = recall is not None and key is None
+            scored_by = f"recall ({self._recalling().channel(str(recall))})" if by_recall else None
             base = self._base(recommender, scored_by, recall, key, list_options(wanted[0], wanted[2]))
             order, reranked = self._batch_order(recommender, rerank, base, rerank_generator, deadline_ms)
         elsewhere = scored if recall is not None or orders is not None else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from coldstart.api.connection import TIMEOUT_S, Connection, open_file
+from coldstart.core.values import unix_seconds
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class RemoteWorkspace(Connection):
         spaces: Iterable[str] | None = None,
         hybrid: bool = True,
         copies: bool = False,
+        exact: bool = False,
     ) -> Hits:
         """Find the items nearest to one text, picture, video or item; arguments as for `Workspace.search`.
 
@@ -89,7 +91,8 @@ class RemoteWorkspace(Connection):
         if (file := image if image is not None else video) is not None:
             if top_k > _PAGE:
                 raise ColdstartError(f"top_k {top_k}: a server finds at most {_PAGE} for a file", kind="usage")
-            fields = {"kind": kind, "where": where, "space": None if spaces is None else list(spaces), "limit": top_k}
+            chosen = None if spaces is None else list(spaces)
+            fields = {"kind": kind, "where": where, "space": chosen, "exact": _form(exact), "limit": top_k}
             found = self._send("/v1/search/media", Path(file), fields, named[0])
             return Hits([self._hit(hit) for hit in found["hits"]], None, found["notes"])
         body = {
@@ -99,6 +102,7 @@ class RemoteWorkspace(Connection):
             "where": where,
             "hybrid": hybrid,
             "copies": copies,
+            "exact": exact,
             "spaces": None if spaces is None else list(spaces),
         }
         hits: list[Any] = []
@@ -120,6 +124,7 @@ class RemoteWorkspace(Connection):
         kind: str = "product",
         where: str | None = None,
         top_k: int = 5,
+        exact: bool = False,
     ) -> Answer:
         """Find the products that a video shows or names; arguments as for `Workspace.match`."""
         from coldstart.search.match import Answer, ChannelScore, Evidence, Match
@@ -127,10 +132,10 @@ class RemoteWorkspace(Connection):
         if (item is None) == (video is None):
             raise ColdstartError("match: give exactly one of item and video", kind="usage")
         if item is not None:
-            given = {"kind": kind, "where": where, "limit": top_k}
+            given = {"kind": kind, "where": where, "limit": top_k, "exact": _form(exact)}
             found = self._get(f"/v1/items/{_part(item)}/match", given)
         else:
-            fields = {"title": title, "listen": "true" if listen else "false", "kind": kind, "where": where}
+            fields = {"title": title, "listen": _form(listen), "kind": kind, "where": where, "exact": _form(exact)}
             found = self._send("/v1/match/media", Path(str(video)), {**fields, "limit": top_k}, "video")
 
         def evidence(one: Mapping[str, Any] | None) -> Evidence | None:
@@ -237,7 +242,7 @@ class RemoteWorkspace(Connection):
         """
         from coldstart.rank.service import Ranked, RankedItem
 
-        when = int(at.timestamp()) if isinstance(at, datetime) else at
+        when = unix_seconds(at) if isinstance(at, datetime) else at
         body: dict[str, Any] = {"user": user, "at": when, "kind": kind, "where": where, "limit": _LONG_PAGE}
         body["items"] = None if items is None else list(items)
         body["events"] = dict(events) if isinstance(events, Mapping) else events and list(events)
@@ -259,7 +264,7 @@ class RemoteWorkspace(Connection):
         """List the users who are most likely to like an item; arguments as for `Workspace.audience`."""
         from coldstart.recommend.audience import Audience, Person
 
-        given = {"limit": top_k, "by": by, "reasons": "true" if reasons else "false"}
+        given = {"limit": top_k, "by": by, "reasons": _form(reasons)}
         found = self._get(f"/v1/items/{_part(item)}/audience", given)
         people = tuple(Person(one["user_id"], one["rank"], one["score"], _reason(one)) for one in found["people"])
         kept = {name: found[name] for name in ("item_id", "scored_by", "by", "cold", "users", "met")}
@@ -520,6 +525,11 @@ def _reason(given: Mapping[str, Any]) -> Any:
     evidence = given.get("evidence") or {}
     shared = tuple(Fact(**fact) for fact in evidence.get("shared") or ())
     return Reason(given["reason"], evidence.get("because"), shared, evidence.get("cosines") or {})
+
+
+def _form(value: bool) -> str:
+    """Write a truth value as queries and forms have it."""
+    return "true" if value else "false"
 
 
 def _part(text: str) -> str:

@@ -14,6 +14,7 @@ from coldstart.api.rerank_service import (
     read_certificate,
     save_certificate,
 )
+from coldstart.api.union import check_rank
 from coldstart.api.work import WorkMethods
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport
@@ -95,8 +96,7 @@ class RerankMethods(RecommendMethods, WorkMethods):
         check_deadline(deadline_ms)
         if split not in ("last-out", "time"):
             raise ColdstartError(f"split {split!r}: use last-out or time")
-        if rank not in ("auto", "on", "off"):
-            raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
+        check_rank(rank)
         if recall is not None and rank == "on":
             raise ColdstartError("rank on with recall: certificates are of ranked lists, or of those by recall")
         recommender, meters = self._listing(), progress or SilentProgress()

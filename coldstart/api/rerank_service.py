@@ -1,4 +1,4 @@
-"""Rerankers of a workspace as they serve: certificates, the kind that `auto` chooses, and the order of a list's head.
+"""Serve the rerankers of a workspace: read certificates, choose the kind of `auto`, and order the head of a list.
 
 A certificate belongs to one method over one kind of base list, by the digests of both.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHOICES = ("auto", *KINDS)
 LIKED = 10
-"""Latest liked titles that a reranker is told."""
+"""Latest liked titles that the prompt of `llm` holds."""
 
 
 def check_deadline(deadline_ms: float) -> None:
@@ -199,12 +199,12 @@ class RerankService:
     ) -> Reordered:
         """Order the first 30 items of one list of a base by a kind."""
         guard = self._guard(kind, base, generator)
-        guard.deadline_ms = deadline_ms
         items = self._items(item_ids, history, kind)
         liked: tuple[str, ...] = ()
         if kind == "llm":
             liked = self._titles(history.in_order(self._recommender.min_weight)[::-1][:LIKED])
-        return guard.order(RerankRequest(liked), items, -np.arange(len(item_ids), dtype=np.float64))
+        scores = -np.arange(len(item_ids), dtype=np.float64)
+        return guard.order(RerankRequest(liked), items, scores, deadline_ms=deadline_ms)
 
     def choose(self, requested: str, base: Base, generator: str) -> tuple[str, str | None]:
         """Choose the kind that orders lists of a base, and why it is not another; see `reordered`."""
@@ -227,7 +227,7 @@ class RerankService:
         certificates = [(kind, read_certificate(self._store, kind, base)) for kind in KINDS[1:]]
         known = [(kind, own) for kind, own in certificates if own is not None]
         if not known:
-            return "none", "no certificate: `coldstart evaluate rerank` judges what reranking is worth here"
+            return "none", "no certificate: `coldstart evaluate rerank` measures what reranking gains here"
         reasons = []
         allowed: list[tuple[float, str]] = []
         for kind, own in known:
@@ -257,7 +257,7 @@ class RerankService:
         made = "" if certificate is None else certificate.digest
         if kind == "listwise":
             made += listwise_stage(self._recommender.pipeline).newest(self._store).digest
-        if key not in self._guards or self._guards[key][0] != made:  # judged or fitted anew since
+        if key not in self._guards or self._guards[key][0] != made:  # measured or fitted anew since
             self._guards[key] = made, Guard(self._reranker(kind, base, generator))
         return self._guards[key][1]
 

@@ -1,6 +1,6 @@
-"""Compare the ranker of the union with the lists that it replaces in `recommend`, by which `--rank auto` goes.
+"""Compare the ranker of the union with the lists that it replaces in `recommend`, and decide `--rank auto` by it.
 
-The comparison is kept beside the fit, for the lists as they were made then: for any others it does not count.
+The comparison is saved beside the fit, with a digest of how the lists were made: for any others it does not count.
 """
 
 from __future__ import annotations
@@ -141,11 +141,17 @@ def verdict(service: UnionService, recommender: Recommender) -> Verdict:
     if known is None:
         return Verdict(
             False,
-            f"{service.why}; it was not compared with the lists that it replaces, by {base.name}, as they are made "
-            "now: `coldstart finetune rank` compares them",
+            f"{service.why}; auto is off: it was not compared with the lists that it replaces, by {base.name}, as they "
+            "are made now: `coldstart finetune rank` compares them",
         )
-    won = float(known["gain"]["low"]) > 0 and int(known["gain"]["n"]) >= FEWEST_COMPARED
-    return Verdict(service.auto and won, f"{service.why}; {_against(known)}")
+    low, users = float(known["gain"]["low"]), int(known["gain"]["n"])
+    faults = [] if service.auto else ["no gain is shown over the best channel"]
+    if low <= 0:
+        faults.append("no gain is shown over the lists that it replaces")
+    elif users < FEWEST_COMPARED:
+        faults.append(f"{users:,} users are too few to tell: {FEWEST_COMPARED} are needed")
+    conclusion = f"auto is off: {', and '.join(faults)}" if faults else "auto is on: a gain is shown over both"
+    return Verdict(not faults, f"{service.why}; {_against(known)}; {conclusion}")
 
 
 def ranked_notes(store: Store, pipeline: Pipeline) -> list[str]:

@@ -64,6 +64,9 @@ class ServedRows:
         if self.wanted is None and len(users) > MOST_USERS:
             why = f"{len(users):,} users, above {MOST_USERS:,}: name it in methods to rank for all of them"
             return ListRows([], dict.fromkeys((SERVED, RANKED), why))
+        wanted = self.wanted
+        if wanted is None:
+            wanted = (SERVED, RANKED, RERANKED) if self._reranks() else (SERVED, RANKED)
         began = time.perf_counter()
         model = self._model(inputs)
         seconds = time.perf_counter() - began
@@ -74,6 +77,8 @@ class ServedRows:
         rows = [ListRow(SERVED, f"served: {how}", own[SERVED], seconds)]
         left_out: dict[str, str] = {}
         notes: list[str] = []
+        if wanted == (SERVED,):
+            return ListRows(rows)
         try:
             began = time.perf_counter()
             training = data.training.positive(data.min_weight)
@@ -90,14 +95,12 @@ class ServedRows:
             )
         except NotFitted as missing:
             left_out[RANKED] = str(missing)
-        if self.wanted is None and not self._reranks():
-            return ListRows(rows, left_out, notes)
-        try:
-            rows.append(self._reranked(inputs, lists, own, notes))
-        except NotFitted as missing:
-            left_out[RERANKED] = str(missing)
-        kept = rows if self.wanted is None else [row for row in rows if row.name in (SERVED, *self.wanted)]
-        return ListRows(kept, left_out, notes)
+        if RERANKED in wanted:
+            try:
+                rows.append(self._reranked(inputs, lists, own, notes))
+            except NotFitted as missing:
+                left_out[RERANKED] = str(missing)
+        return ListRows([row for row in rows if row.name in (SERVED, *wanted)], left_out, notes)
 
     def _model(self, inputs: ListInputs) -> ScoringModel:
         """Build the scoring model: of behaviour where the workspace has a fit of it, else of content."""

@@ -21,10 +21,23 @@ if TYPE_CHECKING:
     from coldstart.store import Store
 
 UNION = "finetune.union"
+RANKS = ("auto", "on", "off")
 POOL, NEW_POOL = 200, 200
 """Items, and new ones, that the model of behaviour names as candidates; behind the ranked ones stand its others."""
 _BLOCK, _MOST_AT_ONCE = 1 << 23, 256
+"""Scores in memory at a time, and histories ranked at a time: features of their candidates take some 30 MB."""
 _STEP = 1e-3
+"""Fall of the score from one item to the next behind the ranked ones."""
+
+
+def check_rank(rank: str) -> None:
+    """Check the option `rank`.
+
+    Raises:
+        ColdstartError: it is none of `auto`, `on`, `off`.
+    """
+    if rank not in RANKS:
+        raise ColdstartError(f"rank {rank[:80]!r}: use auto, on or off")
 
 
 def is_fitted(store: Store, pipeline: Pipeline) -> bool:
@@ -89,6 +102,11 @@ def choose(
     return {"on": verdict.auto, "why": verdict.why}
 
 
+def histories_at_once(items: int) -> int:
+    """Compute how many histories are scored over so many items, and ranked, at a time."""
+    return int(np.clip(_BLOCK // max(1, items), 1, _MOST_AT_ONCE))
+
+
 def rank_pools(
     ranker: UnionRanker,
     model: ScoringModel,
@@ -149,7 +167,7 @@ def rank_lists(
     rankable = [row for row, own in enumerate(known) if len(own)]
     with_cold = bool(rules.cold_share or rules.cold_boost or rules.explore)
     found: list[Scored | None] = [None] * len(histories)
-    step = int(np.clip(_BLOCK // max(1, len(item_ids), len(among)), 1, _MOST_AT_ONCE))
+    step = histories_at_once(max(len(item_ids), len(among)))
     for start in range(0, len(rankable), step):
         rows = rankable[start : start + step]
         own = [histories[row] for row in rows]

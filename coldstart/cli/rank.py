@@ -98,14 +98,19 @@ def rank(
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="TIME", help="Time of the request, as 2022-05-01T12:00Z; by default now."),
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            help="Time of the request, as 2022-05-01T12:00Z, in UTC if it has no zone; by default now.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Rank items for a user by the probability of each outcome, with its 95 % interval.
+    """Rank items for a user by the probability of each outcome.
 
-    Reads the fit of `coldstart finetune rank`. What the user did at or after the time of the request is left out. An
-    outcome with too few showings to calibrate has a score in place of a probability, and no interval.
+    Reads the fit of `coldstart finetune rank`; a probability has its 95 % interval. What the user did at or after the
+    time of the request is left out. An outcome with too few showings to calibrate has a score in place of a
+    probability, and no interval.
 
     \b
     Examples:
@@ -220,10 +225,9 @@ def _read_ids(path: Path | None) -> list[str]:
 def _time(text: str | None) -> Any:
     if text is None:
         return None
-    from datetime import UTC, datetime
+    from datetime import datetime
 
     try:
-        at = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time: write 2022-05-01T12:00Z", param_hint="--at") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -145,6 +145,11 @@ def _checked(value: Any) -> datetime:
         raise ValueError(error.errors()[0]["msg"]) from None
 
 
+def unix_seconds(at: datetime) -> int:
+    """Convert a time to whole seconds since 1970; one without a zone is in UTC."""
+    return math.floor((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
 def _to_utc(value: datetime) -> datetime:
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -34,7 +34,7 @@ from coldstart.rank.whole_history import SIMILAR
 Doubles = NDArray[np.float64]
 METHODS = ("constant", "item_rate", "logistic", "trees_without_history", "trees", "trees_with_simtier", "attention",
            "both", "long", "trees_and_long")  # fmt: skip
-"""Methods in the order of a report; the last two where some history is long, or they are asked for."""
+"""Methods in the order of a report; the last two where some history is long, or the settings name them."""
 TITLES = {
     "constant": "constant",
     "item_rate": "smoothed rate of the item",
@@ -222,14 +222,14 @@ def _predict(
         other = RankModel.fit(wide, labels, past.times, cold, trees_only, users=past.users, offsets=offsets)
         _put(found["trees_with_simtier"], other.logits(wide_later), other.calibration, cold_later)
     step("trees")
-    asked = recipe.models
-    if features.sequences is not None:  # those without long histories are compared whatever is asked for
-        recipe = replace(recipe, models=tuple(dict.fromkeys(["trees", "attention", "both", *asked])), all_kept=True)
+    wanted = recipe.models
+    if features.sequences is not None:  # kinds over short histories are baselines, whatever the settings name
+        recipe = replace(recipe, models=tuple(dict.fromkeys(["trees", "attention", "both", *wanted])), all_kept=True)
     model = RankModel.fit(features, labels, past.times, cold, recipe, users=past.users, offsets=offsets)
     for kind in model.calibrations:
         _put(found[kind], model.logits(later, kind), model.calibrations[kind], cold_later)
     losses = model.report["log_loss"]
-    chosen = min((name for name in losses if name in asked), key=lambda name: losses[name])
+    chosen = min((name for name in losses if name in wanted), key=lambda name: losses[name])
     step("both")
     return {name: own for name, own in found.items() if own}, {**model.report, "model": chosen}
 

@@ -50,8 +50,8 @@ class Settings(Section):
     length: int = Field(default=100, ge=1, le=200)
     """Latest actions of a history that target attention reads."""
     found: bool = True
-    """Read, in target attention, the 50 actions of the whole history that are most like the candidate, and the latest 50,
-    where some history is longer than 200 actions."""
+    """Read, in target attention, the latest 50 actions and the 50 before them that are most like the candidate, where
+    some history is longer than 200 actions."""
     epochs: int = Field(default=3, ge=1, le=100)
     """Most passes over the rows in the fit of target attention."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
@@ -63,8 +63,8 @@ class Settings(Section):
     long_merged: int = Field(default=4, ge=1, le=64)
     """Actions that `long` reads as one."""
     long_backend: Literal["auto", "sdpa", "flex", "linear"] = "auto"
-    """How the latest actions of `long` read one another: PyTorch's own attention, flex attention (`auto` takes it on
-    CUDA), or linear attention."""
+    """Attention between the latest actions of `long`: PyTorch's own, flex attention (`auto` takes it on CUDA), or
+    linear attention."""
     long_epochs: int = Field(default=10, ge=1, le=100)
     """Most passes over the rows in the fit of `long`."""
     long_rate: float = Field(default=3e-3, gt=0, le=1)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,25 +32,6 @@ SAVED_EVERY_S = 20.0
 """Seconds between two checkpoints within a pass."""
 _LIMIT = 5.0
 """Standard deviations at which a plain feature is cut."""
-
-
-class RankNetwork(Protocol):
-    """Network over candidates, histories and plain features; an `nn.Module`."""
-
-    def prepare(self, sequences: Sequences, device: str) -> None:
-        """Set what is of the items and not of the weights."""
-
-    def steps(self, sequences: Sequences, rows: NDArray[np.int64], draw: np.random.Generator) -> list[NDArray[Any]]:
-        """Cut rows into batches of a training pass, in random order."""
-
-    def blocks(self, sequences: Sequences, rows: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """Cut rows into blocks of bounded size for prediction."""
-
-    def gather(self, sequences: Sequences, rows: NDArray[Any], device: str) -> dict[str, Tensor]:
-        """Read the input of some rows."""
-
-    def __call__(self, batch: Mapping[str, Tensor], plain: Tensor) -> Tensor:
-        """Compute logits, float32 [rows, outputs]."""
 
 
 @dataclass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
+from coldstart.core.values import unix_seconds
 from coldstart.errors import ColdstartError
 from coldstart.rank.data import read_data
 from coldstart.rank.evaluate import RankReport, evaluate_data
@@ -62,8 +63,7 @@ def parse_split(split: str) -> int | None:
     try:
         if kind != "time":
             raise ValueError
-        at = datetime.fromisoformat(when)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+        return unix_seconds(datetime.fromisoformat(when))
     except (ValueError, OverflowError):
         raise ColdstartError(
             f"split {split[:80]!r}: use time, or time:DATE such as time:2022-05-01 or time:2022-05-01T00:00+08:00"

@@ -130,44 +130,66 @@ class Reordered:
 
 @dataclass
 class Guard:
-    """Guard of a reranker; see the module. Attributes: `faults` counts them, `lists` all lists."""
+    """Guard of a reranker; see the module. Threads may share one.
+
+    Attributes:
+        deadline_ms: milliseconds for a list, unless a call names its own; None: no deadline, and no thread.
+        faults: fault -> lists that it befell; lists: number of all.
+    """
 
     reranker: Reranker
     deadline_ms: float | None = DEADLINE_MS
     faults: Counter[str] = field(default_factory=Counter)
     lists: int = 0
     _working: list[threading.Thread] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def order(self, request: RerankRequest, items: RerankItems, scores: NDArray[np.floating[Any]]) -> Reordered:
-        """Order the first 30 items; the others, and repetitions of an item, stay below them in base order."""
+    def order(
+        self,
+        request: RerankRequest,
+        items: RerankItems,
+        scores: NDArray[np.floating[Any]],
+        *,
+        deadline_ms: float | None = None,
+    ) -> Reordered:
+        """Order the first 30 items; the others, and repetitions of an item, stay below them in base order.
+
+        Args:
+            deadline_ms: of this list; None: that of the guard.
+        """
         began = time.perf_counter()
-        self.lists += 1
+        limit = self.deadline_ms if deadline_ms is None else deadline_ms
         first, rest = _head(items.item_ids)
         found: Any = list(range(len(first)))
         fault: str | None = None
         if len(first) >= 2:
-            found, fault = self._ask(request, items.take(first), np.asarray(scores)[first])
-        if fault is not None:
-            self.faults[fault] += 1
+            found, fault = self._ask(request, items.take(first), np.asarray(scores)[first], limit)
+        with self._lock:
+            self.lists += 1
+            if fault is not None:
+                self.faults[fault] += 1
         if fault is not None:
             places = np.arange(len(items))
         else:
             places = np.array([*(first[place] for place in found), *rest], np.int64)
         return Reordered(places, fault, 1000 * (time.perf_counter() - began))
 
-    def _ask(self, request: RerankRequest, items: RerankItems, scores: Any) -> tuple[Any, str | None]:
-        if self.deadline_ms is None:
+    def _ask(
+        self, request: RerankRequest, items: RerankItems, scores: Any, deadline_ms: float | None
+    ) -> tuple[Any, str | None]:
+        if deadline_ms is None:
             return _answer(self.reranker, request, items, scores)
-        self._working = [work for work in self._working if work.is_alive()]
-        if len(self._working) >= MOST_AT_ONCE:
-            return None, "busy"  # or threads would pile up behind those that hang
         answers: list[tuple[Any, str | None]] = []
         work = threading.Thread(
             target=lambda: answers.append(_answer(self.reranker, request, items, scores)), name="rerank", daemon=True
         )
-        self._working.append(work)
-        work.start()
-        work.join(self.deadline_ms / 1000)
+        with self._lock:
+            self._working = [one for one in self._working if one.is_alive()]
+            if len(self._working) >= MOST_AT_ONCE:
+                return None, "busy"  # or threads would pile up behind those that hang
+            self._working.append(work)
+            work.start()
+        work.join(deadline_ms / 1000)
         if answers:
             return answers[0]
         _late.add(work)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -31,7 +31,6 @@ from coldstart.serve.batching import Batcher
 from coldstart.store import Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.memory_graph import import_faiss
-from coldstart.store.memory_index import GraphReport
 from coldstart.store.publications import Publication
 
 if TYPE_CHECKING:
@@ -44,6 +43,9 @@ LOG = logging.getLogger("coldstart.serve")
 POLL_S = 1.0
 LOOK_S = 0.2
 """Seconds after which a name that is not found is looked for in the next publication, if there is one."""
+QUICKLY_ADDED = 0.01
+"""Share of the items that may have to be added to a graph before a publication is served; with more, the index of the
+workspace answers until its graph is there."""
 _RENEWAL_SHARE = 20.0
 """Times that a load of the ranker takes, after which it is looked for again whether what it reads has changed."""
 _WARM_TEXT = "warm up"
@@ -153,12 +155,9 @@ class Reader(Workspace):
         stages = self._reading_pipeline().of_kind(RANK)
         return bool(stages) and self._store.artifacts.newest(stages[-1].name) is not None
 
-    def _probabilities(self, user: str, item_ids: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, bool]]:
-        """Predict for a list by the ranker that `rank` has: it is read once, and renewed."""
-        if not item_ids or not self._has_ranker:
-            return {}, {}
-        self._shown_service = self.published(), self._ranking()
-        return super()._probabilities(user, item_ids)
+    def _shown(self) -> RankService | None:
+        """Return the ranker that `rank` has: it is read once, and renewed."""
+        return self._ranking() if self._has_ranker else None
 
     def _union(self, rank: str) -> UnionService | None:
         with self._loading:
@@ -277,43 +276,49 @@ class Readers:
             )
         return reader
 
-    def refresh(self, *, thorough: bool = True) -> bool:
+    def refresh(self, *, thorough: bool = True, wait_s: float = -1) -> bool:
         """Open what is published now, if that is something else; tells whether it was.
 
         Args:
             thorough: open the workspace to look; otherwise only where some table of it has changed, as far as the
                 times of its folders tell, or `_LOOK_ANYWAY_S` after the last time.
+            wait_s: seconds to wait while another thread opens one; by default until it is open.
         """
-        with self._swapping:
-            stamp, now = self._read_stamp(), time.monotonic()
-            if not thorough and stamp and stamp == self._stamp and now < self._looked_at + _LOOK_ANYWAY_S:
-                self.checked_at = now
+        if not self._swapping.acquire(timeout=wait_s):
+            return False
+        try:
+            return self._swap(thorough)
+        finally:
+            self._swapping.release()
+
+    def _swap(self, thorough: bool) -> bool:
+        stamp, now = self._read_stamp(), time.monotonic()
+        if not thorough and stamp and stamp == self._stamp and now < self._looked_at + _LOOK_ANYWAY_S:
+            self.checked_at = now
+            return False
+        self._stamp, self._looked_at = stamp, now
+        try:
+            store = Store(self.uri)
+            before = self._reader
+            if before is not None and Workspace(store).serving_version() == before.version:
                 return False
-            self._stamp, self._looked_at = stamp, now
-            try:
-                store = Store(self.uri)
-                before = self._reader
-                if before is not None and Workspace(store).serving_version() == before.version:
-                    return False
-                reader = Reader(store, self.pool, self._index)
-                if before is not None:  # else the indexes of the workspace answer sooner
-                    _log_graphs(reader.load_graphs(build=False))
-                reader.warm()
-            except ColdstartError as error:
-                if self._reader is None:
-                    self._fault = error
-                else:  # the one before stays in use
-                    LOG.warning("publication not opened", extra={"fields": {"fault": str(error)}})
-                return False
-            finally:
-                self.checked_at = time.monotonic()
-            self._reader, self._fault = reader, None
-            self.swaps += 1
-            self._graphs_due.set()
-            LOG.info(
-                "publication opened", extra={"fields": {"publication": reader.tag, "rows": len(reader.published())}}
-            )
-            return True
+            reader = Reader(store, self.pool, self._index)
+            if before is not None:  # else the indexes of the workspace answer sooner
+                _open_graphs(reader, build=False, most_added=QUICKLY_ADDED)
+            reader.warm()
+        except ColdstartError as error:
+            if self._reader is None:
+                self._fault = error
+            else:  # the one before stays in use
+                LOG.warning("publication not opened", extra={"fields": {"fault": str(error)}})
+            return False
+        finally:
+            self.checked_at = time.monotonic()
+        self._reader, self._fault = reader, None
+        self.swaps += 1
+        self._graphs_due.set()
+        LOG.info("publication opened", extra={"fields": {"publication": reader.tag, "rows": len(reader.published())}})
+        return True
 
     def answer(self, question: Callable[[Reader], T]) -> T:
         """Answer by the present publication; anew by the next one where it was dropped meanwhile."""
@@ -321,13 +326,16 @@ class Readers:
         try:
             return question(reader)
         except (ColdstartError, OSError, RuntimeError, ValueError) as error:
-            if self._is_of_request(error, reader) or (not self.refresh() and self._reader is reader):
+            if self._is_of_request(error, reader):
+                raise
+            wait_s = LOOK_S if _kind(error) == "not_found" else -1  # most such names are in no publication
+            if not self.refresh(wait_s=wait_s) and self._reader is reader:
                 raise
             return question(self.current())
 
     def _is_of_request(self, error: Exception, reader: Reader) -> bool:
         """Tell whether no other publication can mend an error: looking for one costs more than most answers."""
-        kind = error_fields(error)["kind"] if isinstance(error, ColdstartError) else None
+        kind = _kind(error)
         just_looked = self._reader is reader and time.monotonic() - self.checked_at < LOOK_S
         return kind in ("usage", "input") or (kind == "not_found" and just_looked)
 
@@ -347,11 +355,8 @@ class Readers:
             self._graphs_due.wait()
             self._graphs_due.clear()
             reader = self._reader
-            try:
-                if reader is not None and not self._stopped.is_set():
-                    _log_graphs(reader.load_graphs(threads=threads, stopped=self._stopped.is_set))
-            except Exception:
-                LOG.exception("graphs cannot be made")
+            if reader is not None and not self._stopped.is_set():
+                _open_graphs(reader, threads=threads, stopped=self._stopped.is_set)
 
     def _follow(self) -> None:
         while not self._stopped.wait(self._poll_s):
@@ -361,7 +366,17 @@ class Readers:
                 LOG.exception("publications cannot be read")
 
 
-def _log_graphs(reports: Mapping[str, GraphReport]) -> None:
+def _kind(error: Exception) -> str | None:
+    return error_fields(error)["kind"] if isinstance(error, ColdstartError) else None
+
+
+def _open_graphs(reader: Reader, **options: Any) -> None:
+    """Open or build graphs and log their figures; where that fails, the indexes of the workspace answer on."""
+    try:
+        reports = reader.load_graphs(**options)
+    except Exception:
+        LOG.exception("graphs cannot be made")
+        return
     for space, report in reports.items():
         fields = {
             "space": space,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from coldstart.core.values import unix_seconds
 from coldstart.errors import ColdstartError
 from coldstart.serve import results
 from coldstart.serve.cursors import make_cursor, query_mark, read_cursor
@@ -289,11 +290,7 @@ def _candidates(reader: Reader, kind: str | None, where: str | None) -> list[str
 
 
 def _seconds(at: int | datetime | None) -> int:
-    if at is None:
-        return int(time())
-    if isinstance(at, datetime):
-        return math.floor((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
-    return int(at)
+    return unix_seconds(at) if isinstance(at, datetime) else int(time() if at is None else at)
 
 
 def _weights(events: Iterable[str] | Mapping[str, float]) -> dict[str, float | None]:

@@ -266,6 +266,7 @@ def test_auto_is_judged_against_the_lists_that_it_replaces(shop: Workspace, monk
     )
     on, why = auto()
     assert not on and "not compared with the lists that it replaces, by behaviour" in why and "finetune rank" in why
+    assert "auto is off: it was not compared" in why
     assert shop.recommend("u1", rank="on", top_k=3).ranked["on"]  # type: ignore[index]
     monkeypatch.setattr(
         "coldstart.api.served_comparison.behaviour_as_of", lambda _, rows, progress: asked.append(rows) or plain
@@ -286,6 +287,7 @@ def test_auto_is_judged_against_the_lists_that_it_replaces(shop: Workspace, monk
     compare_with_served(recommender, SilentProgress())
     on, why = auto()
     assert not on and "NDCG@10 -" in why
+    assert why.endswith("auto is off: no gain is shown over the lists that it replaces")
 
 
 @pytest.mark.slow
@@ -372,5 +374,11 @@ def test_an_evaluation_has_rows_of_lists_that_know_no_answer(shop: Workspace, mo
         np.testing.assert_array_equal(one.lists["cold"], other.lists["cold"])
         users, slots = np.nonzero(one.lists["cold"] >= 0)
         assert len(users) and not data.met[inputs.task.users][users, one.lists["cold"][users, slots]].sum()
+    # only what is named is built: no reranker is tried for `ranked`, and no ranker is fitted for `served`
+    assert [row.name for row in first.rows] == ["served", "ranked"] and not first.left_out
+    monkeypatch.setattr("coldstart.api.served_rows.union_as_of", lambda *_: pytest.fail("fitted for nobody"))
+    alone = rows_of(ServedRows(shop._store, shop.pipeline(), SilentProgress(), ("served",)), inputs)
+    np.testing.assert_array_equal(alone.rows[0].lists["cold"], first.rows[0].lists["cold"])
+    monkeypatch.undo()
     plain = shop.evaluate_recommend(split="items", methods=["popularity"], seeds=1).to_dict()
     assert list(plain["methods"]) == ["popularity"]

@@ -105,6 +105,26 @@ def test_a_reranker_that_fails_or_hangs_leaves_the_base_within_the_deadline_and_
     assert reordered(lambda count: [][0], items(3)).fault == "failed"
 
 
+def test_lists_that_share_a_guard_have_deadlines_of_their_own() -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    def wait(count: int) -> list[int]:
+        begun.set()
+        free.wait(30)
+        return list(range(count))[::-1]
+
+    guard, found = Guard(Scripted(wait), 30_000.0), list[Any]()
+    given = RerankRequest(), items(3), -np.arange(3.0)
+    patient = threading.Thread(target=lambda: found.append(guard.order(*given, deadline_ms=30_000.0)))
+    patient.start()
+    assert begun.wait(30)
+    assert guard.order(*given, deadline_ms=1.0).fault == "late"
+    free.set()
+    patient.join(30)
+    assert found[0].fault is None and found[0].places.tolist() == [2, 1, 0]
+    assert (dict(guard.faults), guard.lists) == ({"late": 1}, 2)
+
+
 def test_a_program_that_leaves_waits_for_late_lists_so_that_native_code_does_not_abort_it() -> None:
     program = """
 import time

@@ -106,7 +106,9 @@ def test_a_ranking_is_that_of_the_python_interface(
 ) -> None:
     asked = ["p1", "p2", f"p{ITEMS}", "nowhere", "p1"]
     here = shop.rank("u1", asked, at=AT)
-    assert remote.rank("u1", asked, at=AT) == remote.rank("u1", asked, at=datetime.fromtimestamp(AT, UTC)) == here
+    zoned = datetime.fromtimestamp(AT, UTC)
+    for at in (AT, zoned, zoned.replace(tzinfo=None)):  # one without a zone is in UTC
+        assert remote.rank("u1", asked, at=at) == shop.rank("u1", asked, at=at) == here
     given = client.post("/v1/rank", json={"user": "u1", "items": asked, "at": "2023-12-15T00:00:00"}).json()
     assert given["at"] == datetime.fromtimestamp(AT, UTC).isoformat() == "2023-12-15T00:00:00+00:00"
     names = ("item_id", "rank", "state", "score", "p", "interval")
@@ -237,7 +239,7 @@ def test_requests_do_not_wait_while_the_ranker_reads_what_is_new(
     assert (before.actions, after.actions) == (0, 1) and reader._ranking() is not first
     monkeypatch.setattr("coldstart.serve.readers.POLL_S", 600.0)
     assert reader.recommend("u1", top_k=1).items[0].details["p"]
-    assert reader._shown_service[1] is reader._ranking(), "lists have no ranker of their own"
+    assert reader._shown() is reader._ranking(), "lists have no ranker of their own"
 
 
 @pytest.mark.slow
