@@ -109,8 +109,8 @@ def run(short: bool = False) -> dict[str, Any]:
             libraries = {"LD_LIBRARY_PATH": str(PEERS / "video" / "ffmpeg")} if name == "torchcodec" else {}
             job = {"reader": name}
             module = "benchmarks.peers.video_runner"
-            peer = Peer(module, job, environment=environment, threads=1, limit_s=300, variables=libraries)
             try:
+                peer = Peer(module, job, environment=environment, threads=1, limit_s=300, variables=libraries)
                 readers[name] = stack.enter_context(peer)
             except (PeerMissing, PeerFailed) as reason:
                 found["missing"][name] = str(reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import waiting
+from benchmarks import video_decode, waiting
 
 
 @pytest.mark.slow
@@ -129,3 +129,11 @@ def test_a_call_ends_with_the_page_and_the_next_one_measures_the_rest(
     assert len(pages) == 4
     assert call("no_such") == 2
     assert "no such benchmark: no_such" in capsys.readouterr().err
+
+
+def test_video_readers_that_are_not_installed_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_decode, "READERS", {"decord": "no_such_environment"})
+    monkeypatch.setattr(video_decode, "videos", lambda short: {})
+    (row,) = video_decode.rows(video_decode.run(short=True))
+    assert row.claim == "decord beside ours"
+    assert row.figure == "no_such_environment: not installed (make peers)"
