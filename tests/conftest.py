@@ -27,7 +27,8 @@ TOGETHER = dict.fromkeys(("test_wheel", "test_main_road", "test_match_sample", "
 
 HEAVIEST = (
     *("demo", "test_ray", "test_align_towers", "test_speech", "test_towers", "test_devices", "test_crash"),
-    *("test_understand", "test_model_folders", "test_hostile_media", "test_trust"),
+    *("test_understand", "test_lora", "test_behaviour_stage", "test_explorer_page", "test_grounds_stage", "test_trust"),
+    *("test_jobs_survive_kills", "test_model_folders", "test_hostile_media"),
 )
 """Groups that start first, so that none is left alone at the end."""
 
