@@ -53,6 +53,14 @@ class Fingerprinted(Protocol):
         """
 
 
+@runtime_checkable
+class ReadsThresholds(Protocol):
+    """A gate with thresholds besides its settings that are no part of its fingerprint."""
+
+    def thresholds(self) -> Mapping[str, float]:
+        """Return these thresholds by name."""
+
+
 class Increment:
     """Items that came in a run, and the stages of which all others are known to be done.
 
@@ -220,6 +228,8 @@ def _made_of(spec: StageSpec, stage: MapStage | CatalogStage) -> list[Any]:
             made.append(stage.fingerprint())
         except NotFitted:
             made.append(None)
+    if isinstance(stage, ReadsThresholds):
+        made.append(dict(stage.thresholds()))
     return made
 
 

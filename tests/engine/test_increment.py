@@ -156,6 +156,25 @@ def test_a_run_looks_at_everything_where_somebody_wrote_or_an_item_fell_out(tmp_
     assert views == []
 
 
+@pytest.mark.slow
+def test_a_threshold_in_the_file_of_a_policy_opens_and_closes_its_gate(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    text = """name: own
+version: "1"
+about: A threshold of pictures.
+rules: {weapon: {about: Weapons., signs: [{score: 0.9, words: [sword]}]}}
+pictures: {classifiers: {nude: {about: Nudity., model: open_nsfw, threshold: %s}}}
+"""
+    policy.write_text(text % 1)
+    only = dict.fromkeys(("fingerprint", "duplicates", "quality"), False)
+    twins = Twins(tmp_path, understand={**_GATES, **only, "safety": {"policy": str(policy), "classifier": "fake"}})
+    first = twins.run()["index"]
+    policy.write_text(text % 0.01)
+    assert twins.run()["index"] != first
+    policy.write_text(text % 1)
+    assert twins.run()["index"] == first
+
+
 def kill(run: Callable[[], Any]) -> None:
     with pytest.raises(KeyboardInterrupt):
         run()

@@ -339,11 +339,14 @@ class SafetyStage(MapStageDefaults):
         """Name of the classifier of pictures, None without one."""
         return self._classifier.name if self._classifier is not None else None
 
+    def thresholds(self) -> dict[str, float]:
+        """Return the thresholds of its file, which the fingerprint has not; see `coldstart.engine.increment`."""
+        return {name: one.threshold for name, one in self._policy.classifiers}
+
     def _threshold(self, rule: str) -> float:
         """Return the threshold of a rule; one for pictures by prompts needs its own, an older policy's has none."""
         standard = self._settings.threshold if rule in self._policy.rules else float("inf")
-        classified = {name: one.threshold for name, one in self._policy.classifiers}
-        return self._settings.thresholds.get(rule, classified.get(rule, standard))
+        return self._settings.thresholds.get(rule, self.thresholds().get(rule, standard))
 
     def _verdict(self, row: Row, rule: str, score: float) -> Reject:
         found = max((one for one in row["findings"] if one["rule"] == rule), key=lambda one: one["score"])
