@@ -138,7 +138,9 @@ def recommendations(
         typer.Option("--out", "-o", metavar="FILE", help="File that ends in .csv, .tsv, .jsonl, .json or .parquet."),
     ],
     workspace: Uri = DEFAULT_WORKSPACE,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items in a list.")] = 20,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", metavar="N", min=1, max=MAX_TOP_K, help="Number of items in a list.")
+    ] = 20,
     where: Where = None,
     kind: Kind = None,
     overwrite: Overwrite = False,

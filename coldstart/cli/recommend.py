@@ -58,7 +58,9 @@ def recommend(
         str | None,
         typer.Option("--log-user", metavar="ID", help="With --history: name whom --log is of, such as a session."),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items in a list.")] = 20,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", metavar="N", min=1, max=MAX_TOP_K, help="Number of items in a list.")
+    ] = 20,
     kind: Kind = None,
     where: Where = None,
     fresh_days: Annotated[
@@ -84,7 +86,9 @@ def recommend(
     explore: Annotated[
         float, typer.Option("--explore", metavar="0..1", help="Share of slots that go to cold items at random.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of --explore: the same seed, the same lists.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Random seed of --explore: the same seed, the same lists.")
+    ] = 0,
     diversity: Annotated[
         float,
         typer.Option(
@@ -230,7 +234,7 @@ def audience(
         str, typer.Argument(metavar="ITEM", autocompletion=complete.items, help="Id of an item, new or not.")
     ],
     workspace: Uri = DEFAULT_WORKSPACE,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of users to list.")] = 100,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", metavar="N", min=1, help="Number of users to list.")] = 100,
     by: Annotated[
         str,
         typer.Option(
@@ -308,13 +312,13 @@ def _print(found: Recommended, explain: bool) -> None:
         "score": [f"{one.score:.4f}" for one in items],
         "state": ["cold" if one.cold else "warm" for one in items],
         "p": [_probabilities(one.details) for one in items],
-        "from": [_sources(one.details) for one in items],
+        "from": [_sources(one.details, None if explain else 3) for one in items],
         "slot": ["explored" if one.explored else None for one in items],
         "propensity": [f"{one.propensity:.3f}" if random else None for one in items],
         "reason": [one.reason.text if one.reason else None for one in items],
     }
     spare = () if explain else ("category", "price", "state", "from")
-    output.table_of(values, main="title", whole=("item",), spare=spare, below="reason")
+    output.table_of(values, main="title", whole=("item", "from") if explain else ("item",), spare=spare, below="reason")
 
 
 def _probabilities(details: Mapping[str, Any]) -> str | None:
@@ -322,10 +326,10 @@ def _probabilities(details: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{event} {p:.3f}" for event, p in details.get("p", {}).items()) or None
 
 
-def _sources(details: Mapping[str, Any]) -> str | None:
-    """Name the channels that listed an item, with its rank in each."""
+def _sources(details: Mapping[str, Any], most: int | None) -> str | None:
+    """Name the channels that listed an item, at most `most`, with its rank in each."""
     own = [f"{one['channel']} {one['rank']}" for one in details.get("sources", ())]
-    return ", ".join(own[:3]) or None
+    return ", ".join(own[:most]) or None
 
 
 def _print_audience(found: Audience) -> None:

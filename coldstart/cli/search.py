@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from coldstart.search.match import Answer
     from coldstart.search.search import Hit
 
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Compare with all vectors, whatever index there is: slower, misses none.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the main app."""
@@ -56,14 +60,14 @@ def search(
             "--space", metavar="NAME", autocompletion=complete.spaces, help="Search only this space; repeatable."
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items to list.")] = 10,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", metavar="N", min=1, max=MAX_TOP_K, help="Number of items to list.")
+    ] = 10,
     hybrid: Annotated[
         bool, typer.Option("--hybrid/--no-hybrid", help="Match text by words as well as by vectors.")
     ] = True,
     copies: Annotated[bool, typer.Option("--copies", help="Also list copies that are linked to an original.")] = False,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with all vectors, whatever index there is: slower, misses none.")
-    ] = False,
+    exact: Exact = False,
     index: Index = "disk",
     explain: Explain = False,
     json: Json = False,
@@ -192,7 +196,10 @@ def match(
             "--space", metavar="NAME", autocompletion=complete.spaces, help="Compare only in this space; repeatable."
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of products to list.")] = 5,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", metavar="N", min=1, max=MAX_TOP_K, help="Number of products to list.")
+    ] = 5,
+    exact: Exact = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write a sheet of frames beside their products: .html or .png."),
@@ -235,7 +242,15 @@ def match(
             _print_fit(report)
         return
     answer = opened.match(
-        item=item, video=video, title=title, listen=listen, spaces=space, kind=kind, where=where, top_k=top_k
+        item=item,
+        video=video,
+        title=title,
+        listen=listen,
+        spaces=space,
+        kind=kind,
+        where=where,
+        top_k=top_k,
+        exact=exact,
     )
     if not json:
         _print(answer, explain)

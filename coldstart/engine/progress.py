@@ -18,6 +18,8 @@ from coldstart.core.reasons import plain
 _LINE_EVERY_S = 10.0
 _WIDE, _NARROW = 100, 60
 """Columns from which a bar and all words have room, and below which the reasons have none."""
+_COUNTED = 0.05
+"""Least rate in items a second that is shown: of slower steps the time that is left says more."""
 _WORTH_SAYING = 0.05
 """Share of the time without data from which more workers would help."""
 
@@ -52,7 +54,8 @@ class _CountingMeter(SilentMeter):
         more = self._skipped.total() - sum(count for _, count in shown)
         skipped += [f"{more:,}{' more' if shown else ''} skipped"] if more else []
         waited = [f"model waited {self._wait_share:.0%}"] if wait and self._wait_share >= _WORTH_SAYING else []
-        return ", ".join((f"{rate:,.1f} items/s", *skipped, *waited))
+        speed = [f"{rate:,.1f} items/s"] if rate >= _COUNTED else []
+        return ", ".join((*speed, *skipped, *waited))
 
     def advance(self, done: int, skipped: Skipped, wait_share: float, /) -> None:
         self._done += done
@@ -103,6 +106,5 @@ class _LineMeter(_CountingMeter):
                 seconds = (self._total - self._done) * (now - self._began) / self._done
                 left = f", {seconds:,.0f} s left"
             total = f"/{self._total}" if self._total else ""
-            self._console.print(
-                f"{self._stage}: {self._done}{total}{left}, {self._text()}", highlight=False, soft_wrap=True
-            )
+            text = f"{left}, {self._text()}".removesuffix(", ")
+            self._console.print(f"{self._stage}: {self._done}{total}{text}", highlight=False, soft_wrap=True)

@@ -328,6 +328,8 @@ def history_from_json(text: str | Sequence[Any], *, weight: float = 1.0) -> Hist
     Raises:
         ColdstartError: it is not a history; names the entry by its number, from 1.
     """
+    if isinstance(text, str) and not text.strip():
+        raise ColdstartError(f"the history is empty: give {HISTORY_FORMAT}, or [] for a visitor without likes")
     try:
         entries = json.loads(text) if isinstance(text, str) else list(text)
     except ValueError as error:

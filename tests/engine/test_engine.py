@@ -524,6 +524,16 @@ def test_away_from_a_terminal_progress_is_a_line_now_and_then(
     assert out.getvalue() == line  # in a file of logs a line is one line, whatever the width
 
 
+def test_slow_steps_have_no_rate_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress_module, "time", types.SimpleNamespace(monotonic=lambda: now))
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out, width=80)).meter("rank: models", 4) as meter:
+        now += 76.0
+        meter.advance(1, 0, 0.0)
+    assert out.getvalue() == "rank: models: 1/4, 228 s left\n"
+
+
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     feed(Console(file=out, width=200, force_terminal=True, color_system=None), monkeypatch, 100)

@@ -55,6 +55,7 @@ def test_each_liked_item_once_latest_first():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (" \n", f"the history is empty: give {HISTORY_FORMAT}, or [] for a visitor without likes"),
         ("[1", f"the history is not JSON (Expecting ',' delimiter: line 1 column 3 (char 2)): give {HISTORY_FORMAT}"),
         ("{}", f"the history is not a list: give {HISTORY_FORMAT}"),
         ('["a", {"id": 1}]', f"entry 2 of the history has no item_id: give {HISTORY_FORMAT}"),
