@@ -303,7 +303,8 @@ class Readers:
             if before is not None and Workspace(store).serving_version() == before.version:
                 return False
             reader = Reader(store, self.pool, self._index)
-            if before is not None:  # else the indexes of the workspace answer sooner
+            # else the indexes of the workspace answer sooner: what was dropped reads nothing from disk any more
+            if before is not None and any(kept.tag == before.tag for kept in reader.publications()):
                 _open_graphs(reader, build=False, most_added=QUICKLY_ADDED)
             reader.warm()
         except ColdstartError as error:

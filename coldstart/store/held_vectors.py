@@ -48,6 +48,8 @@ class Allowed:
 class HeldVectors:
     """Unit vectors of one space of a publication; safe to use from many threads.
 
+    A vector of zeros has no direction: it is never found, and as a query it finds nothing, as in the store.
+
     Attributes:
         units: float32 `[S, D]`; rows that are of no item of the publication are of zeros.
         place_of: int64 `[S]`, place of the item of each row, -1 for none.
@@ -64,6 +66,7 @@ class HeldVectors:
         self._row_of[place_of[alive]] = np.flatnonzero(alive)
         self._lock = threading.Lock()
         self._allowed: OrderedDict[str, Allowed] = OrderedDict()
+        alive &= units.any(axis=1)
         self._alive = None if alive.all() else self._allow(alive, keep=True)
 
     def at(self, places: NDArray[Any]) -> Vectors:
@@ -88,6 +91,10 @@ class HeldVectors:
             exact: compare all rows; without it, so is done where there is no graph, or few meet the condition.
         """
         queries = unit(np.asarray(queries, np.float32))
+        directed = queries.any(axis=1)
+        if not directed.all():
+            own = iter(self.nearest(queries[directed], top_k, where, meeting, exact=exact) if directed.any() else ())
+            return [next(own) if one else np.empty(0, np.int64) for one in directed]
         allowed = self._alive if where is None or meeting is None else self._meeting(where, meeting)
         count = len(self.units) if allowed is None else allowed.count
         share = count / max(1, len(self.units))
@@ -132,7 +139,8 @@ class HeldVectors:
             if where in self._allowed:
                 self._allowed.move_to_end(where)
                 return self._allowed[where]
-        own = self._allow((self.place_of >= 0) & meeting[self.place_of])
+        alive = self.place_of >= 0 if self._alive is None else self._alive.rows
+        own = self._allow(alive & meeting[self.place_of])
         with self._lock:
             self._allowed[where] = own
             held = sum(0 if one.block is None else one.block.nbytes for one in self._allowed.values())

@@ -64,6 +64,7 @@ def open_graph(
     column: str,
     *,
     build: bool = True,
+    most_added: float = CAME,
     threads: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[HeldVectors | None, GraphReport | None]:
@@ -75,6 +76,7 @@ def open_graph(
         rows: items that have a vector, as far as is known.
         keys: reads `item_id` and `index_key` of these; vectors: `column`, too.
         build: build it where none can be opened; otherwise that is left.
+        most_added: share of the items that may have to be added to one that is opened.
         threads: to build with; all by default.
         stopped: tells whether to give up.
 
@@ -87,7 +89,7 @@ def open_graph(
     started = time.perf_counter()
     links = load_links(path)
     if links is not None:
-        held, added = _taken_over(links, places, dim, rows, keys, vectors, column, threads, stopped)
+        held, added = _taken_over(links, places, dim, rows, keys, vectors, column, most_added, threads, stopped)
         if stopped():
             return None, None
         if held is not None and held[0].graph is not None and held[0].graph.recall >= LEAST:
@@ -141,6 +143,7 @@ def _taken_over(
     keys: Blocks,
     vectors: Blocks,
     column: str,
+    most_added: float,
     threads: int | None,
     stopped: Callable[[], bool],
 ) -> tuple[tuple[HeldVectors, NDArray[np.uint64]] | None, int]:
@@ -149,7 +152,7 @@ def _taken_over(
     row_of = _matched(links, places, keys)
     known = row_of[row_of >= 0]
     added = rows - len(known)
-    if len(known) < (1 - GONE) * len(links.keys) or added > CAME * rows:
+    if len(known) < (1 - GONE) * len(links.keys) or added > most_added * rows:
         return None, added
     graph = _graph(dim, len(links.keys) + max(0, added), links, threads)
     place_of = np.full(len(links.keys), -1, np.int64)

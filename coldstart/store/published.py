@@ -158,7 +158,7 @@ class Published:
             graph_path(self._table.uri, space, passport),
             held.places,
             self._dim(space),
-            self._indexes[space].rows,
+            min(self._indexes[space].rows, len(held)),  # memory is taken for so many
             partial(self.blocks, ["index_key"], where=where),
             partial(self.blocks, ["index_key", column_of(space)], where=where),
             column_of(space),

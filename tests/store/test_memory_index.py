@@ -132,6 +132,7 @@ def test_a_graph_follows_publications_and_never_finds_what_is_gone(catalog: Cata
     numbers = [number for number in range(ROWS + 60) if not 100 <= number < 150]
     rows = pa.concat_tables([rows_of(numbers[:-80]), rows_of(numbers[-80:], seed=1)])  # 50 gone, 20 changed, 60 new
     publish(catalog, rows)
+    assert in_memory(catalog, build=False, most_added=0.01)[1].made == "none"
     published, report = in_memory(catalog, build=False)
     assert (report.made, report.added) == ("opened", 72)  # of 80, eight have no vector
     assert report.recall >= 0.97
