@@ -189,7 +189,7 @@ def measure_requests(short: bool) -> dict[str, dict[str, float]]:
 
 
 def _fresh(length: int) -> tuple[Any, Any]:
-    """Build features over one long history, of 200,000 items and two kinds of actions, and networks of fresh weights."""
+    """Build features over a long history of 200,000 items and two kinds of actions, and networks of fresh weights."""
     import numpy as np
 
     from coldstart.rank.features import Actions, FeatureMaker, ItemTable, Met, Rows
