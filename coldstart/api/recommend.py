@@ -132,8 +132,7 @@ class RecommendMethods(OpenedStore):
             in_order = known.in_order(union.min_weight)
             ranked = choose(union, self._verdict(union), rank, recall, wanted[2], in_order)
             if ranked["on"]:
-                given = [scored] if recall is not None and not notes else ()
-                (scored,) = rank_lists(union, recommender, [known], wanted[0], wanted[1], given, detailed=True)
+                (scored,) = rank_lists(union, recommender, [known], wanted[0], wanted[1], [scored], detailed=True)
         found = recommender.recommend(user, known, *wanted, reasons, scored)
         found = replace(found, notes=(*found.notes, *notes))
         if rank != "off" and user is not None:
@@ -407,9 +406,7 @@ class RecommendMethods(OpenedStore):
                 found, _ = self._recalled(recommender, histories, wanted[0], wanted[1], recall)
             if orders is None:
                 return found
-            named = {one.name for one in found if one is not None and one.name.startswith("recall")}
-            given = [one if one is not None and one.name in named else None for one in found] if named else ()
-            by_ranker = rank_lists(orders, recommender, histories, wanted[0], wanted[1], given)
+            by_ranker = rank_lists(orders, recommender, histories, wanted[0], wanted[1], found)
             return [one if one is not None else other for one, other in zip(by_ranker, found, strict=True)]
 
         order, reranked = None, None

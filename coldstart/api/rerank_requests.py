@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.api.as_of import ListsAsOf, RecalledAsOf, behaviour_as_of, union_as_of
-from coldstart.api.rerank_service import LIKED, base_of, listwise_stage, load_scorer
+from coldstart.api.rerank_service import base_of, listwise_stage, load_scorer
 from coldstart.core.impressions import WINDOW_S
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.rerank import RerankItems, RerankRequest, codes_of
+from coldstart.rerank import LIKED, RerankItems, RerankRequest, codes_of
 from coldstart.rerank.certificate import LabeledRequest, certify
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.rerank import DEADLINE_MS, KINDS, MOST_ITEMS, Guard, Reordered, RerankItems, RerankRequest
+from coldstart.rerank import DEADLINE_MS, KINDS, LIKED, MOST_ITEMS, Guard, Reordered, RerankItems, RerankRequest
 from coldstart.rerank.certificate import FILE, NAME, Base, why_not
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
 
 CHOICES = ("auto", *KINDS)
-LIKED = 10
-"""Latest liked titles that the prompt of `llm` holds."""
 
 
 def check_deadline(deadline_ms: float) -> None:

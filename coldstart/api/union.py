@@ -150,7 +150,7 @@ def rank_lists(
     """Score the union of channels for the rules of lists; behind it what the model of behaviour scores highest.
 
     Args:
-        given: of each history the list of a further channel, the same for all.
+        given: of each history the list of a further channel, the same for all; one that is not personal does not count.
         detailed: tell where candidates came from, and what of the history spoke for them.
 
     Returns:
@@ -218,10 +218,11 @@ def _given(
     ranker: UnionRanker, given: Sequence[Scored | None], allowed: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.int64]]:
     """Number the lists of a further channel by the ranker's items: name -> int64 [R, k], -1 at the end."""
-    named = next((one.name for one in given if one is not None), None)
+    personal = [one if one is not None and one.is_personal else None for one in given]
+    named = next((one.name for one in personal if one is not None), None)
     if named is None:
         return {}
-    lists = [ranker.known(() if one is None else one.item_ids) for one in given]
+    lists = [ranker.known(() if one is None else one.item_ids) for one in personal]
     found = np.full((len(lists), max(map(len, lists))), -1, np.int64)
     for row, own in enumerate(lists):
         kept = own[allowed[row, own]]

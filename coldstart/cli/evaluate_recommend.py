@@ -61,7 +61,7 @@ def recommend(
         bool,
         typer.Option(
             "--ranked/--no-ranked",
-            help="Rows of lists as `recommend` gives them, ranked and reranked; they take a minute or some.",
+            help="Rows of lists as `recommend` gives them, ranked and reranked; they take a minute or more.",
         ),
     ] = True,
     out: Annotated[

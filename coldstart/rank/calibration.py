@@ -69,7 +69,7 @@ class Curve:
         return sigmoid(self.platt[0] * logits + self.platt[1])
 
     def interval(self, p: Doubles) -> tuple[Doubles, Doubles]:
-        """Ends of the 95 % intervals of calibrated probabilities, float64 [N] each."""
+        """Compute the ends of the 95 % intervals of calibrated probabilities, float64 [N] each."""
         slope, both, level = self.error
         x = _logits(p)
         wide = _WIDE * np.sqrt(np.maximum(slope * x**2 + 2 * both * x + level, 0))
@@ -109,7 +109,7 @@ class Calibration:
         return found
 
     def interval(self, event: str, p: Doubles, cold: Flags) -> tuple[Doubles, Doubles] | None:
-        """Ends of the 95 % intervals of an event's probabilities, float64 [N] each; None without a calibration."""
+        """Compute the ends of 95 % intervals of an event's probabilities, float64 [N] each; None without a curve."""
         curves = self.curves.get(event)
         if not curves:
             return None
@@ -242,8 +242,10 @@ def _with_error(curve: Curve, earlier: _Part, later: _Part) -> Curve:
 
 
 def _moves(event: str, periods: Sequence[Period]) -> tuple[int, float]:
-    """Days with enough rows, and the root mean square of their levels, by rows, in logits; 0 for a day alone, which
-    tells nothing of others."""
+    """Count the days with enough rows, and compute the root mean square of their levels, by rows, in logits.
+
+    It is 0 for fewer than two days, which tell nothing of others.
+    """
     squares, rows = [], []
     for period in periods:
         target = np.asarray(period.labels[event], np.float64)
@@ -265,7 +267,7 @@ def _gain(curve: Curve, logits: Doubles, target: Doubles, users: NDArray[np.int6
     own = np.unique(users, return_inverse=True)[1]
     sums, rows = np.bincount(own, before - after), np.bincount(own)
     gain = float(sums.sum() / rows.sum())
-    return gain, gain - 1.96 * float(np.sqrt(((sums - gain * rows) ** 2).sum())) / float(rows.sum())
+    return gain, gain - _WIDE * float(np.sqrt(((sums - gain * rows) ** 2).sum())) / float(rows.sum())
 
 
 def _level(logits: Doubles, rate: float) -> float:

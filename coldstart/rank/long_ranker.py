@@ -75,10 +75,7 @@ class LongRanker(nn.Module):
     def prepare(self, sequences: Sequences, device: str) -> None:
         """Set attributes and vectors of the items of now."""
         self.codes = attribute_codes(sequences.attributes, self.shape.attributes).to(device)
-        width = self.shape.vectors
-        own = sequences.vectors if sequences.vectors.shape[1] == width else np.zeros(
-            (len(sequences.attributes), width), np.float32)  # fmt: skip
-        self.vectors = torch.from_numpy(np.pad(own, ((1, 0), (0, 0)))).to(device)
+        self.vectors = torch.from_numpy(np.pad(sequences.vectors, ((1, 0), (0, 0)))).to(device)
 
     def steps(self, sequences: Sequences, rows: NDArray[np.int64], draw: np.random.Generator) -> list[NDArray[Any]]:
         """Cut rows into batches of a training pass, in random order; rows of one history stay together."""

@@ -263,8 +263,8 @@ class _Training:
 
 
 def long_schedule(done: float) -> float:
-    """Rate of long attention over its largest, by the share of the training that is done: up in a tenth, then down by a
-    cosine to a tenth."""
+    """Compute the learning rate of long attention as a share of its largest: up during the first tenth of the training,
+    then down by a cosine to a tenth; `done` is the share of the training that is done."""
     if done < 0.1:
         return 0.1 + 9 * done
     return 0.1 + 0.45 * (1 + float(np.cos(np.pi * (done - 0.1) / 0.9)))

@@ -456,7 +456,9 @@ def _ignored_note(model: ScoringModel, liked: History) -> list[str]:
     unknown = [item for item in liked.item_ids if item not in known]
     if not unknown:
         return []
-    reason = "came after the fit, or nobody had interacted with them" if model.is_fitted else "have no vector"
+    reason = (
+        "are not in the catalogue, came after the fit, or nobody had met them" if model.is_fitted else "have no vector"
+    )
     return [f"{len(unknown)} of {len(liked)} liked items are ignored, since they {reason}: such as {unknown[0]!r}"]
 
 
@@ -520,8 +522,8 @@ class QuerySettings:
 class Scored:
     """Candidates scored elsewhere, best first: `name` of the model, `scores` float32 [N].
 
-    `details`: item -> what a ranker tells of it beside the score; see `Recommendation`. `is_personal`: the history
-    counted.
+    `details`: item -> what a ranker tells of it beside the score; see `Recommendation`. `is_personal`: whether
+    they depend on the history.
     """
 
     name: str
@@ -586,7 +588,7 @@ class Recommended:
         history: number of liked items that it is computed from.
         notes: caveats, a sentence each.
         rerank: what was `requested`, the `kind` that ordered the list, `why` it is not another, `fault`, and `ms`; None
-            where nothing was asked.
+            where nothing was requested.
         ranked: whether a ranker ordered the list, `on`, and `why`; None where none is fitted.
     """
 

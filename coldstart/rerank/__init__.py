@@ -24,6 +24,8 @@ KINDS = ("none", "mmr", "dpp", "listwise", "llm")
 MOST_ITEMS = 30
 """Items at the head of a list that are ordered; the others stay below them."""
 DEADLINE_MS = 300.0
+LIKED = 10
+"""Liked titles that a request names, the latest."""
 MOST_AT_ONCE = 4
 """Lists that one reranker orders at a time; a further one keeps its base order."""
 FAULTS = {

@@ -23,12 +23,10 @@ from coldstart.core.keys import digest
 from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject
 from coldstart.generators import Generator, Request, Sampling, TextScorer
-from coldstart.rerank import RerankItems, RerankRequest, base_order, kendall_tau, ranks_of
+from coldstart.rerank import LIKED, RerankItems, RerankRequest, base_order, kendall_tau, ranks_of
 
 VERSION = 1
 MODES = ("pointwise", "letters")
-LIKED = 10
-"""Liked titles that are read, the latest."""
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 """Weights of the model beside the base that a certificate chooses from."""
 PRIORS = (0.0, 0.5, 1.0)

@@ -359,7 +359,7 @@ def test_an_evaluation_has_rows_of_lists_that_know_no_answer(shop: Workspace, mo
     assert set(sets) == {"cold"} and {"value", "low", "high"} <= set(sets["cold"]["recall@20"]["served"])
     told = [*known["notes"], *known["left_out"].values()]
     assert sum("the best of 8 ways" in one for one in told) == 1
-    assert "As `recommend` lists" in markdown(known) and "less served" in recommend_html(known)
+    assert "As `recommend` lists" in markdown(known) and "vs served" in recommend_html(known)
     # the same lists come out whatever the users took in the evaluated part
     (inputs,) = asked
     data = inputs.data

@@ -106,8 +106,8 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class ListInputs:
-    """Inputs of methods that give lists: data and task; `chosen` fits the model that `finetune behaviour` would select,
-    once."""
+    """Inputs of methods that give lists: data and task; `chosen` returns the model that `finetune behaviour` would
+    select, which it fits unless a row has."""
 
     data: EvaluationData
     task: Task

@@ -38,7 +38,7 @@ TOP, LAST = 3, 100
 _OTHER = 1_000_003  # offset of the seeds of users from those of items
 BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained", "chosen", "ceiling"
 LIST_ROWS = ("served", "ranked", "reranked")
-"""Names of such rows, of which the first is what the others are compared with."""
+"""Rows of lists as `recommend` gives them; the others are compared with the first."""
 REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
 """Names: nearest neighbours, which the others are compared with; the mapper that `finetune behaviour` would select; and
 the ceiling."""

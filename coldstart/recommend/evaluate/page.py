@@ -310,7 +310,7 @@ def popularity_title(known: Mapping[str, Any], name: str) -> str:
 def served_table(known: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Build headers and rows of the lists that `recommend` gives, a row a list and set; no rows without such lists."""
     recall, ndcg = known["headline"]
-    headers = ["list", "of", recall, "less served", ndcg, "less served", "new items shown"]
+    headers = ["list", "of", recall, "vs served", ndcg, "vs served", "new items shown"]
     rows = []
     for name in known["counts"]["sets"]:
         for own in known["methods"].values():
