@@ -23,6 +23,7 @@ from coldstart.media import guard
 from coldstart.media.guard import open_medium
 from coldstart.media.image import ImageTransform, Pixels, load_image, to_rgb
 from coldstart.media.limits import Limits
+from coldstart.media.resize import resize_rgb
 from coldstart.media.video import frames_at, sample_frames
 
 STALLED_S = 600.0  # a worker that gives no batch for so long is taken for dead
@@ -206,10 +207,11 @@ class RandomCrop(ImageTransform):
     def apply(self, image: Image.Image) -> Pixels:
         """Crop, resize and perhaps mirror a picture."""
         image = to_rgb(image)
-        left, top, width, height = self.box
-        part = (left * image.width, top * image.height, (left + width) * image.width, (top + height) * image.height)
-        cut = image.resize(self.size[::-1], Image.Resampling.BICUBIC, box=part)
-        return np.array(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else cut)
+        left, top, wide, high = self.box
+        part = (left * image.width, top * image.height, (left + wide) * image.width, (top + high) * image.height)
+        height, width = self.size
+        pixels = resize_rgb(image, (width, height), part, "bicubic")
+        return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
 
 def collate(rows: Sequence[Any], groups: Mapping[int, int]) -> Batch:
