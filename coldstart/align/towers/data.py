@@ -21,9 +21,9 @@ from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.media import guard
 from coldstart.media.guard import open_medium
-from coldstart.media.image import ImageTransform, Pixels, load_image, to_rgb
+from coldstart.media.image import ImageTransform, load_image, to_rgb
 from coldstart.media.limits import Limits
-from coldstart.media.resize import resize_rgb
+from coldstart.media.resize import Pixels, resize_rgb
 from coldstart.media.video import frames_at, sample_frames
 
 STALLED_S = 600.0  # a worker that gives no batch for so long is taken for dead
