@@ -160,7 +160,8 @@ class SearchMethods(OpenedStore):
             item: an item of the catalog; video: or a file, with `title` for its words, and its speech and text on
                 screen where `listen` is true.
             spaces: the spaces to compare in; by default all.
-            options: `top_k`, `kind`, `where`, `exclude`, `copies` as for `search`.
+            options: `top_k`, `kind`, `where`, `exclude`, `copies` as for `search`; `exact` to compare all products,
+                which is done anyway up to 100,000.
 
         Raises:
             ColdstartError: nothing is published, there is no such item or file, or nothing of it can be compared.

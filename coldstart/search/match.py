@@ -157,6 +157,7 @@ def match(
     exclude: Iterable[str] = (),
     copies: bool = False,
     top_k: int = 5,
+    exact: bool = False,
     exact_below: int = EXACT_BELOW,
 ) -> Answer:
     """Match a video to products.
@@ -167,6 +168,7 @@ def match(
         calibration: of this catalog, see `coldstart.search.match_calibration`.
         fitted_weights: by default channels weigh by `coldstart.search.channel_weights.default_weights`.
         kind, where, exclude, copies: as for `coldstart.search.search.search_many`.
+        exact: compare all products, however many there are.
         exact_below: see `EXACT_BELOW`.
 
     Raises:
@@ -176,7 +178,7 @@ def match(
     sides = query.sides
     channels = catalog_channels(catalog, sides, inputs)
     condition = catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies)
-    exact = catalog.count(condition) <= exact_below
+    exact = exact or catalog.count(condition) <= exact_below
     scored = score_all(catalog, [query], channels, calibration, condition, exact=exact)[0]
     weights, origin, remarks = resolve_weights(channels, fitted_weights, calibration)
     best, gains = take_in_turn(scored.votes, weights, top_k)

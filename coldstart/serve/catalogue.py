@@ -33,7 +33,7 @@ class SearchQuery:
 
     Attributes:
         text, image, video, item: exactly one of them; image and video are files of this machine.
-        kind, where, spaces, hybrid, copies: as for `Workspace.search`.
+        kind, where, spaces, hybrid, copies, exact: as for `Workspace.search`.
         limit: hits a page; cursor: as an earlier answer gave it.
     """
 
@@ -46,6 +46,7 @@ class SearchQuery:
     spaces: tuple[str, ...] | None = None
     hybrid: bool = True
     copies: bool = False
+    exact: bool = False
     limit: int = PAGE
     cursor: str | None = None
 
@@ -73,6 +74,7 @@ class Catalogue(UserLists):
             "spaces": query.spaces,
             "hybrid": query.hybrid,
             "copies": query.copies,
+            "exact": query.exact,
         }
         mark = query_mark([query.text, str(query.image), str(query.video), query.item, *options.values()])
 
@@ -211,6 +213,7 @@ class Catalogue(UserLists):
         kind: str | None = "product",
         where: str | None = None,
         limit: int = 5,
+        exact: bool = False,
     ) -> results.MatchResult:
         """Find the products that a video shows or names.
 
@@ -221,7 +224,7 @@ class Catalogue(UserLists):
 
         def ask(reader: Reader) -> results.MatchResult:
             found = reader.match(
-                item=item, video=video, title=title, listen=listen, kind=kind, where=where, top_k=limit
+                item=item, video=video, title=title, listen=listen, kind=kind, where=where, top_k=limit, exact=exact
             )
             media = reader.published().items((one.item_id for one in found.matches), ["media", "creator"])
             plain_result = found.to_dict()

@@ -34,6 +34,7 @@ from coldstart.serve.route_parts import (
 from coldstart.serve.workspace_state import MOST_PAGE, PAGE
 
 MOST_LABELLED = 1000
+_EXACT = "compare with all vectors, whatever index there is: slower, misses none"
 _CONTENT_TYPES = {
     "jpeg": "image/jpeg",
     "png": "image/png",
@@ -62,6 +63,7 @@ class SearchBody(Body):
     spaces: list[str] | None = Field(None, max_length=32)
     hybrid: bool = Field(True, description="match words as well as vectors")
     copies: bool = Field(False, description="also return items that are linked to an original")
+    exact: bool = Field(False, description=_EXACT)
     limit: int = Field(PAGE, ge=1, le=MOST_PAGE)
     cursor: str | None = Field(None, max_length=400)
 
@@ -94,13 +96,14 @@ async def search(
     space: Spaces = None,
     hybrid: Annotated[bool, Query(description="match words as well as vectors")] = True,
     copies: Annotated[bool, Query(description="also return items that are linked to an original")] = False,
+    exact: Annotated[bool, Query(description=_EXACT)] = False,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response:
     """Find the items nearest to a text or an item, best first."""
     query = SearchQuery(
         text=text, item=item, kind=kind, where=where, spaces=None if space is None else tuple(space), hybrid=hybrid,
-        copies=copies, limit=limit, cursor=cursor,
+        copies=copies, exact=exact, limit=limit, cursor=cursor,
     )  # fmt: skip
     return await answer(request, lambda catalogue: catalogue.search(query))
 
@@ -120,6 +123,7 @@ async def search_by_media(
     kind: Annotated[Literal["product", "video"] | None, Form()] = None,
     where: Annotated[str | None, Form(max_length=2000)] = None,
     space: Annotated[list[str] | None, Form(max_length=32)] = None,
+    exact: Annotated[bool, Form(description=_EXACT)] = False,
     limit: Annotated[int, Form(ge=1, le=MOST_PAGE)] = PAGE,
 ) -> Response:
     """Find the items nearest to a picture or a video that is sent."""
@@ -131,6 +135,7 @@ async def search_by_media(
             kind=kind,
             where=where,
             spaces=None if space is None else tuple(space),
+            exact=exact,
             limit=limit,
         )
         return await answer(request, lambda catalogue: catalogue.search(query), cached=False)
@@ -166,10 +171,17 @@ async def similar(
 
 @reading.get("/items/{item_id}/match", response_model=results.MatchResult)
 async def match(
-    request: Request, item_id: ItemId, kind: Kind = "product", where: Where = None, limit: Limit = 5
+    request: Request,
+    item_id: ItemId,
+    kind: Kind = "product",
+    where: Where = None,
+    exact: Annotated[bool, Query(description=_EXACT)] = False,
+    limit: Limit = 5,
 ) -> Response:
     """Find the products that a video of the catalogue shows or names."""
-    return await answer(request, lambda catalogue: catalogue.match(item=item_id, kind=kind, where=where, limit=limit))
+    return await answer(
+        request, lambda catalogue: catalogue.match(item=item_id, kind=kind, where=where, exact=exact, limit=limit)
+    )
 
 
 @reading.post("/match/media", response_model=results.MatchResult)
@@ -180,6 +192,7 @@ async def match_media(
     listen: Annotated[bool, Form(description="transcribe its speech and read its text on screen, too")] = False,
     kind: Annotated[Literal["product", "video"], Form()] = "product",
     where: Annotated[str | None, Form(max_length=2000)] = None,
+    exact: Annotated[bool, Form(description=_EXACT)] = False,
     limit: Annotated[int, Form(ge=1, le=MOST_PAGE)] = 5,
 ) -> Response:
     """Find the products that a video shows or names which is sent."""
@@ -188,7 +201,7 @@ async def match_media(
         return await answer(
             request,
             lambda catalogue: catalogue.match(
-                video=path, title=title, listen=listen, kind=kind, where=where, limit=limit
+                video=path, title=title, listen=listen, kind=kind, where=where, exact=exact, limit=limit
             ),
             cached=False,
         )

@@ -197,6 +197,7 @@ def test_beyond_the_limit_candidates_come_from_the_index_and_meet_all_channels(t
     some = ask(made, *sides, exact_below=599, top_k=10)
     every = ask(made, *sides, exact_below=600, top_k=10)
     assert (every.exact, every.candidates, some.exact) == (True, 600, False)
+    assert ask(made, *sides, exact_below=599, exact=True, top_k=10) == every
     tops = [
         set(np.argsort(-np.nan_to_num(expected(made, side.name, side.vectors), nan=-9))[: channels.DEPTH].tolist())
         for side in sides

@@ -44,7 +44,8 @@ def test_answers_are_those_of_the_python_interface(both: tuple[Any, RemoteWorksp
         lambda shop: shop.search(text="article 3", top_k=4),
         lambda shop: shop.search(text="article", where="category = 'shelf 1'", hybrid=False, spaces=["text"]),
         lambda shop: shop.search(item="p2"),
-        lambda shop: shop.search(image=folder / "p4.jpg", top_k=3),
+        lambda shop: shop.search(image=folder / "p4.jpg", top_k=3, exact=True),
+        lambda shop: shop.search(text="article 3", top_k=4, exact=True),
     ]
     for ask in asks:
         here, there = ask(local), ask(remote)
