@@ -143,7 +143,7 @@ class Source(BaseModel):
 
 
 class Nearest(BaseModel):
-    """Liked item that spoke for another."""
+    """Liked item because of which another is in a list."""
 
     item_id: str
     by: str = Field(description="how the two are near: by co-occurrence or by content")
@@ -163,7 +163,9 @@ class RecommendedItem(ItemSummary):
         None, description="liked item, shared facts and cosines that the reason is of"
     )
     sources: list[Source] | None = Field(None, description="channels that named it; of a ranked list")
-    nearest: list[Nearest] | None = Field(None, description="liked items that spoke for it; of a ranked list")
+    nearest: list[Nearest] | None = Field(
+        None, description="liked items because of which it is there; of a ranked list"
+    )
     p: dict[str, float] | None = Field(None, description="event -> probability, or score where it is not calibrated")
 
 

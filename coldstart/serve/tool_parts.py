@@ -47,6 +47,7 @@ def item_facts(found: results.Item) -> tool_results.ItemFacts:
 
 
 def item_summary(one: results.ItemSummary) -> dict[str, Any]:
+    """Convert an item of a list: its texts are cut, and stand in untrusted fields."""
     return {
         "item_id": one.item_id,
         "kind": one.kind,
@@ -68,16 +69,19 @@ def currency_of(row: Mapping[str, Any]) -> str | None:
 
 
 def notes_of(found: results.Result) -> list[str]:
+    """Return the first notes of a result, cut, without places of this machine."""
     return [shorten(without_places(note)) or "" for note in found.notes][:5]
 
 
 def page_limit(limit: int) -> int:
+    """Check the number of items of a page; raises `ColdstartError`."""
     if not 1 <= limit <= MOST_PAGE:
         raise ColdstartError(f"limit {limit}: give 1 to {MOST_PAGE}", kind="usage")
     return limit
 
 
 def byte_limit(max_bytes: int) -> int:
+    """Check the bytes of an answer; raises `ColdstartError`."""
     if not LEAST_BYTES <= max_bytes <= MOST_BYTES:
         raise ColdstartError(f"max_bytes {max_bytes}: give {LEAST_BYTES:,} to {MOST_BYTES:,}", kind="usage")
     return max_bytes

@@ -143,7 +143,7 @@ class Suggested(ItemLine):
     score: float
     untrusted_reason: str | None = None
     sources: dict[str, int] = Field(default_factory=dict, description="channel that named it -> its place there")
-    nearest: list[str] = Field(default_factory=list, description="ids of liked items that spoke for it")
+    nearest: list[str] = Field(default_factory=list, description="ids of liked items because of which it is there")
     p: dict[str, float] = Field(default_factory=dict, description="outcome -> probability, or score if not calibrated")
 
 
