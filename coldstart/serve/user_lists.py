@@ -31,6 +31,8 @@ MOST_LISTED = 1000
 Rank: TypeAlias = Literal["auto", "on", "off"]
 Rerank: TypeAlias = Literal["auto", "none", "mmr", "dpp", "listwise", "llm"]
 _KEPT_RANKINGS = 4
+_YEARS_S = 60_000_000_000
+"""Some 1,900 years, by which a time may be from 1970."""
 _SHOWN = ("kind", "title", "category", "price", "creator", "media")
 
 
@@ -290,7 +292,11 @@ def _candidates(reader: Reader, kind: str | None, where: str | None) -> list[str
 
 
 def _seconds(at: int | datetime | None) -> int:
-    return unix_seconds(at) if isinstance(at, datetime) else int(time() if at is None else at)
+    """Read a time in seconds since 1970, by default now; raises `ColdstartError` where it is over 1,900 years from 1970."""
+    found = unix_seconds(at) if isinstance(at, datetime) else int(time() if at is None else at)
+    if not -_YEARS_S <= found <= _YEARS_S:
+        raise ColdstartError(f"at {found}: give seconds since 1970, not milliseconds, or a date", kind="usage")
+    return found
 
 
 def _weights(events: Iterable[str] | Mapping[str, float]) -> dict[str, float | None]:
