@@ -163,9 +163,7 @@ class RecommendedItem(ItemSummary):
         None, description="liked item, shared facts and cosines that the reason is of"
     )
     sources: list[Source] | None = Field(None, description="channels that named it; of a ranked list")
-    nearest: list[Nearest] | None = Field(
-        None, description="liked items because of which it is there; of a ranked list"
-    )
+    nearest: list[Nearest] | None = Field(None, description="liked items it follows from; of a ranked list")
     p: dict[str, float] | None = Field(None, description="event -> probability, or score where it is not calibrated")
 
 

@@ -292,7 +292,7 @@ def _candidates(reader: Reader, kind: str | None, where: str | None) -> list[str
 
 
 def _seconds(at: int | datetime | None) -> int:
-    """Read a time in seconds since 1970, by default now; raises `ColdstartError` where it is over 1,900 years from 1970."""
+    """Read a time in seconds since 1970, by default now; raises `ColdstartError` where it is too far from 1970."""
     found = unix_seconds(at) if isinstance(at, datetime) else int(time() if at is None else at)
     if not -_YEARS_S <= found <= _YEARS_S:
         raise ColdstartError(f"at {found}: give seconds since 1970, not milliseconds, or a date", kind="usage")

@@ -159,6 +159,7 @@ def test_pages_of_a_ranking_join_to_the_whole_catalogue(
         ({"user": "u1", "events": ["buy"]}, 400, "give some of click, like"),
         ({"user": "u1", "events": {}}, 422, "body.events"),
         ({"user": "u1", "items": ["p1"], "at": -5}, 400, "give seconds since 1970"),
+        ({"user": "u1", "items": ["p1"], "at": 1_700_000_000_000}, 400, "not milliseconds"),
         ({"user": "u1", "items": ["p1"], "at": "soon"}, 422, "body.at"),
         ({"items": ["p1"]}, 422, "body.user"),
         ({"user": "u1", "itms": ["p1"]}, 422, "body.itms"),
