@@ -48,6 +48,7 @@ _LEAST_COSINE = 0.2  # a lower one is not given as a reason
 SCORES = "scores"
 """Name of the space of the scores among the cosines of chance."""
 NOTHING_ALIKE = "nothing of your history is much like it"
+_PEOPLE = "the same people like both"
 CHANCE = 0.95
 """Share of pairs of any two items that are less alike than what is given as a reason."""
 
@@ -104,6 +105,7 @@ def explain(
     cold: bool = False,
     chance: Mapping[str, float] | None = None,
     is_fitted: bool = True,
+    taken_with: str | None = None,
 ) -> Reason:
     """Explain an item to a user by the most similar item of their history.
 
@@ -116,6 +118,7 @@ def explain(
         cold: whether the item is cold, so that no shared audience may be claimed.
         chance: space -> cosine that any two items reach by chance; `SCORES`: that of the scores.
         is_fitted: whether the scores come from people's behaviour, so that people may be named as the reason.
+        taken_with: item of the history that a ranker counts as taken by the same users, where none is alike.
     """
     chance = chance or {}
     near, alike = most_similar(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), np.empty(0))
@@ -131,9 +134,16 @@ def explain(
     }
     is_near = any(cosine >= _least(space, chance) for space, cosine in cosines.items())
     if not shared and not is_near and not (is_fitted and alike[0] >= chance.get(SCORES, -1.0)):
-        return Reason(NOTHING_ALIKE, None, (), cosines)
-    because = f"because you {_done(before, events)} {quoted(before.get('title') or before['item_id'])}"
-    return Reason(f"{because}: {_common(shared, cosines, cold, chance)}", str(before["item_id"]), shared, cosines)
+        taken = next((one for one in history if one["item_id"] == taken_with), None)
+        if taken is None:
+            return Reason(NOTHING_ALIKE, None, (), cosines)
+        return Reason(f"{_because(taken, events)}: {_PEOPLE}", str(taken["item_id"]), (), {})
+    common = _common(shared, cosines, cold, chance)
+    return Reason(f"{_because(before, events)}: {common}", str(before["item_id"]), shared, cosines)
+
+
+def _because(before: Record, events: Mapping[str, str] | None) -> str:
+    return f"because you {_done(before, events)} {quoted(before.get('title') or before['item_id'])}"
 
 
 def explain_user(
@@ -202,7 +212,7 @@ def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool, ch
     }
     if near:
         return f"similar by {max(near, key=near.__getitem__)}"
-    return "likely to please the same people" if cold else "the same people like both"
+    return "likely to please the same people" if cold else _PEOPLE
 
 
 def _fact_text(fact: Fact) -> str:

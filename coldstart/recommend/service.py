@@ -191,7 +191,8 @@ class Recommender:
         places = [int(place) for place in found.places[0] if place >= 0]
         ids = [builder.candidates.item_ids[place] for place in places]
         shown = self.catalog.items(ids, DISPLAY)
-        reason_of: Mapping[str, Reason | None] = self.reasons(ids, liked) if reasons else dict.fromkeys(ids)
+        taken = {} if scored is None else _taken_with(scored.details)
+        reason_of: Mapping[str, Reason | None] = self.reasons(ids, liked, taken) if reasons else dict.fromkeys(ids)
         items = []
         for slot, (place, item) in enumerate(zip(places, ids, strict=True)):
             kind, title, category, price = (shown[item][column] for column in DISPLAY)
@@ -294,8 +295,10 @@ class Recommender:
             self._average_builders[builder] = builder.for_average_user(self.average_user, users)
         return self._average_builders[builder]
 
-    def reasons(self, item_ids: Sequence[str], liked: History) -> dict[str, Reason]:
-        """Explain items to a user who liked these."""
+    def reasons(
+        self, item_ids: Sequence[str], liked: History, taken_with: Mapping[str, str] | None = None
+    ) -> dict[str, Reason]:
+        """Explain items to a user who liked these; `taken_with`: item -> the liked one that the same users took."""
         recent = liked.item_ids[:MAX_HISTORY]
         spaces, records = self._content([*item_ids, *recent])
         history = [records[item] for item in recent if item in records]
@@ -307,7 +310,16 @@ class Recommender:
             blocks = {name: (block[item], _stacked(block, ids)) for name, block in spaces.items() if item in block}
             cold = self._is_cold(item)
             found[item] = explain(
-                records[item], history, vector, past, blocks, events, cold, self._chance, self.scoring_model.is_fitted
+                records[item],
+                history,
+                vector,
+                past,
+                blocks,
+                events,
+                cold,
+                self._chance,
+                self.scoring_model.is_fitted,
+                (taken_with or {}).get(item),
             )
         return found
 
@@ -448,6 +460,16 @@ def _unliked_note(history: History, min_weight: float | None) -> list[str]:
     if min_weight is None or liked == len(history):
         return []
     return [f"{liked} of {len(history)} rows of the history count as likes ({min_weight:g} or more)"]
+
+
+def _taken_with(details: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Read from the details of a ranked list: item -> the liked item that most of its users took, too."""
+    found = {}
+    for item, own in details.items():
+        near = [one for one in own.get("nearest", ()) if one["by"] == "cooccurrence"]
+        if near:
+            found[item] = str(near[0]["item_id"])
+    return found
 
 
 def _ignored_note(model: ScoringModel, liked: History) -> list[str]:

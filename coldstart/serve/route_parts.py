@@ -131,7 +131,10 @@ async def in_thread(request: Request, work: Callable[[], Any]) -> Any:
                 raise
     except TimeoutError:
         raise RequestProblem(
-            504, f"the answer takes longer than {seconds:g} s: ask for less at a time", "busy"
+            504,
+            f"the answer takes longer than {seconds:g} s: ask again, since what was loaded stays, or "
+            "ask for less at a time",
+            "busy",
         ) from None
 
 

@@ -154,6 +154,12 @@ def test_no_item_is_named_that_is_no_nearer_than_any_two_items_are():
     assert (found.text, found.because) == ("nothing of your history is much like it", None)
     assert told(other, chance=chance, is_fitted=False).because is None
     assert told(other, chance={**chance, "scores": 0.5}).text.endswith(": the same people like both")
+    taken = told(other, chance=chance, taken_with=before()["item_id"])  # a ranker named it by who took both
+    assert (taken.text, taken.because) == (
+        'because you watched "Old cats": the same people like both',
+        before()["item_id"],
+    )
+    assert told(other, chance=chance, taken_with="elsewhere").because is None
     assert told(other, chance={"image": 0.5}, is_fitted=False).text.endswith(": similar by image")
     assert told(chance=chance).text.endswith('both are by "ann"')
     rng = np.random.default_rng(0)

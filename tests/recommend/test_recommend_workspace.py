@@ -239,8 +239,8 @@ def test_an_unknown_user_gets_the_same_list_among_many(shop: coldstart.Workspace
 def test_ignored_liked_items_are_noted(shop: coldstart.Workspace) -> None:
     found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
     assert found.notes == (
-        f"2 of 3 liked items are ignored, since they came after the fit, or nobody had interacted with them: "
-        f"such as {NEW[0]!r}",
+        "2 of 3 liked items are ignored, since they are not in the catalogue, came after the fit, or nobody had met "
+        f"them: such as {NEW[0]!r}",
     )
     assert NEW[0] not in [one.item_id for one in found.items]
 
