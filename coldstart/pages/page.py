@@ -21,8 +21,9 @@ from PIL import Image
 from coldstart.core.stage import Reject
 from coldstart.media import guard
 from coldstart.media.guard import IMAGE_FORMATS, sniff_format
-from coldstart.media.image import ImageTransform, Pixels, load_image
+from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
+from coldstart.media.resize import Pixels
 from coldstart.media.video import sample_frames
 
 STRIP = 3

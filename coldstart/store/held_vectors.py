@@ -93,8 +93,8 @@ class HeldVectors:
         queries = unit(np.asarray(queries, np.float32))
         directed = queries.any(axis=1)
         if not directed.all():
-            own = iter(self.nearest(queries[directed], top_k, where, meeting, exact=exact) if directed.any() else ())
-            return [next(own) if one else np.empty(0, np.int64) for one in directed]
+            answers = iter(self.nearest(queries[directed], top_k, where, meeting, exact=exact) if directed.any() else ())
+            return [next(answers) if one else np.empty(0, np.int64) for one in directed]
         allowed = self._alive if where is None or meeting is None else self._meeting(where, meeting)
         count = len(self.units) if allowed is None else allowed.count
         share = count / max(1, len(self.units))
@@ -107,7 +107,7 @@ class HeldVectors:
             return self._scanned(queries, top_k, allowed)
         rows = self.graph.search(queries, top_k, share)
         # those that are allowed among the nearest of all are the nearest of the allowed; else there are too few
-        known = rows >= 0 if allowed is None else (rows >= 0) & allowed.rows[rows]
+        known = np.asarray(rows >= 0 if allowed is None else (rows >= 0) & allowed.rows[rows])
         found = [own[kept][: top_k + TIES] for own, kept in zip(rows, known, strict=True)]
         short = [place for place, own in enumerate(found) if len(own) < min(top_k, count)]
         if short:
