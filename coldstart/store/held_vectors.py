@@ -91,10 +91,11 @@ class HeldVectors:
             exact: compare all rows; without it, so is done where there is no graph, or few meet the condition.
         """
         queries = unit(np.asarray(queries, np.float32))
-        directed = queries.any(axis=1)
+        directed: NDArray[np.bool_] = np.any(queries, axis=1)
         if not directed.all():
-            answers = iter(self.nearest(queries[directed], top_k, where, meeting, exact=exact) if directed.any() else ())
-            return [next(answers) if one else np.empty(0, np.int64) for one in directed]
+            some = bool(directed.any())
+            answers = iter(self.nearest(queries[directed], top_k, where, meeting, exact=exact) if some else ())
+            return [next(answers) if one else np.empty(0, np.int64) for one in directed.tolist()]
         allowed = self._alive if where is None or meeting is None else self._meeting(where, meeting)
         count = len(self.units) if allowed is None else allowed.count
         share = count / max(1, len(self.units))
