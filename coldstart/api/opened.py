@@ -304,8 +304,12 @@ class OpenedStore:
         if self._published is None:
             self._published = Catalog(self._store.db).published()
             if self._in_memory and self._published is not None:
-                self._load_whole(self._published)
-                self.load_graphs()
+                try:
+                    self._load_whole(self._published)
+                    self.load_graphs()
+                except BaseException:  # the next call says so again, and does not go on from disk
+                    self._published = None
+                    raise
         if self._published is None:
             count = self._store.count(ITEMS)
             here = f"has {count:,} items and no index of them yet" if count else "has no items yet"

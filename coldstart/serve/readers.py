@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("coldstart.serve")
 POLL_S = 1.0
+_GRAPH_BLOCK_S = 15.0
+"""Seconds in which a block of rows is added to a graph, after which building ends when it should."""
 LOOK_S = 0.2
 """Seconds after which a name that is not found is looked for in the next publication, if there is one."""
 QUICKLY_ADDED = 0.01
@@ -262,6 +264,8 @@ class Readers:
         self._graphs_due.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+        if self._graphs_thread.is_alive():  # a process that ends while faiss adds rows is aborted
+            self._graphs_thread.join(timeout=_GRAPH_BLOCK_S)
 
     def current(self) -> Reader:
         """Return the reader of the present publication.

@@ -80,3 +80,18 @@ def test_a_graph_keeps_no_publication_back(
     assert readers.refresh() and asked == [{"build": False, "most_added": readers_module.QUICKLY_ADDED}]
     assert "graphs cannot be made" in caplog.text
     assert "p3" not in [hit.item_id for hit in readers.current().search(item="p0")]
+
+
+@pytest.mark.slow
+def test_a_fault_of_graphs_is_told_at_each_call(shop: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = coldstart.open(shop.uri, index="memory")
+
+    def load_graphs(own: Workspace, **options: Any) -> None:
+        raise ColdstartError("faiss is not installed")
+
+    monkeypatch.setattr(Workspace, "load_graphs", load_graphs)
+    for _ in range(2):
+        with pytest.raises(ColdstartError, match="faiss"):
+            workspace.search(item="p0")
+    monkeypatch.undo()
+    assert len(workspace.published()) > 0
