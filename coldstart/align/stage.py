@@ -29,7 +29,7 @@ from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.metrics.splits import FEWEST_CLASSES, has_classes, split_unseen
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, remove_scratch
+from coldstart.store.fit_stage import FitInputs, SavedFits, fit_in_use, fit_unchanged, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -180,17 +180,18 @@ class AlignStage:
         if made is None:
             return self._fit(store, progress)
         changes = self._fits.changes(made, self._inputs(store).items.keys)
-        return 0, [f"{_summary(made)}{self._outdated(made)}{changes.note('coldstart finetune align')}"]
+        since = f"{self._outdated(made)}{changes.note('coldstart finetune align')}"
+        return 0, [fit_in_use(made, since, _summary(made))]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings or by this recipe, or items came, changed or went since."""
         made = self._fits.newest(store)
         if made is not None and not self._outdated(made) and self.present(store) == self._inputs(store).items.keys:
-            return 0, [f"{_summary(made)}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(made, _summary(made))]
         return self._fit(store, progress)
 
     def _outdated(self, made: Artifact) -> str:
-        """End of the summary of a fit of heads by an earlier recipe, which stays in use; else empty.
+        """Write what follows the date of a fit of heads by an earlier recipe, which stays in use; else empty.
 
         Towers take hours: they are fitted anew for other settings or items alone.
         """

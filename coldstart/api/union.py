@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 UNION = "finetune.union"
 RANKS = ("auto", "on", "off")
+_MODELS = {"linear": "a linear model that orders", "trees": "boosted trees that order"}
+"""Kind of ranker -> words."""
 POOL, NEW_POOL = 200, 200
 """Items, and new ones, that the model of behaviour names as candidates; behind the ranked ones stand its others."""
 _BLOCK, _MOST_AT_ONCE = 1 << 23, 256
@@ -67,10 +69,11 @@ def load_union(store: Store, pipeline: Pipeline, rank: str) -> UnionService | No
 
 @dataclass(frozen=True)
 class Verdict:
-    """Decision of `auto` to rank or not, and why."""
+    """Decision of `auto` to rank or not, and why; `summary`: that in one clause."""
 
     auto: bool
     why: str
+    summary: str
 
 
 def choose(
@@ -81,7 +84,7 @@ def choose(
     query: QuerySettings,
     history: Sequence[str] | None,
 ) -> dict[str, Any]:
-    """Tell whether the ranker orders the list, `on`, and `why`; `history` None: of many lists.
+    """Tell whether the ranker orders the list, `on`, `why`, and a `summary` of that; `history` None: of many lists.
 
     Raises:
         ColdstartError: it is requested, and the other options or the history leave it nothing to rank by.
@@ -94,12 +97,12 @@ def choose(
     if rank == "on":
         if why is not None:
             raise ColdstartError(f"rank on: {why}", kind="not_found" if "history" in why else "invalid")
-        return {"on": True, "why": f"requested; {verdict.why}"}
+        return {"on": True, "why": f"requested; {verdict.why}", "summary": f"requested; {verdict.summary}"}
     if why is None and recall is not None:
         why = "recall names the only channel; with rank on it is one of several"
     if why is not None:
-        return {"on": False, "why": why}
-    return {"on": verdict.auto, "why": verdict.why}
+        return {"on": False, "why": why, "summary": why}
+    return {"on": verdict.auto, "why": verdict.why, "summary": verdict.summary}
 
 
 def histories_at_once(items: int) -> int:
@@ -197,10 +200,15 @@ def rank_lists(
             last = float(scores.min(initial=0.0))
             behind = last - _STEP * np.arange(1, len(rest) + 1)
             details = _details(ranker, lists, best, known[row]) if detailed else {}
-            name = f"ranker of {len(ranker.channels) + len(channels) + 1 + with_cold} channels ({ranker.kind})"
+            name = _name(ranker.kind, len(ranker.channels) + len(channels) + 1 + with_cold)
             both = np.concatenate([scores, behind]).astype(np.float32)
             found[row] = Scored(name, (*first, *rest), both, details)
     return found
+
+
+def _name(kind: str, channels: int) -> str:
+    """Say in words what scored a list, read after "scored by"."""
+    return f"{_MODELS.get(kind, kind)} items that {channels} channels list"
 
 
 def _moved(at: NDArray[np.int64], lists: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:

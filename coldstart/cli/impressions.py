@@ -42,7 +42,8 @@ Signals = Annotated[
     typer.Option(
         "--signals",
         metavar="NAME=COLUMN,…",
-        help="Outcomes and their columns, such as follow=is_follow; click, dwell_s, like and hide are recognised.",
+        help="Outcomes and their columns, such as follow=is_follow; follow= reads the column follow. click, dwell_s, "
+        "like and hide are recognised.",
     ),
 ]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import complete, tables
-from coldstart.core.reasons import counted, plain, remedy
+from coldstart.core.reasons import NEW, counted, plain, remedy
 from coldstart.core.sanitize import without_controls
 from coldstart.core.spelling import similar_path
 from coldstart.errors import ColdstartError, redact_urls
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 DEFAULT_WORKSPACE = "coldstart.workspace"
 MAX_TOP_K = 10_000
 """As `coldstart.store.published.MAX_TOP_K`, which the help does not import."""
+_REST = "\n"
+"""Separates what a terminal shows of a note from what only JSON has, such as the summary of an earlier fit."""
+_LEAST_RATE = 0.05
+"""Items per second below which a rate would read 0.0."""
 _LONG_S = 10.0
 """Seconds from which it is worth to say that a stage waited for data."""
 
@@ -343,7 +347,7 @@ def print_run(report: RunReport) -> None:
         if waited := _waited(stage):
             note(f"{stage.stage}: {waited}")
         for text in stage.notes:
-            note(f"{stage.stage}: {text}")
+            note(f"{stage.stage}: {text.partition(_REST)[0]}")
     upkeep = report.maintenance
     sizes = f"; disk {size(upkeep.bytes_before)} -> {size(upkeep.bytes_after)}" if upkeep else ""
     line(f"done in {duration(report.seconds)}{sizes}")
@@ -373,7 +377,8 @@ def print_comparison(comparison: Comparison) -> None:
 def print_balance(reports: Iterable[StageReport], ran: bool = False) -> None:
     """Print the items in each state, a row a stage, and why items are skipped; with `ran` also the work done now.
 
-    States in which no item is have no column.
+    States in which no item is have no column. Items that a fit is without because they are new are filtered in the
+    ledger, and stand in a column of their own.
     """
     stages = list(reports)
     values: dict[str, list[Any]] = {"stage": [stage.stage for stage in stages]}
@@ -382,8 +387,11 @@ def print_balance(reports: Iterable[StageReport], ran: bool = False) -> None:
         values["rate"] = [_rate(stage) for stage in stages]
     values["items"] = [stage.balance.total for stage in stages]
     values["fresh"] = [stage.balance.fresh for stage in stages]
-    for state in ("failed", "filtered", "duplicate", "pending"):
-        counts = [getattr(stage.balance, state) for stage in stages]
+    new = [sum(stage.balance.reasons.get(reason, 0) for reason in NEW) for stage in stages]
+    for state in ("new", "failed", "filtered", "duplicate", "pending"):
+        counts = new if state == "new" else [getattr(stage.balance, state) for stage in stages]
+        if state == "filtered":
+            counts = [count - of_new for count, of_new in zip(counts, new, strict=True)]
         if any(counts):
             values[state] = counts
     table(
@@ -418,8 +426,8 @@ def _shared_reasons(stages: Sequence[StageReport]) -> dict[str, int]:
 
 
 def _rate(stage: StageReport) -> str:
-    busy = stage.ran.done + stage.ran.lost
-    return f"{busy / stage.ran.seconds:,.1f}/s" if busy and stage.ran.seconds else "-"
+    rate = (stage.ran.done + stage.ran.lost) / stage.ran.seconds if stage.ran.seconds else 0.0
+    return f"{rate:,.1f}/s" if rate >= _LEAST_RATE else "-"
 
 
 def print_failures(rows: Sequence[Mapping[str, Any]]) -> None:

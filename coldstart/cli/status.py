@@ -61,7 +61,8 @@ def status(
 ) -> None:
     """Count the items in each state, for every stage.
 
-    fresh + failed + filtered + duplicate + pending = items.
+    fresh + new + failed + filtered + duplicate + pending = items. New items are in no fit yet, and scored all the
+    same; --json counts them as filtered.
 
     \b
     Examples:

@@ -138,8 +138,10 @@ ITEMS: Mapping[str, Reason] = {
         "that have a category already", "label them too with `coldstart label --all`", one="has a category already"
     ),
     "no_content": Reason("without content to learn from", "give them text or a picture"),
-    "not_shown": Reason("that nobody was shown", "it is ranked by what is known of items like it"),
-    "no_interactions": Reason("without interactions in the training window"),
+    "not_shown": Reason("new to the fit, shown to nobody yet", "it is ranked by what is known of items like it"),
+    "no_interactions": Reason(
+        "new to the fit, without interactions in its training window", "it is scored by its content all the same"
+    ),
     "upstream_failed": Reason(
         "that failed in an earlier stage",
         "mend what failed there (`coldstart status --failed`), then `coldstart retry`",
@@ -184,6 +186,9 @@ ITEMS: Mapping[str, Reason] = {
     "no_space": Reason("with no space to search in", "name a space that the workspace has, or run `coldstart embed`"),
 }
 """Code -> meaning, of items that a stage skipped or failed on, and of queries without an answer."""
+
+NEW = frozenset({"no_interactions", "not_shown"})
+"""Codes of items that a fit is without only because they are new: they are scored all the same."""
 
 CLAIMS: Mapping[str, Reason] = {
     "ungrounded": Reason("without evidence"),

@@ -200,7 +200,9 @@ class CatalogStage(Protocol):
         """Read the keys of the items in its last result."""
 
     def run(self, workspace: Any, progress: Progress) -> tuple[int, list[str]]:
-        """Make the result. Returns the number of changed rows, and notes for a person, a line each.
+        """Make the result. Returns the number of changed rows, and notes for a person.
+
+        A terminal shows the first line of a note; JSON has further ones, too.
 
         Args:
             progress: its `meter(name, total)` counts items as they end, for a stage that takes long.

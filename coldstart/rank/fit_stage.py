@@ -27,7 +27,14 @@ from coldstart.rank.model import PARTS, RankModel, Recipe, check_classes
 from coldstart.rank.settings import RANK, Settings
 from coldstart.rank.whole_history import SIMILAR
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting, remove_scratch
+from coldstart.store.fit_stage import (
+    FitInputs,
+    SavedFits,
+    expected_or_waiting,
+    fit_in_use,
+    fit_unchanged,
+    remove_scratch,
+)
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -111,7 +118,7 @@ class RankFitStage:
         came = ImpressionTable(store).count() - int(fit.report["showings"]["in_workspace"])
         if not note and came:
             note = f"; {abs(came):,} showings {'came' if came > 0 else 'went'} since: `{_COMMAND}`"
-        return 0, [f"{_summary(fit)}{note}"]
+        return 0, [fit_in_use(fit, note, _summary(fit))]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings, or items, showings or interactions changed since.
@@ -123,7 +130,7 @@ class RankFitStage:
         if fit is not None and fit.report["data"] == self._state_of(store) and self.present(store) == (
             self._inputs(store).ready
         ):  # fmt: skip
-            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(fit, _summary(fit))]
         training = self._training(store)
         if isinstance(training, str):
             raise ColdstartError(f"{self.name}: {training}")

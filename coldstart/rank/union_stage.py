@@ -26,7 +26,7 @@ from coldstart.core.stage import LedgerRow, Reject
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting, fit_in_use, fit_unchanged
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -193,7 +193,7 @@ class UnionFitStage:
         note = self._fits.changes(fit, inputs.keys).note(_COMMAND)
         if not note and fit.report["interactions"]["digest"] != InteractionTable(store).digest():
             note = f"; interactions came, changed or went since: `{_COMMAND}`"
-        return 0, [f"{_summary(fit)}{note}"]
+        return 0, [fit_in_use(fit, note, _summary(fit))]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings, or items or interactions changed since.
@@ -204,7 +204,7 @@ class UnionFitStage:
         fit, inputs = self._fits.newest(store), self._inputs(store)
         same = fit is not None and self.present(store) == inputs.ready
         if fit is not None and same and fit.report["interactions"]["digest"] == InteractionTable(store).digest():
-            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(fit, _summary(fit))]
         data = UnionData(store, self, inputs.ready)
         if (missing := self.missing(data.histories, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")

@@ -29,7 +29,7 @@ from coldstart.recommend.model import RECIPE
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting, fit_in_use, fit_unchanged
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -149,7 +149,8 @@ class BehaviourFitStage:
             again = "fitted by the recipe of an earlier version, and a new fit takes the present one"
         if not self._is_calibrated(fit):
             again = "an earlier version calibrated the scores of its cold items for another basis than its own"
-        return 0, [f"{_summary(fit)}{f'; {again}: `coldstart finetune behaviour`' if again else ''}"]
+        since = f"; {again}: `coldstart finetune behaviour`" if again else ""
+        return 0, [fit_in_use(fit, since, _summary(fit))]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings, or items or interactions changed since.
@@ -159,7 +160,7 @@ class BehaviourFitStage:
         """
         fit = self._fits.newest(store)
         if fit is not None and self._is_current(fit, store):
-            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(fit, _summary(fit))]
         training = self._training_data(store)
         if (missing := training.missing(self._settings, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")

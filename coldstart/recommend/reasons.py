@@ -106,8 +106,9 @@ def explain(
     chance: Mapping[str, float] | None = None,
     is_fitted: bool = True,
     taken_with: str | None = None,
+    alike_to: str | None = None,
 ) -> Reason:
-    """Explain an item to a user by the most similar item of their history.
+    """Explain an item to a user by the most similar item of their history, or by the one that a ranker names.
 
     Args:
         item, history: records, with `item_id`, `title`, `kind` and the manifest's other fields; `claims` are name and
@@ -118,28 +119,52 @@ def explain(
         cold: whether the item is cold, so that no shared audience may be claimed.
         chance: space -> cosine that any two items reach by chance; `SCORES`: that of the scores.
         is_fitted: whether the scores come from people's behaviour, so that people may be named as the reason.
-        taken_with: item of the history that a ranker counts as taken by the same users, where none is alike.
+        taken_with: item of the history that a ranker counts as taken by the same users: it is the reason.
+        alike_to: item of the history that a ranker counts as nearest by content: the reason, where it is alike.
     """
     chance = chance or {}
+    places = {str(one["item_id"]): place for place, one in enumerate(history)}
+
+    def compared(place: int) -> tuple[tuple[Fact, ...], dict[str, float]]:
+        """Find facts that both share, and the cosine of both by space."""
+        cosines = {
+            space: float(unit(own[None])[0] @ unit(past[place][None])[0])
+            for space, (own, past) in spaces.items()
+            if own.any() and past[place].any()
+        }
+        return tuple(shared_facts(item, history[place])), cosines
+
+    if taken_with in places:
+        taken = history[places[taken_with]]
+        return Reason(f"{_because(taken, events)}: {_PEOPLE}", taken_with, *compared(places[taken_with]))
     near, alike = most_similar(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), np.empty(0))
     if not len(near):
         return Reason("many people like what is like it", None, (), {})
-    place = int(near[0])
-    before = history[place]
-    shared = tuple(shared_facts(item, before))
-    cosines = {
-        space: float(unit(own[None])[0] @ unit(past[place][None])[0])
-        for space, (own, past) in spaces.items()
-        if own.any() and past[place].any()
-    }
-    is_near = any(cosine >= _least(space, chance) for space, cosine in cosines.items())
-    if not shared and not is_near and not (is_fitted and alike[0] >= chance.get(SCORES, -1.0)):
-        taken = next((one for one in history if one["item_id"] == taken_with), None)
-        if taken is None:
-            return Reason(NOTHING_ALIKE, None, (), cosines)
-        return Reason(f"{_because(taken, events)}: {_PEOPLE}", str(taken["item_id"]), (), {})
+    if alike_to in places:
+        place = places[alike_to]
+        shared, cosines = compared(place)
+        if shared or _is_near(cosines, chance):
+            return _alike(history[place], events, shared, cosines, cold, chance)
+    shared, cosines = compared(int(near[0]))
+    if not shared and not _is_near(cosines, chance) and not (is_fitted and alike[0] >= chance.get(SCORES, -1.0)):
+        return Reason(NOTHING_ALIKE, None, (), cosines)
+    return _alike(history[int(near[0])], events, shared, cosines, cold, chance)
+
+
+def _alike(
+    before: Record,
+    events: Mapping[str, str] | None,
+    shared: tuple[Fact, ...],
+    cosines: Mapping[str, float],
+    cold: bool,
+    chance: Mapping[str, float],
+) -> Reason:
     common = _common(shared, cosines, cold, chance)
     return Reason(f"{_because(before, events)}: {common}", str(before["item_id"]), shared, cosines)
+
+
+def _is_near(cosines: Mapping[str, float], chance: Mapping[str, float]) -> bool:
+    return any(cosine >= _least(space, chance) for space, cosine in cosines.items())
 
 
 def _because(before: Record, events: Mapping[str, str] | None) -> str:

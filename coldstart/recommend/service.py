@@ -191,14 +191,16 @@ class Recommender:
         places = [int(place) for place in found.places[0] if place >= 0]
         ids = [builder.candidates.item_ids[place] for place in places]
         shown = self.catalog.items(ids, DISPLAY)
-        taken = {} if scored is None else _taken_with(scored.details)
-        reason_of: Mapping[str, Reason | None] = self.reasons(ids, liked, taken) if reasons else dict.fromkeys(ids)
+        found_details = {} if scored is None else scored.details
+        reason_of: Mapping[str, Reason | None] = dict.fromkeys(ids)
+        if reasons:
+            reason_of = self.reasons(ids, liked, found_details)
         items = []
         for slot, (place, item) in enumerate(zip(places, ids, strict=True)):
             kind, title, category, price = (shown[item][column] for column in DISPLAY)
             exploration = bool(found.explored[0, slot]), float(found.propensity[0, slot])
             score, cold = float(found.scores[0, slot]), bool(builder.candidates.cold[place])
-            details = {} if scored is None else scored.details.get(item, {})
+            details = _agreeing(found_details.get(item, {}), reason_of[item])
             own = Recommendation(
                 item, slot + 1, score, cold, *exploration, kind, title, category, price, reason_of[item], details
             )
@@ -296,9 +298,9 @@ class Recommender:
         return self._average_builders[builder]
 
     def reasons(
-        self, item_ids: Sequence[str], liked: History, taken_with: Mapping[str, str] | None = None
+        self, item_ids: Sequence[str], liked: History, details: Mapping[str, Mapping[str, Any]] | None = None
     ) -> dict[str, Reason]:
-        """Explain items to a user who liked these; `taken_with`: item -> the liked one that the same users took."""
+        """Explain items to a user who liked these; `details`: of a ranked list, whose `nearest` lead the reasons."""
         recent = liked.item_ids[:MAX_HISTORY]
         spaces, records = self._content([*item_ids, *recent])
         history = [records[item] for item in recent if item in records]
@@ -309,6 +311,7 @@ class Recommender:
         for item, vector in zip(item_ids, own, strict=True):
             blocks = {name: (block[item], _stacked(block, ids)) for name, block in spaces.items() if item in block}
             cold = self._is_cold(item)
+            by, leading = _leading((details or {}).get(item, {}))
             found[item] = explain(
                 records[item],
                 history,
@@ -319,7 +322,8 @@ class Recommender:
                 cold,
                 self._chance,
                 self.scoring_model.is_fitted,
-                (taken_with or {}).get(item),
+                taken_with=leading if by == "cooccurrence" else None,
+                alike_to=leading if by != "cooccurrence" else None,
             )
         return found
 
@@ -462,14 +466,17 @@ def _unliked_note(history: History, min_weight: float | None) -> list[str]:
     return [f"{liked} of {len(history)} rows of the history count as likes ({min_weight:g} or more)"]
 
 
-def _taken_with(details: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Read from the details of a ranked list: item -> the liked item that most of its users took, too."""
-    found = {}
-    for item, own in details.items():
-        near = [one for one in own.get("nearest", ()) if one["by"] == "cooccurrence"]
-        if near:
-            found[item] = str(near[0]["item_id"])
-    return found
+def _leading(details: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Read from the details of a ranked item how its first liked item speaks for it, and which that is."""
+    near = details.get("nearest") or ()
+    return (str(near[0]["by"]), str(near[0]["item_id"])) if near else (None, None)
+
+
+def _agreeing(details: Mapping[str, Any], reason: Reason | None) -> Mapping[str, Any]:
+    """Leave out of `nearest` what speaks for another liked item than the reason does, where that does not lead."""
+    if reason is None or "nearest" not in details or _leading(details)[1] in (None, reason.because):
+        return details
+    return {**details, "nearest": [one for one in details["nearest"] if one["item_id"] == reason.because]}
 
 
 def _ignored_note(model: ScoringModel, liked: History) -> list[str]:

@@ -22,7 +22,7 @@ from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.rerank.settings import RERANK, Settings
 from coldstart.store import ITEMS, Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting, fit_in_use, fit_unchanged
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -124,7 +124,7 @@ class RerankFitStage:
             return (0, [f"waits: {missing}"]) if fitted is None else fitted
         came = ImpressionTable(store).count() - int(fit.report["showings"])
         note = f"; {abs(came):,} showings {'came' if came > 0 else 'went'} since: `{_COMMAND}`" if came else ""
-        return 0, [f"{_summary(fit)}{note}"]
+        return 0, [fit_in_use(fit, note, _summary(fit))]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings, or showings or interactions changed since.
@@ -134,7 +134,7 @@ class RerankFitStage:
         """
         fit = self._fits.newest(store)
         if fit is not None and fit.report["data"] == _data_digest(store):
-            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(fit, _summary(fit))]
         missing, fitted = self._fit(store, progress)
         if fitted is None:
             raise ColdstartError(f"{self.name}: {missing}")
@@ -162,11 +162,7 @@ class RerankFitStage:
         lists, _ = features.lists(shown, self.settings.signal, self.settings.min_items)
         clicks = int(np.nansum(lists.clicks))
         if len(lists) < self.settings.min_requests:
-            return (
-                f"{len(lists):,} requests showed {self.settings.min_items} known items and more with outcomes, and "
-                f"a fit needs {self.settings.min_requests:,} (min_requests): bring more with `coldstart ingest "
-                "--impressions FILE`"
-            )
+            return _too_few(len(lists), "known items and more with outcomes", self.settings)
         if not clicks or clicks == int((~np.isnan(lists.clicks)).sum()):
             return f"of the showings {clicks:,} have {self.settings.signal}: a fit needs some with and some without"
         cut = len(lists) - max(1, int(VALID_SHARE * len(lists)))
@@ -186,6 +182,8 @@ class RerankFitStage:
         from coldstart.rerank.listwise import to_files
 
         shown = ImpressionTable(store).read()
+        if (count := _count_requests(shown, self.settings.min_items)) < self.settings.min_requests:
+            return _too_few(count, "items and more", self.settings), None  # before vectors are read
         features = self.features(store)
         with progress.meter(f"{self.name}: epochs", self.settings.epochs) as meter:
             trained = self.train(features, shown, lambda: meter.advance(1, 0, 0.0))
@@ -221,6 +219,33 @@ class RerankFitStage:
         except (KeyError, ValueError, TypeError) as error:
             raise ColdstartError(f"stage {self.name!r}: its fit cannot be read ({error}): run `{_COMMAND}`") from error
         return model
+
+
+def check_showings(store: Store, name: str, settings: Settings) -> None:
+    """Refuse a first fit of the stage `name` for which there are too few showings, before anything else is read.
+
+    Raises:
+        ColdstartError: there are fewer than its least number of requests can have.
+    """
+    table = ImpressionTable(store)
+    count = table.count()
+    if count >= settings.min_requests * settings.min_items or store.artifacts.newest(name) is not None:
+        return
+    requests = _count_requests(table.read(window_s=None), settings.min_items)
+    raise ColdstartError(f"{name}: {count:,} showings: {_too_few(requests, 'items and more', settings)}")
+
+
+def _count_requests(shown: Impressions, least: int) -> int:
+    """Count the requests that state the places of at least so many showings, whatever is known of them."""
+    _, counts = np.unique(shown.requests[(shown.requests >= 0) & (shown.positions >= 0)], return_counts=True)
+    return int((counts >= least).sum())
+
+
+def _too_few(requests: int, what: str, settings: Settings) -> str:
+    return (
+        f"{requests:,} requests showed {settings.min_items} {what}, and a fit needs {settings.min_requests:,} with "
+        "outcomes (min_requests): bring more with `coldstart ingest --impressions FILE`"
+    )
 
 
 def _log_loss(clicks: Any, chance: Any) -> Any:

@@ -27,7 +27,7 @@ from coldstart.semantic_ids.kmeans import Codes, Vectors
 from coldstart.semantic_ids.methods import FEWEST_A_CODE, LEVELS, can_begin_with, fit_codebooks
 from coldstart.semantic_ids.settings import FEWEST_ITEMS, FIT, Settings, choose_space
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting, fit_in_use, fit_unchanged
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
@@ -157,7 +157,7 @@ class SidFitStage(SpaceFitStage):
         inputs = self._inputs(store)
         if fit is not None:
             changes = self._fits.changes(fit, inputs.keys)
-            return 0, [f"{_summary(fit)}{changes.note('coldstart finetune sids')}"]
+            return 0, [fit_in_use(fit, changes.note("coldstart finetune sids"), _summary(fit))]
         training = self.training(store, inputs)
         if (missing := self._missing(training, store.uri)) is not None:
             return 0, [f"waits: {missing}"]
@@ -172,7 +172,7 @@ class SidFitStage(SpaceFitStage):
         fit = self._fits.newest(store)
         inputs = self._inputs(store)
         if fit is not None and self.present(store) == inputs.ready:
-            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(fit, _summary(fit))]
         training = self.training(store, inputs)
         if (missing := self._missing(training, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")

@@ -30,7 +30,7 @@ from coldstart.semantic_ids.read import SemanticIds, load_ids
 from coldstart.semantic_ids.recall_settings import LANGUAGE_VERSION, RECALL, Settings, check_generator
 from coldstart.semantic_ids.settings import IDS
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, remove_scratch
+from coldstart.store.fit_stage import FitInputs, fit_in_use, fit_unchanged, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.interactions import InteractionTable, met_items
 
@@ -125,7 +125,7 @@ class RecallFitStage(SpaceFitStage):
             note = f"; semantic IDs were fitted anew since: `{_COMMAND}`"
         if not note and fit.report["interactions"]["digest"] != InteractionTable(store).digest():
             note = f"; interactions came, changed or went since: `{_COMMAND}`"
-        return 0, [f"{_summary(fit)}{note}"]
+        return 0, [fit_in_use(fit, note, _summary(fit))]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings, or items, IDs or interactions changed since.
@@ -138,7 +138,7 @@ class RecallFitStage(SpaceFitStage):
         if fit is not None and self._newest_ids(store) == fit.report["sids"]:
             same = fit.report["interactions"]["digest"] == InteractionTable(store).digest()
             if same and self.present(store) == inputs.ready:
-                return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+                return 0, [fit_unchanged(fit, _summary(fit))]
         training = RecallTraining(store, self, inputs)
         if (missing := training.missing) is not None:
             raise ColdstartError(f"{self.name}: {missing}")

@@ -21,8 +21,23 @@ from coldstart.store.fits import read_fit_items
 if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
 
-NOTHING_CHANGED = "; nothing came or changed since"
-"""End of the summary of a fit that a refit left as it is."""
+
+def fit_in_use(fit: Artifact, since: str, summary: str) -> str:
+    """Write the note of a run that leaves a fit as it is.
+
+    The first line, which a terminal shows, has the date of the fit and `since`, what came after it; the second, for
+    JSON, has its summary, which is not of this run.
+    """
+    return f"{_dated(fit)} in use{since}\n{summary}"
+
+
+def fit_unchanged(fit: Artifact, summary: str) -> str:
+    """Write the note of a refit that found nothing new: the date of the fit and its summary."""
+    return f"{_dated(fit)} in use: {summary}; nothing came or changed since"
+
+
+def _dated(fit: Artifact) -> str:
+    return f"fit of {fit.made_at:%Y-%m-%d %H:%M UTC}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Changes:
     changed: int
 
     def note(self, command: str) -> str:
-        """End of the summary of a fit: the changes and the command that counts them in; empty without any."""
+        """Write what follows the date of a fit: the changes, and the command that counts them in; empty without any."""
         if not self.new + self.changed:
             return ""
         return f"; {self.new} items came and {self.changed} changed since: `{command}`"

@@ -60,7 +60,7 @@ def align_of(workspace: coldstart.Workspace) -> AlignStage:
 
 
 def note(report: Any, stage: str) -> str:
-    return next(str(one.notes[0]) for one in report.stages if one.stage == stage)
+    return next(str(one.notes[0]).partition("\n")[0] for one in report.stages if one.stage == stage)
 
 
 def balance(workspace: coldstart.Workspace, stage: str) -> tuple[int, int, int]:
@@ -124,7 +124,8 @@ def test_a_second_run_fits_nothing_and_a_request_without_news_neither(shop: cold
     digest = shop._store.artifacts.newest("align.text_image").digest  # type: ignore[union-attr]
     report = shop.run()
     assert [one.ran.done for one in report.stages if one.stage != "index"] == [0] * 5
-    assert note(report, "align.text_image").startswith("fitted on 78 items in ")
+    assert note(report, "align.text_image").startswith("fit of ")
+    assert any("\nfitted on 78 items in " in text for one in report.stages for text in one.notes)
     assert note(shop.finetune_align(), "align.text_image").endswith("; nothing came or changed since")
     assert [one.digest for one in shop._store.artifacts.all("align.text_image")] == [digest]
 

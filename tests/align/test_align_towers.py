@@ -208,7 +208,7 @@ def test_only_what_changes_results_makes_another_fit(shop: coldstart.Workspace) 
         ]
     )  # fmt: skip
     assert all(one.ran.done == 0 for one in report.stages if one.stage != "index")
-    assert next(str(one.notes[0]) for one in report.stages if one.stage == STAGE).startswith("fitted on 78 items in ")
+    assert "\nfitted on 78 items in " in next(str(one.notes[0]) for one in report.stages if one.stage == STAGE)
 
     def key(**given: Any) -> str:
         return json.dumps(Settings(**given).key_settings(), sort_keys=True)

@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from coldstart.cli import app, output, tables
-from coldstart.engine.report import StageReport, fitted_report
+from coldstart.engine.local import PassReport
+from coldstart.engine.report import RunReport, StageReport, fitted_report
 from coldstart.store.freshness import Balance
 
 WIDTHS = (40, 80, 200)
@@ -227,6 +228,26 @@ def test_status_says_what_a_gate_keeps_out_once_and_which_fit_is_older(capsys: p
     said = capsys.readouterr()
     assert (said.out + said.err).count("a copy of another item") == 1
     assert "shots: 1 without a video\n" in said.out + said.err
+
+
+def test_a_run_over_fits_shows_what_is_new_and_no_old_report(capsys: pytest.CaptureFixture[str]) -> None:
+    new = Balance(fresh=9, filtered=3, reasons={"no_interactions": 3})
+    stages = [
+        StageReport("title", "embed", Balance(fresh=12), PassReport(done=3, seconds=200.0)),
+        StageReport("text", "embed", Balance(fresh=12), PassReport(done=3, seconds=6.0)),
+        StageReport("align", "align.behaviour", new, notes=["fit of 2026-11-20 10:00 UTC in use\nfitted on 9 likes"]),
+    ]
+    output.print_run(RunReport(stages, 206.0, ()))
+    shown = capsys.readouterr().out
+    ((head, *rows),) = screens.tables(shown)
+    assert head == ["stage", "done now", "rate", "items", "fresh", "new"]
+    assert [row[2] for row in rows] == ["-", "0.5/s", "-"] and rows[2][-1] == "3"
+    assert "align: 3 new to the fit, without interactions in its training window\n" in shown
+    assert "align: fit of 2026-11-20 10:00 UTC in use\n" in shown and "9 likes" not in shown
+
+    output.print_balance([StageReport("a", "x", Balance(filtered=4, reasons={"no_interactions": 3, "no_video": 1}))])
+    ((head, row),) = screens.tables(capsys.readouterr().out)
+    assert dict(zip(head, row, strict=True)) == {"stage": "a", "items": "4", "fresh": "0", "new": "3", "filtered": "1"}
 
 
 def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,9 @@ def test_new_rows_are_pending_until_a_refit(fitted_shop: FitShop) -> None:
     reports = fitted_shop.run()
     fit = reports["finetune.describe"]
     assert fit.ran.done == 0 and fit.balance.pending == 1
-    assert fit.notes[0].endswith("; 1 items came and 0 changed since: `coldstart finetune describe`")
+    since, _, summary = fit.notes[0].partition("\n")
+    assert since.startswith("fit of ") and summary
+    assert since.endswith("; 1 items came and 0 changed since: `coldstart finetune describe`")
     assert reports["describe.write"].ran.done == 1
     after = fitted_shop.run(only=["finetune.describe"], refit=True)["finetune.describe"]
     made = fitted_shop.store.artifacts.newest("finetune.describe")

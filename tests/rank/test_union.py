@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from coldstart.api.served_comparison import _gains, compare_with_served, ranked_
 from coldstart.api.served_rows import ServedRows
 from coldstart.core.candidates import ChannelLists, join
 from coldstart.core.progress import SilentProgress
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.rank.channels import WEEK_S, ContentNeighbours, Popular, fit_channels
 from coldstart.rank.union import Items, union_features
 from coldstart.rank.union_files import ARRAYS_FILE, from_files, to_files
@@ -224,6 +225,10 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.Monke
     assert len(ids) == len(set(ids)) == 8 and not met & set(ids)
     details = found.items[0].to_dict()
     assert details["sources"][0]["rank"] >= 1 and {one["item_id"] for one in details["nearest"]} <= met
+    led = [one for one in found.items if one.details.get("nearest")]
+    assert any(one.details["nearest"][0]["by"] == "cooccurrence" for one in led)
+    for one in led:
+        assert one.reason is not None and one.reason.because == one.details["nearest"][0]["item_id"], one.item_id
     auto = shop.recommend("u1", top_k=8)
     assert auto.ranked is not None and auto.ranked["on"] == shop.fit_report("union")["auto"]
     if not auto.ranked["on"]:
@@ -237,6 +242,9 @@ def test_lists_are_ranked_and_say_why(shop: Workspace, monkeypatch: pytest.Monke
             shop.recommend(**({"user": "u1"} | given), rank="on")  # type: ignore[arg-type]
     with pytest.raises(ColdstartError, match="auto, on or off"):
         shop.recommend("u1", rank="yes")
+    with pytest.raises(NotFitted, match=r"0 showings, .* needs 2,000 .*`coldstart recommend --rank auto`") as few:
+        shop.rank("u1", ["p001"])  # no fit of likes mends that
+    assert few.value.next is not None and few.value.next.startswith("bring showings")
     first, second, third = ranked_notes(shop._store, shop.pipeline())
     assert "lists that it replaces" in third
     assert f"last items of {USERS} users" in first and "rrf" in first and "of the first 10" in second
@@ -297,7 +305,11 @@ def test_lists_of_many_users_are_those_of_one_at_a_time(shop: Workspace, tmp_pat
     written = shop.recommend_many(users, tmp_path / "lists.jsonl", **options)
     rows = [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
     assert written.users == 4 and written.without_history == 1 and "new-user" not in {row["user_id"] for row in rows}
-    assert written.ranked is not None and written.ranked["on"] and written.scored_by.startswith("ranker of 6 channels")
+    assert (
+        written.ranked is not None
+        and written.ranked["on"]
+        and written.scored_by == ("a linear model that orders items that 6 channels list")
+    )
     assert written.rerank is not None and written.rerank["kind"] == "mmr" and not written.rerank["faults"]
     for user in ("u1", "u70", "u2"):
         own = [row for row in rows if row["user_id"] == user]
@@ -310,7 +322,12 @@ def test_lists_of_many_users_are_those_of_one_at_a_time(shop: Workspace, tmp_pat
     everyone = ("recommend", "--workspace", shop.uri, "--users", "all", "--out", str(tmp_path / "all.csv"), "--json")
     assert json.loads(run_cli(*everyone).stdout)["users"] == USERS
     found = run_cli(*many, "--rerank", "auto")
-    assert "ranker on:" in found.stdout and "reranked by none: no certificate" in found.stdout
+    assert "reranked by none: no certificate" in found.stdout
+    (line,) = [one for one in found.stdout.splitlines() if one.startswith("ranked: ")]
+    number, over = r"0\.\d{3}", "NDCG@10 over the list it replaces, 130 users"
+    assert re.fullmatch(rf"ranked: \+{number} \({number} to {number}\) {over}", line)
+    whole = run_cli("recommend", "--workspace", shop.uri, "--user", "u1", "--explain").stdout
+    assert "against the best channel" in " ".join(whole.split()) and "auto is on" in " ".join(whole.split())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -65,7 +66,8 @@ def balances(workspace: coldstart.Workspace) -> dict[str, tuple[int, ...]]:
 
 
 def notes(report: Any, stage: str) -> list[str]:
-    return next(list(one.notes) for one in report.stages if one.stage == stage)
+    """First lines of notes, as a terminal shows them."""
+    return next([note.partition("\n")[0] for note in one.notes] for one in report.stages if one.stage == stage)
 
 
 def done(report: Any) -> dict[str, int]:
@@ -220,8 +222,13 @@ def test_a_behaviour_space_is_searched_by_item_and_by_name(made: Path, tmp_path:
 
 def test_a_second_run_does_nothing_and_a_request_without_news_neither(shop: coldstart.Workspace) -> None:
     digest = shop._store.artifacts.newest(FITTED).digest  # type: ignore[union-attr]
-    assert set(done(shop.run()).values()) == {0}
-    assert notes(shop.finetune_behaviour(), FITTED)[0].endswith("; nothing came or changed since")
+    run = shop.run()
+    assert set(done(run).values()) == {0}
+    assert re.fullmatch(r"fit of \d{4}-\d\d-\d\d \d\d:\d\d UTC in use", notes(run, FITTED)[0])
+    (whole,) = (one.notes[0] for one in run.stages if one.stage == FITTED)
+    assert "held out as cold" in whole.partition("\n")[2]
+    again = notes(shop.finetune_behaviour(), FITTED)[0]
+    assert again.endswith("; nothing came or changed since") and " UTC in use: fitted on " in again
     assert [one.digest for one in shop._store.artifacts.all(FITTED)] == [digest]
 
 

@@ -154,14 +154,28 @@ def test_no_item_is_named_that_is_no_nearer_than_any_two_items_are():
     assert (found.text, found.because) == ("nothing of your history is much like it", None)
     assert told(other, chance=chance, is_fitted=False).because is None
     assert told(other, chance={**chance, "scores": 0.5}).text.endswith(": the same people like both")
-    taken = told(other, chance=chance, taken_with=before()["item_id"])  # a ranker named it by who took both
-    assert (taken.text, taken.because) == (
-        'because you watched "Old cats": the same people like both',
-        before()["item_id"],
-    )
     assert told(other, chance=chance, taken_with="elsewhere").because is None
     assert told(other, chance={"image": 0.5}, is_fitted=False).text.endswith(": similar by image")
     assert told(chance=chance).text.endswith('both are by "ann"')
     rng = np.random.default_rng(0)
     assert 0.1 < chance_cosine(rng.normal(size=(50, 64)).astype(np.float32)) < 0.4
     assert chance_cosine(np.zeros((3, 2), np.float32)) == -1.0
+
+
+def test_the_liked_item_that_a_ranker_names_leads():
+    alike = before(item_id="alike", title="Alike", creator="ann")
+    other = before(item_id="other", title="Other", creator="bob", category="Pets > Cats")
+    spaces = {"image": (NEAR, np.array([[1, 0], [0, 1]], np.float32))}
+    rows = np.array([[1, 0], [0, 1]], np.float32)
+
+    def named(item=ITEM, **given):
+        return explain(item, [alike, other], NEAR, rows, spaces, chance={"image": 0.5, "scores": 0.5}, **given)
+
+    assert named().because == "alike"
+    taken = named(taken_with="other")
+    assert (taken.text, taken.because) == ('because you watched "Other": the same people like both', "other")
+    assert [fact.field for fact in taken.shared] == ["category"] and taken.cosines == {"image": 0.0}
+    assert named(taken_with="elsewhere") == named()
+    assert named(alike_to="other").text == 'because you watched "Other": both are in "Pets > Cats"'
+    unlike = {**ITEM, "category": None, "creator": None}
+    assert named(unlike, alike_to="other").because == "alike", "not alike enough to be a reason"

@@ -12,7 +12,15 @@ from coldstart.core.stage import Reject
 from coldstart.errors import NotFitted
 from coldstart.models import install
 from coldstart.store import Store
-from coldstart.store.fit_stage import Changes, FitInputs, SavedFits, expected_or_waiting, remove_scratch
+from coldstart.store.fit_stage import (
+    Changes,
+    FitInputs,
+    SavedFits,
+    expected_or_waiting,
+    fit_in_use,
+    fit_unchanged,
+    remove_scratch,
+)
 from coldstart.store.fits import ITEMS_FILE, items_file
 
 
@@ -78,6 +86,16 @@ def test_items_that_came_or_changed_are_counted(store: Store) -> None:
     assert fits.changes(newest, {"a": "", "b": "kb"}) == Changes(0, 0), "a row that is still to come has not changed"
     assert Changes(0, 0).note("coldstart finetune align") == ""
     assert Changes(2, 1).note("coldstart fit") == "; 2 items came and 1 changed since: `coldstart fit`"
+
+
+def test_a_fit_that_stays_is_named_by_its_date_and_not_reported_as_new(store: Store) -> None:
+    fits = SavedFits("fit", lambda: "one")
+    _save(store, fits)
+    newest = fits.newest(store)
+    assert newest is not None
+    date = f"fit of {newest.made_at:%Y-%m-%d %H:%M UTC} in use"
+    assert fit_in_use(newest, "; 2 items came", "recall 0.3") == f"{date}; 2 items came\nrecall 0.3"
+    assert fit_unchanged(newest, "recall 0.3") == f"{date}: recall 0.3; nothing came or changed since"
 
 
 def test_scratch_is_apart_by_workspace_stage_and_settings(store: Store, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from coldstart.describe.held_out import held_out_groups
 from coldstart.describe.writing import given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
-from coldstart.store.fit_stage import NOTHING_CHANGED, SavedFits, remove_scratch
+from coldstart.store.fit_stage import SavedFits, fit_in_use, fit_unchanged, remove_scratch
 
 if TYPE_CHECKING:
     from coldstart.generators import Generator
@@ -126,13 +126,13 @@ class FinetuneStage:
         if made is None:
             return self._fit(store, progress)
         changes = self._fits.changes(made, self._inputs(store).keys)
-        return 0, [f"{made.report['summary']}{changes.note('coldstart finetune describe')}"]
+        return 0, [fit_in_use(made, changes.note("coldstart finetune describe"), made.report["summary"])]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items came, changed or went since."""
         made = self._fits.newest(store)
         if made is not None and self.present(store) == dict(self._inputs(store).keys):
-            return 0, [f"{made.report['summary']}{NOTHING_CHANGED}"]
+            return 0, [fit_unchanged(made, made.report["summary"])]
         return self._fit(store, progress)
 
     def _fit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
