@@ -138,10 +138,13 @@ class RankMethods(WorkMethods):
     def _ranking(self, pipeline: PipelineSource = None) -> RankService:
         """Load the ranker, once for each fit and state of the tables that it reads."""
         from coldstart.rank.service import RankService
-        from coldstart.rank.workspace import state_of
+        from coldstart.rank.workspace import state_of, why_not_fitted
 
         loaded = self._loaded(pipeline) if pipeline is not None else self._reading_pipeline()
-        now = state_of(self._store, loaded)
-        if self._rank_service is None or self._rank_service[0] != now:
-            self._rank_service = now, RankService(self._store, loaded)
+        try:
+            now = state_of(self._store, loaded)
+            if self._rank_service is None or self._rank_service[0] != now:
+                self._rank_service = now, RankService(self._store, loaded)
+        except NotFitted as missing:
+            raise why_not_fitted(self._store, missing) from None
         return self._rank_service[1]

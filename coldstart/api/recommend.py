@@ -140,10 +140,8 @@ class RecommendMethods(OpenedStore):
             if p:
                 items = [replace(one, details={**one.details, "p": p.get(one.item_id, {})}) for one in found.items]
                 found = replace(found, items=tuple(items))
-                ranked = {
-                    **(ranked or {"on": False, "why": "no ranker of the union is fitted"}),
-                    "calibrated": calibrated,
-                }
+                why = "no ranker of the union is fitted"
+                ranked = {**(ranked or {"on": False, "why": why, "summary": why}), "calibrated": calibrated}
         if ranked is not None:
             found = replace(found, ranked=ranked)
         if rerank is not None:

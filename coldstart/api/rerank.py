@@ -50,12 +50,16 @@ class RerankMethods(RecommendMethods, WorkMethods):
         Raises:
             ColdstartError: a fault that you can mend, such as too few requests with outcomes.
         """
+        from coldstart.rerank.fit_stage import check_showings
         from coldstart.rerank.settings import RERANK, with_rerank
 
         if kind != "listwise":
             raise ColdstartError(f"rerank kind {kind!r} has nothing to fit: use listwise")
+        overrides = list(overrides)
         raw = with_rerank(self.pipeline(source))
-        return self.run(raw, overrides=list(overrides), only=[RERANK], refit=True, progress=progress)
+        (*_, stage) = self.pipeline(raw, overrides=overrides).of_kind(RERANK)
+        check_showings(self._store, stage.name, stage.settings)
+        return self.run(raw, overrides=overrides, only=[RERANK], refit=True, progress=progress)
 
     def evaluate_rerank(
         self,

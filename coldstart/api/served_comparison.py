@@ -131,6 +131,13 @@ def _against(found: Mapping[str, Any]) -> str:
     )
 
 
+def _in_short(found: Mapping[str, Any]) -> str:
+    """Say the gain over the lists that the ranker replaces in one clause."""
+    gain = found["gain"]
+    value, low, high = (float(gain[name]) for name in ("value", "low", "high"))
+    return f"{value:+.3f} ({low:.3f} to {high:.3f}) NDCG@10 over the list it replaces, {int(gain['n']):,} users"
+
+
 def verdict(service: UnionService, recommender: Recommender) -> Verdict:
     """Tell whether `auto` ranks: the fit won against the best channel, and against the lists that it replaces."""
     from coldstart.metrics.intervals import FEWEST_COMPARED
@@ -143,6 +150,7 @@ def verdict(service: UnionService, recommender: Recommender) -> Verdict:
             False,
             f"{service.why}; auto is off: it was not compared with the lists that it replaces, by {base.name}, as they "
             "are made now: `coldstart finetune rank` compares them",
+            "it was not compared with the list it replaces: `coldstart finetune rank` compares them",
         )
     low, users = float(known["gain"]["low"]), int(known["gain"]["n"])
     faults = [] if service.auto else ["no gain is shown over the best channel"]
@@ -151,7 +159,8 @@ def verdict(service: UnionService, recommender: Recommender) -> Verdict:
     elif users < FEWEST_COMPARED:
         faults.append(f"{users:,} users are too few to tell: {FEWEST_COMPARED} are needed")
     conclusion = f"auto is off: {', and '.join(faults)}" if faults else "auto is on: a gain is shown over both"
-    return Verdict(not faults, f"{service.why}; {_against(known)}; {conclusion}")
+    summary = _in_short(known) if not faults else f"{' and '.join(faults)}; {_in_short(known)}"
+    return Verdict(not faults, f"{service.why}; {_against(known)}; {conclusion}", summary)
 
 
 def ranked_notes(store: Store, pipeline: Pipeline) -> list[str]:

@@ -216,7 +216,7 @@ def recommend(
         if written.without_history:
             output.note(f"note: {written.without_history:,} users have no liked items")
         if written.ranked is not None:
-            output.note(f"ranker {'on' if written.ranked['on'] else 'off'}: {written.ranked['why']}")
+            output.note(_ranked(written.ranked, explain))
         if written.rerank is not None:
             faults = ", ".join(f"{fault} {count:,}" for fault, count in written.rerank["faults"].items())
             why = written.rerank["why"] or (f"lists left as they were: {faults}" if faults else None)
@@ -295,7 +295,7 @@ def _print(found: Recommended, explain: bool) -> None:
     source = "a history" if found.user_id is None else f"user {found.user_id}"
     output.note(f"for {source} of {found.history} liked items, scored by {found.scored_by}")
     if found.ranked is not None:
-        output.note(f"ranker {'on' if found.ranked['on'] else 'off'}: {found.ranked['why']}")
+        output.note(_ranked(found.ranked, explain))
     for note in found.notes:
         output.note(f"note: {note}")
     items = found.items
@@ -319,6 +319,12 @@ def _print(found: Recommended, explain: bool) -> None:
     }
     spare = () if explain else ("category", "price", "state", "from")
     output.table_of(values, main="title", whole=("item", "from") if explain else ("item",), spare=spare, below="reason")
+
+
+def _ranked(ranked: Mapping[str, Any], explain: bool) -> str:
+    """Say whether a ranker ordered lists: its gain in one clause, or all that was measured."""
+    why = ranked["why"] if explain else ranked.get("summary") or ranked["why"]
+    return f"{'ranked' if ranked['on'] else 'not ranked'}: {why}"
 
 
 def _probabilities(details: Mapping[str, Any]) -> str | None:

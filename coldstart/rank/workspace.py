@@ -9,14 +9,14 @@ from typing import Any
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.values import unix_seconds
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.rank.data import read_data
 from coldstart.rank.evaluate import RankReport, evaluate_data
 from coldstart.rank.fit_stage import rank_stage, sids_of
-from coldstart.rank.settings import RANK, Settings
+from coldstart.rank.settings import FEWEST_SHOWINGS, RANK, Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.impressions import IMPRESSIONS, ImpressionTable
-from coldstart.store.interactions import INTERACTIONS
+from coldstart.store.interactions import INTERACTIONS, InteractionTable
 
 _STEPS = ("features", "logistic", "trees", "both")
 
@@ -68,6 +68,21 @@ def parse_split(split: str) -> int | None:
         raise ColdstartError(
             f"split {split[:80]!r}: use time, or time:DATE such as time:2022-05-01 or time:2022-05-01T00:00+08:00"
         ) from None
+
+
+def why_not_fitted(store: Store, missing: NotFitted) -> NotFitted:
+    """Say what a ranker of showings needs where there are too few of them to fit one; otherwise what is missing."""
+    count = ImpressionTable(store).count()
+    if count >= FEWEST_SHOWINGS:
+        return missing
+    has_likes = InteractionTable(store).count() > 0
+    likes = "; a log of likes orders lists by `coldstart recommend --rank auto` (`POST /v1/recommend`)"
+    next = "bring showings with `coldstart ingest --impressions FILE`, then run `coldstart finetune rank`"
+    return NotFitted(
+        f"no ranker of showings is fitted: workspace {store.uri} has {count:,} showings, and a fit needs "
+        f"{FEWEST_SHOWINGS:,} with outcomes{likes if has_likes else ''}: {next}",
+        next=next,
+    )
 
 
 def state_of(store: Store, pipeline: Pipeline) -> tuple[object, ...]:

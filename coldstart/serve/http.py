@@ -25,7 +25,7 @@ from coldstart.serve.catalogue import Catalogue
 from coldstart.serve.gate import Gate
 from coldstart.serve.page import page_routes
 from coldstart.serve.problems import TITLES, RequestProblem, problem, problem_of
-from coldstart.serve.readers import Readers
+from coldstart.serve.readers import LISTS_ARE_LOADED, Readers
 from coldstart.serve.reading import reading
 from coldstart.serve.reviewing import deciding, reviewed
 from coldstart.serve.route_parts import place_of
@@ -186,15 +186,20 @@ async def healthz() -> Health:
     return Health(status="ok", coldstart=coldstart.__version__)
 
 
-@health.get("/readyz", response_model=Ready, responses={503: {"model": Ready, "description": "nothing to answer from"}})
+@health.get(
+    "/readyz",
+    response_model=Ready,
+    responses={503: {"model": Ready, "description": "nothing to answer from, or not yet"}},
+)
 async def readyz(request: Request) -> Response:
-    """Tell whether the server can answer: 503 while nothing is published or opened."""
+    """Tell whether the server can answer: 503 while nothing is published or opened, or models of lists are loaded."""
+    readers = request.app.state.catalogue.readers
     try:
-        reader = request.app.state.catalogue.readers.current()
+        reader = readers.current()
     except ColdstartError:
         found = Ready(ready=False, why="nothing is published yet")  # who may not read learns no more
         return Response(found.model_dump_json(), 503, media_type="application/json")
-    return Response(
-        Ready(ready=True, publication=reader.tag, items=len(reader.published())).model_dump_json(),
-        media_type="application/json",
-    )
+    found = Ready(ready=readers.is_ready, publication=reader.tag, items=len(reader.published()))
+    if not found.ready:
+        found.why = f"{LISTS_ARE_LOADED}; searches are answered already"
+    return Response(found.model_dump_json(), 200 if found.ready else 503, media_type="application/json")

@@ -30,6 +30,8 @@ from coldstart.search.queries import Query
 from coldstart.serve.batching import Batcher
 from coldstart.store import Store
 from coldstart.store.freshness import PipelineState
+from coldstart.store.impressions import IMPRESSIONS
+from coldstart.store.interactions import INTERACTIONS
 from coldstart.store.memory_graph import import_faiss
 from coldstart.store.publications import Publication
 
@@ -50,7 +52,10 @@ QUICKLY_ADDED = 0.01
 workspace answers until its graph is there."""
 _RENEWAL_SHARE = 20.0
 """Times that a load of the ranker takes, after which it is looked for again whether what it reads has changed."""
+LISTS_WAIT_S = 10.0
+"""Seconds that a request for a list waits for what is being loaded, before it is told to ask again."""
 _WARM_TEXT = "warm up"
+LISTS_ARE_LOADED = "the models of lists are being loaded"
 _CHANGED = ("*.lance/_versions", "*.lance/_refs/tags")
 """Folders of a workspace in which a commit, or a publication, makes a file."""
 _LOOK_ANYWAY_S = 10.0
@@ -80,6 +85,8 @@ class Reader(Workspace):
         self._cold_lock = threading.Lock()
         self._loading = threading.RLock()
         self._rank_again, self._rank_renewal = 0.0, threading.Thread()
+        self._lists_due, self._lists_loaded = 0.0, threading.Event()
+        self._lists_loaded.set()  # nobody loads them: the first request does
         self._cold: frozenset[str] | None = None
         self._cold_after = 0.0
         own = weakref.ref(self)  # no circle: what a publication holds in memory goes with the last request of it
@@ -181,6 +188,50 @@ class Reader(Workspace):
             self.search(text=_WARM_TEXT, top_k=1)
         self.cold_items()
 
+    def load_lists(self) -> threading.Thread:
+        """Begin to load what lists for users need, if there is anything, in a thread; `await_lists` waits for it."""
+        self._lists_due = time.monotonic()
+        thread = threading.Thread(target=self._load_lists, name="coldstart-lists", daemon=True)
+        if self._store.has(INTERACTIONS) or self._store.has(IMPRESSIONS):
+            self._lists_loaded.clear()
+            thread.start()
+        return thread
+
+    def _load_lists(self) -> None:
+        """Make one list, and load the ranker of showings; what fails is said by each request."""
+        try:
+            with suppress(ColdstartError):
+                self._make_list()
+            with suppress(ColdstartError):
+                self._shown()
+        except Exception:
+            LOG.exception("lists cannot be made")
+        finally:
+            self._lists_loaded.set()
+        LOG.info("lists loaded", extra={"fields": {"seconds": round(time.monotonic() - self._lists_due, 1)}})
+
+    def _make_list(self) -> None:
+        """List items for a history of one item, one that the model of behaviour knows where there is any."""
+        model = self._listing().scoring_model
+        liked = [item for item, cold in zip(model.item_ids, model.cold, strict=True) if not cold] or model.item_ids
+        if liked:
+            self.recommend(history=[liked[0]], top_k=1)
+
+    @property
+    def has_lists(self) -> bool:
+        """Tell whether nothing is being loaded for lists."""
+        return self._lists_loaded.is_set()
+
+    def await_lists(self) -> None:
+        """Wait until what lists need is loaded.
+
+        Raises:
+            ColdstartError: that takes longer than `LISTS_WAIT_S`.
+        """
+        if not self._lists_loaded.wait(LISTS_WAIT_S):
+            seconds = time.monotonic() - self._lists_due
+            raise ColdstartError(f"{LISTS_ARE_LOADED}, since {seconds:.0f} s: ask again in a second", kind="busy")
+
     def cold_items(self) -> frozenset[str] | None:
         """Find the items with few or no interactions; None where the workspace has no interactions at all."""
         with self._cold_lock:
@@ -248,11 +299,14 @@ class Readers:
         self._thread = threading.Thread(target=self._follow, name="coldstart-publications", daemon=True)
         self._graphs_due = threading.Event()
         self._graphs_thread = threading.Thread(target=self._make_graphs, name="coldstart-graphs", daemon=True)
+        self._lists_thread = threading.Thread()
+        self._loads_lists, self._had_lists = False, False
         self.swaps = 0
         self.checked_at = 0.0
 
     def start(self) -> None:
-        """Open the present publication, where there is one, and begin to follow."""
+        """Open the present publication, where there is one, and begin to follow; what lists need is loaded beside."""
+        self._loads_lists = True
         self.refresh()
         self._thread.start()
         if self._in_memory:
@@ -262,8 +316,9 @@ class Readers:
         """End following."""
         self._stopped.set()
         self._graphs_due.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        for thread in (self._thread, self._lists_thread):
+            if thread.is_alive():
+                thread.join(timeout=5)
         if self._graphs_thread.is_alive():  # a process that ends while faiss adds rows is aborted
             self._graphs_thread.join(timeout=_GRAPH_BLOCK_S)
 
@@ -279,6 +334,12 @@ class Readers:
                 f"workspace {self.uri} is being opened: try again in a second", kind="not_ready"
             )
         return reader
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether lists are answered as well as searches; once they are, a later publication changes nothing."""
+        self._had_lists = self._had_lists or self.current().has_lists
+        return self._had_lists
 
     def refresh(self, *, thorough: bool = True, wait_s: float = -1) -> bool:
         """Open what is published now, if that is something else; tells whether it was.
@@ -319,6 +380,8 @@ class Readers:
             return False
         finally:
             self.checked_at = time.monotonic()
+        if self._loads_lists:
+            self._lists_thread = reader.load_lists()
         self._reader, self._fault = reader, None
         self.swaps += 1
         self._graphs_due.set()
@@ -342,7 +405,7 @@ class Readers:
         """Tell whether no other publication can mend an error: looking for one costs more than most answers."""
         kind = _kind(error)
         just_looked = self._reader is reader and time.monotonic() - self.checked_at < LOOK_S
-        return kind in ("usage", "input") or (kind == "not_found" and just_looked)
+        return kind in ("usage", "input", "busy") or (kind == "not_found" and just_looked)
 
     def _read_stamp(self) -> tuple[int, ...]:
         """Read the times at which tables, and the names of their versions, last changed; empty for a remote one."""

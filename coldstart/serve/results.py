@@ -174,6 +174,7 @@ class RankedBy(BaseModel):
 
     on: bool
     why: str = Field(description="why it did, or did not")
+    summary: str | None = Field(None, description="`why` in one clause")
     calibrated: dict[str, bool] | None = Field(
         None, description="event -> whether its `p` is a probability; otherwise it is a score"
     )

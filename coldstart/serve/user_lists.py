@@ -54,6 +54,7 @@ class UserLists(WorkspaceState):
         """
 
         def ask(reader: Reader) -> results.Recommendations:
+            reader.await_lists()
             found = reader.recommend(user, history=history, **options)
             shown = reader.published().items((one.item_id for one in found.items), ["media", "creator"])
             near = {own["item_id"] for one in found.items for own in one.details.get("nearest", ())}
@@ -109,6 +110,7 @@ class UserLists(WorkspaceState):
         mark = query_mark(["rank", user, None if items is None else list(items), seconds, weights, kind, where])
 
         def ask(reader: Reader) -> results.Ranking:
+            reader.await_lists()
             start = read_cursor(cursor, reader.tag, mark)
             found = self._ranked(reader, (reader.version, mark), cursor is not None, user, items, seconds, kind, where)
             if weights is not None:
@@ -168,6 +170,7 @@ class UserLists(WorkspaceState):
         """
 
         def ask(reader: Reader) -> results.AudienceResult:
+            reader.await_lists()
             found = reader.audience(item_id, top_k=top_k, by=by, reasons=reasons)
             return results.AudienceResult(
                 publication=reader.tag,

@@ -272,5 +272,12 @@ def test_what_cannot_be_is_refused_with_the_next_step(shop: Workspace) -> None:
             shop.evaluate_rerank(**given)
     with pytest.raises(ColdstartError, match="use listwise"):
         shop.finetune_rerank(kind="mmr")
+    with pytest.MonkeyPatch.context() as patch:  # showings are counted before anything else is read
+        patch.setattr(RerankFitStage, "features", lambda *given: pytest.fail("vectors were read"))
+        with pytest.raises(ColdstartError, match=r"100 requests showed 5 items and more, and a fit needs 110 "):
+            shop.finetune_rerank(overrides=["rerank.min_requests=110"])
+        patch.setattr(Workspace, "run", lambda *given, **more: pytest.fail("stages were run"))
+        with pytest.raises(ColdstartError, match=r"rerank: 600 showings: 100 requests showed 5 .* needs 500 "):
+            shop.finetune_rerank()
     assert shop.rerank_certificates() == {}
     assert why_not(None, "llm", base_of(shop._listing(), "text"), None) == "llm has no certificate"

@@ -25,7 +25,7 @@ from coldstart.rank.service import Ranked, RankedItem
 from coldstart.serve.bounded import MOST_BYTES, size
 from coldstart.serve.catalogue import Catalogue
 from coldstart.serve.http import create_app
-from coldstart.serve.readers import Readers
+from coldstart.serve.readers import Reader, Readers
 from coldstart.serve.settings import ServeSettings
 from coldstart.serve.tools import Tools
 from coldstart.serve.user_lists import by_events
@@ -86,6 +86,37 @@ def client(shop: Workspace) -> Iterator[TestClient]:
     app = create_app(ServeSettings(shop.uri), Readers(shop.uri))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as found:
         yield found
+
+
+@pytest.mark.slow
+def test_lists_are_loaded_at_the_start_and_what_comes_before_is_told_so(
+    shop: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, make_list = threading.Event(), Reader._make_list
+    monkeypatch.setattr("coldstart.serve.readers.LISTS_WAIT_S", 0.05)
+    monkeypatch.setattr(Reader, "_make_list", lambda own: (go_on.wait(60), make_list(own))[1])
+    readers = Readers(shop.uri)
+    with TestClient(create_app(ServeSettings(shop.uri), readers), base_url="http://localhost") as client:
+        try:
+            waits = client.get("/readyz")
+            assert (waits.status_code, waits.json()["ready"]) == (503, False)
+            assert waits.json()["why"] == "the models of lists are being loaded; searches are answered already"
+            assert client.get("/v1/search", params={"text": "article"}).status_code == 200
+            for path, body in (("/v1/recommend", {"user": "u1"}), ("/v1/rank", {"user": "u1"})):
+                told = client.post(path, json=body)
+                assert (told.status_code, told.json()["kind"], told.headers["retry-after"]) == (503, "busy", "1")
+                assert "models of lists are being loaded, since" in told.json()["detail"]
+            assert readers.current()._union_service is None
+        finally:
+            go_on.set()
+        readers.current()._lists_loaded.wait(120)
+        assert client.get("/readyz").json()["ready"]
+        reader = readers.current()
+        loaded = reader._union_service, reader._union_verdict, reader._rank_service
+        assert None not in loaded, "no request came yet"
+        for path in ("/v1/recommend", "/v1/rank"):
+            assert client.post(path, json={"user": "u1"}).status_code == 200
+        assert (reader._union_service, reader._union_verdict, reader._rank_service) == loaded
 
 
 @pytest.fixture(scope="module")
@@ -291,4 +322,5 @@ def test_a_workspace_without_showings_says_so(tmp_path: Path) -> None:
             remote.rank("u", ["a"])
     with pytest.raises(ColdstartError) as here:
         opened.rank("u", ["a"])
-    assert (told.status_code, str(there.value)) == (409, str(here.value).replace(str(tmp_path / "ws"), "ws"))
+    said = str(here.value).replace(f"workspace {opened.uri}", "this workspace")
+    assert (told.status_code, str(there.value)) == (409, said)

@@ -59,6 +59,42 @@ export const post = async (path, body, signal, more) =>
   (await send(path, body instanceof FormData ? { method: "POST", body, signal } : json("POST", body, signal, more))).json();
 export const remove = async (path, body) => (await send(path, json("DELETE", body))).json();
 
+/** Answer of `ask()`, asked anew each second while the server is busy, as while it loads its models. */
+export async function untilLoaded(ask, signal) {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (fault) {
+      if (fault.status !== 503 || fault.kind !== "busy" || signal.aborted) throw fault;
+    }
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+
+/** Why the server is not ready yet, looked up each second while something is `awaited`; empty once it is. */
+export function useReadiness(awaited) {
+  const [why, setWhy] = useState("");
+  useEffect(() => {
+    if (!awaited) return undefined;
+    let timer = 0;
+    const control = new AbortController();
+    const look = async () => {
+      const found = await fetch("/readyz", { signal: control.signal }).then((response) => response.json()).catch(() => null);
+      if (control.signal.aborted) return;
+      const named = found && !found.ready && found.why ? `${found.why[0].toUpperCase()}${found.why.slice(1)}.` : "";
+      setWhy(named && `${named} The list comes by itself.`);
+      if (named) timer = setTimeout(look, 1000);
+    };
+    timer = setTimeout(look, 500);
+    return () => {
+      clearTimeout(timer);
+      control.abort();
+      setWhy("");
+    };
+  }, [awaited]);
+  return why;
+}
+
 /** A key by which a request that is sent again is known; `crypto.randomUUID` is there only behind TLS. */
 export const requestKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
 

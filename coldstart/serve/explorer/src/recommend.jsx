@@ -1,6 +1,6 @@
 // Recommendations for a user or for chosen items: dials, ranker and reranker of the list, and what speaks for each item.
 import { useState } from "preact/hooks";
-import { get, itemPath, post, url, useAnswer } from "./api.js";
+import { get, itemPath, post, untilLoaded, url, useAnswer, useReadiness } from "./api.js";
 import { Busy, Card, Cards, FaultNote, Notes, number, shown, Text, titleOf, words } from "./parts.jsx";
 import { go, link } from "./route.js";
 
@@ -38,7 +38,7 @@ function Order({ data, rank }) {
   return (
     <dl class="order">
       <dt>{ranked?.on ? "Ranked" : "Not ranked"}</dt>
-      <dd dir="auto">{shown(ranked ? ranked.why : off)}</dd>
+      <dd dir="auto" title={ranked?.why}>{shown(ranked ? ranked.summary || ranked.why : off)}</dd>
       {rerank ? (
         <>
           <dt>{rerank.kind === "none" ? "Not reranked" : "Reranked"}</dt>
@@ -161,8 +161,10 @@ export function RecommendView({ route }) {
     await new Promise((done) => setTimeout(done, 150)); // a dial that moves asks once
     if (signal.aborted) return null;
     const order = { ...(rank ? { rank } : {}), ...(rerank ? { rerank, deadline_ms: 5000 } : {}) };
-    return post("/v1/recommend", { ...(user ? { user } : { history }), ...dials, ...order, limit: 12 }, signal);
+    const body = { ...(user ? { user } : { history }), ...dials, ...order, limit: 12 };
+    return untilLoaded(() => post("/v1/recommend", body, signal), signal);
   });
+  const loading = useReadiness(busy && Boolean(user || history.length));
   return (
     <>
       <h1>Recommend</h1>
@@ -194,7 +196,7 @@ export function RecommendView({ route }) {
       </div>
       <section aria-label="Recommendations" aria-busy={busy}>
         <FaultNote fault={fault} />
-        <Busy busy={busy && !data && (user || history.length)} />
+        {loading ? <p class="quiet" role="status">{shown(loading)}</p> : <Busy busy={busy && !data && (user || history.length)} />}
         {data ? (
           <>
             <p class="quiet" role="status">{data.items.length} items, scored by {data.scored_by}, from {data.history} liked items</p>
