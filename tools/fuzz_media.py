@@ -273,6 +273,7 @@ class Figures:
 class _Stage:
     """What `prepare_isolated` needs to know of a stage."""
 
+    name = "fuzz"
     deadline_s = 30.0
 
     def __init__(self, folder: Path) -> None:

@@ -154,6 +154,8 @@ class SourceWork:
         entries = self._stage.entries() if self.known is None else self._stage.entries_but(self.known)  # type: ignore[attr-defined]
         for entry in entries:
             decided.discard(entry.item_id)
+            if self.known is not None and entry.item_id in self._removed.items:
+                self.known.forget(entry.item_id)
             yield self._corrections.apply(self._removed.refuse(entry))
         yield from self._corrections.stored(self._workspace, decided)
 

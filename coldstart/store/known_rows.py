@@ -51,6 +51,10 @@ class KnownRows:
         """Add a row that was read: it is known while its item has this key."""
         self._read[item_id] = chain(row, key)
 
+    def forget(self, item_id: str) -> None:
+        """Leave out a row that was read: its item is removed, and no table names it."""
+        self._read.pop(item_id, None)
+
     def save(self) -> None:
         """Store the rows that were read and not known; the caller holds the lock."""
         own = self._is_own()

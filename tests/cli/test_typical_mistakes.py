@@ -26,7 +26,7 @@ MISTAKES = [
         2,
         (
             "Usage: coldstart search [OPTIONS]\nTry 'coldstart search --help' for help.\n\nError: No such "
-            "option: --txet (Possible options: --item, --text)"
+            "option: --txet (Possible options: --exact, --item, --text)"
         ),
     ),
     ("search", 1, "error: give exactly one of --text, --image, --video, --item and --queries"),

@@ -148,6 +148,7 @@ def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(grounds, "load_attribute_model", damaged)
+        patch.setattr("coldstart.engine.increment.__version__", "that reads it otherwise")
         assert shop.run().ran.done > 0  # a fit that cannot be read is made anew
     shop.offer("new", "red", "blue", 3)
     del shop.entries["red-red-0"]

@@ -230,9 +230,10 @@ def test_a_condition_cannot_leave_its_brackets(found: Callable[..., str], catalo
 
 def test_a_slow_condition_is_ended(catalog: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "TIMEOUT", timedelta(0))
-    with pytest.raises(ColdstartError) as error:
-        catalog.condition(where="price < 5")
-    assert str(error.value) == "where 'price < 5': takes longer than 0 s over this catalog; ask for less at a time"
+    message = r"^where 'price < \d+': takes longer than 0 s over this catalog; ask for less at a time$"
+    with pytest.raises(ColdstartError, match=message):
+        for price in range(500):  # one may end before the clock is looked at
+            catalog.condition(where=f"price < {price}")
 
 
 def test_an_attribute_that_no_item_has_is_refused(catalog: Published) -> None:
