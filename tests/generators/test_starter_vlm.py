@@ -111,7 +111,7 @@ def fit(pictures: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> Pat
         pytest.skip(str(error))
     features = starter_vlm.visual_features(starter_vlm.vision_encoder("cpu", "float32"), [[one] for one in pictures])
     examples = [Example("a", "", "", LINES[0]), Example("b", "", "", LINES[1])]
-    settings = VlmSettings(projector_epochs=2, epochs=8, batch_size=2, lr=2e-3, hidden=256, dropout=0, mirror=False)
+    settings = VlmSettings(projector_epochs=2, epochs=12, batch_size=2, lr=2e-3, hidden=256, dropout=0, mirror=False)
     made = train_vlm(
         features,
         [0, 1],
