@@ -81,8 +81,7 @@ def make_table(folder: Path, rows: int) -> None:
 def build_alone(folder: Path) -> dict[str, Any]:
     """Build histories in this process and read them."""
     from coldstart.store import Store
-    from coldstart.store.histories import open_histories
-    from coldstart.store.history_build import build
+    from coldstart.store.history_build import build, open_histories
 
     store = Store(folder)
     with store.lock():

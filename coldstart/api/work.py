@@ -306,7 +306,7 @@ class WorkMethods(OpenedStore):
         Raises:
             ColdstartError: they have to be built, and another process writes to the workspace.
         """
-        from coldstart.store.histories import open_histories
+        from coldstart.store.history_build import open_histories
 
         return open_histories(self._store)
 

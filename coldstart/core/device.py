@@ -28,6 +28,11 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 MIN_SPEEDUP = 1.3  # a narrow format must earn its rounding
 
 
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check_names(device: str, dtype: str) -> None:
     """Check the names of a device and a dtype, without torch; raise `ColdstartError` for an unknown one."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):

@@ -17,7 +17,7 @@ from coldstart.rank.history_search import EXACT, HistorySearch
 from coldstart.rank.model import WholeHistories
 from coldstart.rank.settings import AGAINST, Settings
 from coldstart.store import ITEMS, Store
-from coldstart.store.histories import open_histories
+from coldstart.store.history_build import open_histories
 from coldstart.store.impressions import ImpressionTable
 from coldstart.store.interactions import INTERACTIONS
 

@@ -7,7 +7,6 @@ need and makes one search, and only then lets new requests have it; those under 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from coldstart.api.opened import PipelineSource, is_in_memory
 from coldstart.api.workspace import Workspace
+from coldstart.core.device import usable_cores
 from coldstart.core.error_fields import error_fields
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
@@ -418,7 +418,7 @@ class Readers:
 
     def _make_graphs(self) -> None:
         """Build or open the graphs of the present publication, then of the next."""
-        threads = max(1, (os.cpu_count() or 1) - 1)  # requests go on meanwhile
+        threads = max(1, usable_cores() - 1)  # requests go on meanwhile
         while not self._stopped.is_set():
             self._graphs_due.wait()
             self._graphs_due.clear()

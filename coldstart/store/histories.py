@@ -221,31 +221,6 @@ class Histories:
 # -- files
 
 
-def open_histories(store: Store, *, fresh: bool = True) -> Histories:
-    """Open the histories of a workspace; builds them, under the lock, where they do not agree with the table.
-
-    Args:
-        fresh: false takes those there are, though interactions may have come since; without any they are built.
-
-    Raises:
-        ColdstartError: they have to be built, and another process writes to the workspace or nobody may.
-    """
-    opened = open_files(store)
-    if opened is not None and (not fresh or agrees(store, opened[0])):
-        return opened[1]
-    if opened is None and not store.has(INTERACTIONS):
-        return Histories(store.uri, Manifest(), NO_NAMES, NO_NAMES, ())
-    from coldstart.store.history_build import build  # which stands on this module
-
-    with store.lock():
-        opened = open_files(store)
-        if opened is None or not agrees(store, opened[0]):  # another process may have built them
-            build(store)
-    opened = open_files(store)
-    assert opened is not None, "they were built above"
-    return opened[1]
-
-
 def read_summary(store: Store) -> HistorySummary | None:
     """Count what the histories hold now; None where none were built."""
     opened = open_files(store)

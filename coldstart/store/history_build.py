@@ -19,6 +19,7 @@ from coldstart.store.histories import (
     MOST_COARSE,
     MOST_GENERATIONS,
     MOST_KINDS,
+    Histories,
     Manifest,
     agrees,
     folder_of,
@@ -89,6 +90,29 @@ def build(store: Store, cap: int | None = None) -> None:
             writer.commit(version, whole=True)
             return
     raise AssertionError("the last step tells few kinds apart")
+
+
+def open_histories(store: Store, *, fresh: bool = True) -> Histories:
+    """Open the histories of a workspace; builds them, under the lock, where they do not agree with the table.
+
+    Args:
+        fresh: false takes those there are, though interactions may have come since; without any they are built.
+
+    Raises:
+        ColdstartError: they have to be built, and another process writes to the workspace or nobody may.
+    """
+    opened = open_files(store)
+    if opened is not None and (not fresh or agrees(store, opened[0])):
+        return opened[1]
+    if opened is None and not store.has(INTERACTIONS):
+        return Histories(store.uri, Manifest(), NO_NAMES, NO_NAMES, ())
+    with store.lock():
+        opened = open_files(store)
+        if opened is None or not agrees(store, opened[0]):  # another process may have built them
+            build(store)
+    opened = open_files(store)
+    assert opened is not None, "they were built above"
+    return opened[1]
 
 
 def renew(store: Store) -> None:

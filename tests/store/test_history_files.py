@@ -21,8 +21,7 @@ from coldstart.errors import ColdstartError, LeakError
 from coldstart.ingest.interaction_file import SCHEMA
 from coldstart.store import Store, histories, history_build, history_files
 from coldstart.store.check import find_damage, repair
-from coldstart.store.histories import open_histories
-from coldstart.store.history_build import build, follow
+from coldstart.store.history_build import build, follow, open_histories
 from coldstart.store.interactions import INTERACTIONS, AppendCounts, InteractionTable
 from coldstart.store.removal import remove_items, remove_users
 

@@ -7,7 +7,6 @@ will block, and the work that duplicates found on the way save; both make an est
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from random import Random
 from typing import Any
 
 from coldstart.core import scratch
+from coldstart.core.device import usable_cores
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import CatalogStage, FitStage, Forecasts, MapStage, Reject, SourceStage, is_map, is_source
@@ -353,7 +353,7 @@ def _here(pipeline: Pipeline, *, measure: bool) -> ThisMachine:
     Args:
         measure: time matrix products, by which another machine is compared.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if "torch" not in sys.modules:
         return ThisMachine(cores)
     from coldstart.core.device import choose_device, choose_dtype, product_rate
