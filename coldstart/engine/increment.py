@@ -77,10 +77,10 @@ class Increment:
     ) -> None:
         self._workspace, self._pipeline, self._stages, self._progress = workspace, pipeline, stages, progress
         self._stored = read_completed(workspace)
-        self._began = self._state()
-        known = self._stored is not None and self._began is not None
-        self._same = known and self._stored.state.content == self._began.content  # type: ignore[union-attr]
-        self._same_signals = self._same and self._stored.state == self._began  # type: ignore[union-attr]
+        stored = None if self._stored is None else self._stored.state
+        began = None if stored is None else self._state()  # without a record there is nothing to compare
+        self._same = stored is not None and began is not None and stored.content == began.content
+        self._same_signals = self._same and stored == began
         self._items: frozenset[str] = frozenset()
         self._existed: frozenset[str] = frozenset()
         self._blocked: dict[str, Mapping[str, Reject]] = {}
