@@ -91,7 +91,10 @@ def draw(made: Sequence[Bar], path: Path) -> bool:
     axis.set_ylim(-0.7, len(made) - 0.3)
     missed = sum(not bar.met for bar in made)
     axis.set_title(
-        f"{len(made) - missed} of {len(made)} goals met; right of the line is better", fontsize=12, loc="left", pad=26
+        f"{len(made) - missed} of {len(made)} goals above 0 met; right of the line is better",
+        fontsize=12,
+        loc="left",
+        pad=26,
     )
     marks = [
         Line2D([], [], marker="o", linestyle="", color=MET, label="met"),
